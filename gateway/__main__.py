@@ -1,0 +1,171 @@
+"""The command line: serve · demo · check · token · audit.
+
+Knows: commands and their options, and how their results are told to a person. Must not know: what they do.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+import uvicorn
+
+from gateway import __version__
+from gateway.app import attached, check_system, prepare_store
+from gateway.exchange.tokens import Grant, issue_token, revoke_token
+from gateway.problem import Problem
+from gateway.sandbox.demo import run_demo
+from gateway.sandbox.mongod import MongodError
+from gateway.schemas import SchemaError
+from gateway.settings import SettingsError, read_settings
+from gateway.store.audit import find_broken_link
+from gateway.store.schema import StoreError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+token_app = typer.Typer(no_args_is_help=True, help="Issue and revoke access tokens.")
+audit_app = typer.Typer(no_args_is_help=True, help="Verify the audit.")
+app.add_typer(token_app, name="token")
+app.add_typer(audit_app, name="audit")
+
+_Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65_535)]
+
+
+def main() -> None:
+    """Run the command line; what cannot be done is said in one line and ends with status 1."""
+    try:
+        app()
+    except (SchemaError, SettingsError, StoreError, MongodError) as error:
+        _fail(str(error))
+    except Problem as problem:
+        _fail(problem.issues[0].text)
+
+
+@app.command()
+def serve(
+    port: _Port = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    workers: Annotated[int, typer.Option(help="Number of processes.", min=1)] = 1,
+) -> None:
+    """Serve FHIR on the MongoDB at GATEWAY_MONGO_URL."""
+    settings = read_settings()
+    asyncio.run(prepare_store(settings))  # once, before several workers would do it at the same time
+    uvicorn.run(
+        "gateway.app:create_app",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies or None,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=25,
+        h11_max_incomplete_event_size=16_384,
+        lifespan="on",
+    )
+
+
+@app.command()
+def demo(
+    port: _Port = 8000,
+    data_dir: Annotated[Path | None, typer.Option(help="Keep the data in this folder.")] = None,
+) -> None:
+    """Start a complete sandbox on this machine: MongoDB, gateway, sample people, and a tour of curl lines."""
+    run_demo(port, data_dir)
+
+
+@app.command()
+def check(
+    create_indexes: Annotated[bool, typer.Option(help="Build the indexes that are missing.")] = False,
+) -> None:
+    """Check schemas, settings and, where GATEWAY_MONGO_URL is set, topology and indexes."""
+    lines, is_sound = asyncio.run(check_system(dict(os.environ), create_indexes=create_indexes))
+    for line in lines:
+        print(line)  # noqa: T201 (the result of the command)
+    if not is_sound:
+        raise typer.Exit(1)
+
+
+@app.command()
+def version() -> None:
+    """Say which version this is."""
+    print(__version__)  # noqa: T201 (the result of the command)
+
+
+@token_app.command("issue")
+def token_issue(
+    client: Annotated[str, typer.Option(help="Client id.")],
+    kind: Annotated[str, typer.Option(help="patient, proxy, professional, app, service, operator or feed.")],
+    scope: Annotated[str, typer.Option(help="SMART scopes, separated by spaces.")],
+    actor: Annotated[list[str] | None, typer.Option(help="Reference that Consents name the bearer by; repeatable.")] = None,
+    software: Annotated[list[str] | None, typer.Option(help="Reference of the software used; repeatable.")] = None,
+    source: Annotated[str | None, typer.Option(help="Service the client belongs to (default: the client).")] = None,
+    user: Annotated[str | None, typer.Option(help="Reference of whoever logged in.")] = None,
+    patient: Annotated[str | None, typer.Option(help="Id of the patient in context.")] = None,
+    purpose: Annotated[str | None, typer.Option(help="Purpose of use, as system|code.")] = None,
+    minutes: Annotated[int, typer.Option(help="Lifetime.", min=1)] = 15,
+) -> None:
+    """Issue a token and print it. It is stored as a hash only: this is the one time it can be seen."""
+    grant = Grant(
+        client=client,
+        kind=kind,
+        scope=scope,
+        actors=tuple(actor or ()),
+        software=tuple(software or ()),
+        source=source,
+        user=user,
+        patient=patient,
+        purpose=purpose,
+        lifetime=timedelta(minutes=minutes),
+    )
+
+    async def issue() -> str:
+        async with attached(read_settings()) as gateway:
+            return await issue_token(gateway, grant)
+
+    print(_run(issue()))  # noqa: T201 (the result of the command)
+
+
+@token_app.command("revoke")
+def token_revoke() -> None:
+    """Revoke the token given on standard input (an argument would end up in the shell's history)."""
+
+    async def revoke() -> bool:
+        async with attached(read_settings()) as gateway:
+            return await revoke_token(gateway, sys.stdin.readline().strip())
+
+    if not _run(revoke()):
+        _fail("this token is not known")
+
+
+@audit_app.command("verify")
+def audit_verify() -> None:
+    """Walk every chain of the audit and name the first link that does not hold."""
+
+    async def verify() -> tuple[int, str | None]:
+        async with attached(read_settings()) as gateway:
+            return await find_broken_link(gateway.mongo)
+
+    sound, broken = _run(verify())
+    if broken:
+        _fail(f"after {sound} sound events: {broken}")
+    print(f"{sound} events, every link holds")  # noqa: T201 (the result of the command)
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(work)
+
+
+def _fail(text: str) -> NoReturn:
+    print(f"gateway: {text}", file=sys.stderr)  # noqa: T201 (for the person at the terminal)
+    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""`Access`: everything one caller may do in this request, as clauses.
+
+Knows: how scopes, base policy and live consents combine: `All(scopes, Any(base, permits), Not(denies))`.
+Must not know: HTTP, MongoDB, how a token was checked. An Access lives for one request; nothing of it is kept.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from gateway.access.consent import Consent, Situation, consent_clauses
+from gateway.access.policy import DIRECTIONS, PERMISSIONS, Policy
+from gateway.access.scope import Scope, scope_clause
+from gateway.fhir.clause import EVERYTHING, NOTHING, Clause, Test, Values, every, matches, negate, some
+from gateway.fhir.registry import Registry, ResourceType
+from gateway.problem import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, as the token says.
+
+    `client`: the client id; `source`: the catalogue service it belongs to, stable over its clients; `kind`: a kind of actor
+    of the policy; `actors`: the references a Consent names this caller by; `software`: references of the software used, where
+    that is somebody else; `user`: who logged in; `patient`: the patient in context; `purpose`: purpose of use as
+    `system|code`; `token`: what may identify the token in an audit, never the token.
+    """
+
+    client: str
+    source: str
+    kind: str
+    actors: frozenset[str]
+    software: frozenset[str]
+    user: str | None
+    patient: str | None
+    scopes: tuple[Scope, ...]
+    purpose: str | None
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is known, at this moment, of the record of one patient: its consents and who treats the patient."""
+
+    patient: str
+    consents: tuple[Consent, ...] = ()
+    care_team: frozenset[str] = frozenset()
+
+
+class Access:
+    """The limits of a caller over the records that this request is about."""
+
+    __slots__ = ("_cache", "_policy", "_registry", "caller", "now", "records")
+
+    def __init__(
+        self, caller: Caller, registry: Registry, policy: Policy, now: datetime, records: Iterable[Record] = ()
+    ) -> None:
+        self.caller = caller
+        self.now = now
+        self.records: Mapping[str, Record] = {record.patient: record for record in records}
+        self._registry = registry
+        self._policy = policy
+        self._cache: dict[tuple[str, str], Clause] = {}
+
+    def over(self, records: Iterable[Record]) -> "Access":
+        """The same caller's access over these records as well."""
+        return Access(self.caller, self._registry, self._policy, self.now, (*self.records.values(), *records))
+
+    def require(self, kind: ResourceType, interaction: str) -> None:
+        """Refuse with 403, before any data is touched, what no scope or nobody of this kind of actor can ever do."""
+        if self._scopes(kind, interaction) == NOTHING:
+            letter = PERMISSIONS[interaction]
+            needed = " or ".join(f"{level}/{kind.name}.{letter}" for level in ("patient", "user", "system"))
+            challenge = f'Bearer realm="fhir", error="insufficient_scope", scope="{needed.split()[0]}"'
+            raise Problem(
+                "forbidden",
+                f"the token's scopes do not allow this: {needed} is needed",
+                headers={"WWW-Authenticate": challenge},
+            )
+        if DIRECTIONS[interaction] == "write" and not self._is_writer(kind, interaction):
+            raise Problem("forbidden", f"{kind.name} is not written by this kind of actor ({self.caller.kind})")
+
+    def clause(self, kind: ResourceType, interaction: str) -> Clause:
+        """The row filter of an interaction: scopes and rights."""
+        key = (kind.name, interaction)
+        if key not in self._cache:
+            self._cache[key] = every(self._scopes(kind, interaction), self.rights(kind, DIRECTIONS[interaction]))
+        return self._cache[key]
+
+    def admits(self, kind: ResourceType, interaction: str, values: Values) -> bool:
+        """Whether the resource with these index values is inside the row filter."""
+        return matches(self.clause(kind, interaction), values)
+
+    def rights(self, kind: ResourceType, direction: str) -> Clause:
+        """What base policy and consents allow, whatever the scopes."""
+        if self.caller.kind in ("operator", "feed") and kind.in_compartment:
+            owned: Clause = EVERYTHING if (self.caller.kind, direction, kind.name) in self._policy.holds else NOTHING
+        else:
+            owned = some(*(self._record_rights(record, kind, direction) for record in self.records.values()))
+        if kind.is_patient or kind.patient_required:
+            return owned
+        directory = direction == "read" or self.caller.kind in self._policy.directory_writers
+        unowned: Clause = EVERYTHING if not kind.in_compartment else Test("patient", "missing", True)
+        return some(owned, unowned if directory else NOTHING)
+
+    def referable(self, kind: ResourceType) -> Clause:
+        """What the caller may point at: what it may read, and what it deposited itself."""
+        own = Test("_source", "is", self.caller.source)
+        mine = (every(own, Test("patient", "is", patient)) for patient in self.records)
+        return some(self.rights(kind, "read"), *(mine if kind.in_compartment else ()))
+
+    def matchable(self, kind: ResourceType) -> Clause:
+        """What a condition (`If-None-Exist`) may find: the search filter, widened by the caller's own deposits."""
+        return every(self._scopes(kind, "search-type"), self.referable(kind))
+
+    def refusal(self, kind: ResourceType, interaction: str, values: Values, expression: str) -> Problem:
+        """Why a write that `clause` does not admit is refused.
+
+        The reason is told to an app that the patient has once named in a Consent. Everybody else gets the answer for a
+        patient that does not exist.
+        """
+        if not matches(self._scopes(kind, interaction), values):
+            return Problem("forbidden", "the resource is outside what the token's scopes allow", kind.name)
+        record = self.records.get(values.get("patient") or "")
+        named = [c for c in record.consents if c.actors & self.caller.actors] if record is not None else []
+        if named and self.caller.kind in ("app", "service"):
+            return Problem("forbidden", self._reason(named), expression)
+        return unknown_reference(expression)
+
+    def kind_of_actor(self, record: Record) -> str:
+        """The caller's kind towards this record: a professional whom it names as treating is of the care team."""
+        if self.caller.kind == "professional" and self.caller.actors & record.care_team:
+            return "care_team"
+        return self.caller.kind
+
+    def _is_writer(self, kind: ResourceType, interaction: str) -> bool:
+        kinds = {self.caller.kind, *(self.kind_of_actor(record) for record in self.records.values())}
+        return any((actor, kind.name, interaction) in self._policy.may_write for actor in kinds)
+
+    def _scopes(self, kind: ResourceType, interaction: str) -> Clause:
+        return scope_clause(self.caller.scopes, kind, PERMISSIONS[interaction], self.caller.patient)
+
+    def _record_rights(self, record: Record, kind: ResourceType, direction: str) -> Clause:
+        actor = self.kind_of_actor(record)
+        own = Test("patient", "is", record.patient)
+        holds = (actor, direction, kind.name) in self._policy.holds
+        if actor in ("patient", "proxy") and self.caller.patient != record.patient:
+            holds = False
+        if actor == "patient":
+            return own if holds else NOTHING  # nobody's Consent stands between patients and their own record
+        situation = Situation(
+            self.caller.actors, self.caller.actors | self.caller.software, direction, self.caller.purpose, self.now
+        )
+        permits: list[Clause] = [EVERYTHING] if holds else []
+        denies: list[Clause] = []
+        for consent in record.consents:
+            if consent.provision is not None:
+                permit, deny = consent_clauses(consent.provision, situation, kind)
+                permits.append(NOTHING if kind.name in self._policy.never_opened else permit)
+                denies.append(deny)
+        return every(own, some(*permits), negate(some(*denies)))
+
+    def _reason(self, named: list[Consent]) -> str:
+        live = [c.provision for c in named if c.provision is not None]
+        if not live:
+            return "the patient has withdrawn the consent given to this service"
+        if not any(p.period.low <= self.now < p.period.high for p in live):
+            return "the period of the patient's consent to this service is not running"
+        if not any(not p.directions or "write" in p.directions for p in live if p.permits):
+            return "the patient's consent to this service does not include writing"
+        return "the patient's consent to this service does not cover this data"
+
+
+def unknown_reference(expression: str) -> Problem:
+    """The one answer for a target that does not exist, is somebody else's or may not be seen."""
+    return Problem("not-found", "what is referred to is not known here or may not be used", expression, status=422)

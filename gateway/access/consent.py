@@ -1,0 +1,293 @@
+"""FHIR Consent as limits: one parser for storing and enforcing, one compiler to clauses.
+
+Knows: the R4 `provision` (https://hl7.org/fhir/R4/consent.html), in the style of IHE PCF (the root has a type) and of R4 (the
+root has none: `policyRule` decides). What cannot be honoured is refused when it is stored.
+Must not know: the base policy, scopes, stores, the clock.
+
+Within one element any entry suffices, between elements all must hold, an empty element means any. The deepest matching
+provision wins; at one level a denial beats a permission. A test that a resource gives no answer to (no code, no date, an
+unknown label) never permits and always denies.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from gateway.fhir.clause import EVERYTHING, NOTHING, Clause, Test, every, negate, some
+from gateway.fhir.dates import EARLIEST, LATEST, Span, read_span
+from gateway.fhir.index import UNKNOWN_LABEL
+from gateway.fhir.registry import ResourceType
+from gateway.fhir.values import token_values
+from gateway.problem import Problem
+
+RESOURCE_TYPES = "http://hl7.org/fhir/resource-types"
+ACTIONS: Mapping[str, str] = {
+    "access": "read",
+    "use": "read",
+    "disclose": "read",
+    "collect": "write",
+    "correct": "write",
+}
+_ACTION_SYSTEM = "http://terminology.hl7.org/CodeSystem/consentaction"
+_CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
+_POLICY_RULES: Mapping[str, str] = {"OPTIN": "permit", "OPTOUT": "deny"}
+_ACTORS = ("Device", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson")
+# Roles of a recipient; another role (an author, a witness) would ask for a rule about something else.
+_ROLES = frozenset({"IRCP", "PRCP", "CST", "DELEGATEE", "GUARD", "DPOWATT", "HPOWATT", "SPOWATT", "AGNT", "PROV", "CAREGIVER"})
+_DEEPEST, _MOST = 5, 200
+
+
+@dataclass(frozen=True, slots=True)
+class Provision:
+    """One provision. Empty sets and None mean any."""
+
+    permits: bool
+    period: Span
+    actors: frozenset[str]
+    directions: frozenset[str]
+    purposes: frozenset[str]
+    types: frozenset[str]
+    codes: tuple[str, ...]
+    labels: tuple[str, ...]
+    data_period: Span | None
+    instances: frozenset[str]
+    nested: tuple["Provision", ...]
+
+
+# What stands for a stored Consent that cannot be read any more.
+DENY_ALL = Provision(
+    permits=False,
+    period=Span(EARLIEST, LATEST),
+    actors=frozenset(),
+    directions=frozenset(),
+    purposes=frozenset(),
+    types=frozenset(),
+    codes=(),
+    labels=(),
+    data_period=None,
+    instances=frozenset(),
+    nested=(),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """A Consent as enforced, by its version. `actors`: whom its root names.
+
+    `provision` None: it limits and allows nothing now (withdrawn, a draft, deleted).
+    """
+
+    reference: str
+    actors: frozenset[str]
+    provision: Provision | None
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Who acts, how and when, as a provision is tested against it.
+
+    `principal`: references of whoever a permission must name; `everyone`: those and the software they use, which a denial
+    may name. `purpose`: the token's purpose of use as `system|code`, None where it states none.
+    """
+
+    principal: frozenset[str]
+    everyone: frozenset[str]
+    direction: str
+    purpose: str | None
+    now: datetime
+
+
+def parse_consent(resource: Any, served: frozenset[str]) -> Provision | None:
+    """The provision of a typed Consent, None where it is not active.
+
+    Raises Problem (422, with the expression) for anything in it that could not be enforced as it reads.
+    """
+    for name, struct in (("Consent", resource), *_provisions("Consent.provision", resource.provision)):
+        if struct.modifierExtension:
+            raise _refuse("extension", "an unknown modifierExtension cannot be honoured", f"{name}.modifierExtension")
+    if not _has_code(resource.scope, "patient-privacy"):
+        raise _refuse("business-rule", "only consents of scope patient-privacy are enforced here", "Consent.scope")
+    if resource.provision is None:
+        raise _refuse("required", "a Consent without provision says nothing that could be enforced", "Consent.provision")
+    provisions = list(_provisions("Consent.provision", resource.provision))
+    if len(provisions) > _MOST:
+        raise _refuse("too-costly", f"a Consent has at most {_MOST} provisions here", "Consent.provision")
+    root_type = resource.provision.type or _root_type(resource)
+    parsed = _parse(resource.provision, "Consent.provision", root_type, served, 1)
+    return parsed if resource.status == "active" else None
+
+
+def consent_clauses(provision: Provision, situation: Situation, kind: ResourceType) -> tuple[Clause, Clause]:
+    """What the provision permits and what it denies of a type, to whoever is in this situation."""
+    return _effects(provision, situation, kind, EVERYTHING, EVERYTHING)
+
+
+def _effects(
+    provision: Provision, situation: Situation, kind: ResourceType, surely: Clause, maybe: Clause
+) -> tuple[Clause, Clause]:
+    """Permitted and denied clauses. `surely` and `maybe`: where the parents hold, read strictly and read widely."""
+    own_surely, own_maybe = _own_tests(provision, situation, kind)
+    surely, maybe = every(surely, own_surely), every(maybe, own_maybe)
+    if maybe == NOTHING:
+        return NOTHING, NOTHING
+    inner = [_effects(nested, situation, kind, surely, maybe) for nested in provision.nested]
+    permitted = some(*(permit for permit, _ in inner))
+    denied = some(*(deny for _, deny in inner))
+    if provision.permits:
+        return every(some(surely, permitted), negate(denied)), denied
+    return every(permitted, negate(denied)), some(every(maybe, negate(permitted)), denied)
+
+
+def _own_tests(provision: Provision, situation: Situation, kind: ResourceType) -> tuple[Clause, Clause]:
+    if not (
+        provision.period.low <= situation.now < provision.period.high
+        and (not provision.directions or situation.direction in provision.directions)
+        and (not provision.types or kind.name in provision.types)
+    ):
+        return NOTHING, NOTHING
+    surely: list[Clause] = []
+    maybe: list[Clause] = []
+    if provision.actors:
+        surely.append(EVERYTHING if provision.actors & situation.principal else NOTHING)
+        maybe.append(EVERYTHING if provision.actors & situation.everyone else NOTHING)
+    if provision.purposes:
+        surely.append(EVERYTHING if situation.purpose in provision.purposes else NOTHING)
+        maybe.append(EVERYTHING if situation.purpose is None or situation.purpose in provision.purposes else NOTHING)
+    if provision.instances:
+        ids = [ref.partition("/")[2] for ref in sorted(provision.instances) if ref.startswith(f"{kind.name}/")]
+        named = some(*(Test("_id", "is", identifier) for identifier in ids))
+        surely.append(named)
+        maybe.append(named)
+    if provision.codes:
+        _add_code_tests(provision, kind, surely, maybe)
+    if provision.data_period is not None:
+        _add_date_tests(provision.data_period, kind, surely, maybe)
+    if provision.labels:
+        tests: list[Clause] = [Test("_security", "is", label) for label in provision.labels]
+        if f"{_CONFIDENTIALITY}|N" in provision.labels:
+            tests.append(Test("_security", "missing", True))  # what bears no label is of normal confidentiality
+        surely.append(some(*tests))
+        maybe.append(some(*tests, Test("_security", "is", UNKNOWN_LABEL)))
+    return every(*surely), every(*maybe)
+
+
+def _add_code_tests(provision: Provision, kind: ResourceType, surely: list[Clause], maybe: list[Clause]) -> None:
+    name = kind.consent_code
+    if name is None:
+        surely.append(NOTHING)
+        return
+    tests = [Test(name, "is", code) for code in provision.codes]
+    surely.append(some(*tests))
+    maybe.append(some(*tests, Test(name, "missing", True)))
+
+
+def _add_date_tests(period: Span, kind: ResourceType, surely: list[Clause], maybe: list[Clause]) -> None:
+    name = kind.consent_date
+    if name is None:
+        surely.append(NOTHING)
+        return
+    surely.append(Test(name, "eq", period))
+    maybe.append(some(Test(name, "overlaps", period), Test(name, "missing", True)))
+
+
+def _provisions(place: str, provision: Any, depth: int = 1) -> list[tuple[str, Any]]:
+    """A provision and everything in it that may carry a modifierExtension, with their places."""
+    if provision is None:
+        return []
+    if depth > _DEEPEST:
+        raise _refuse("too-costly", f"provisions nest at most {_DEEPEST} deep here", place)
+    found = [(place, provision)]
+    found += [(f"{place}.actor[{n}]", actor) for n, actor in enumerate(provision.actor or ())]
+    found += [(f"{place}.data[{n}]", data) for n, data in enumerate(provision.data or ())]
+    for n, nested in enumerate(provision.provision or ()):
+        found += _provisions(f"{place}.provision[{n}]", nested, depth + 1)
+    return found
+
+
+def _root_type(resource: Any) -> str:
+    codes = [c.code for c in (resource.policyRule.coding or ())] if resource.policyRule else []
+    found = next((_POLICY_RULES[code] for code in codes if code in _POLICY_RULES), None)
+    if found is None:
+        raise _refuse("required", "neither the type nor a policyRule OPTIN or OPTOUT says what holds", "Consent.provision.type")
+    return found
+
+
+def _parse(raw: Any, place: str, effect: str | None, served: frozenset[str], depth: int) -> Provision:
+    if effect is None:
+        raise _refuse("required", "a nested provision says whether it permits or denies", f"{place}.type")
+    nested = (
+        _parse(inner, f"{place}.provision[{n}]", inner.type, served, depth + 1) for n, inner in enumerate(raw.provision or ())
+    )
+    return Provision(
+        permits=effect == "permit",
+        period=_period(raw.period) or Span(EARLIEST, LATEST),
+        actors=frozenset(_actor(actor, f"{place}.actor[{n}]") for n, actor in enumerate(raw.actor or ())),
+        directions=frozenset(_direction(a, f"{place}.action[{n}]") for n, a in enumerate(raw.action or ())),
+        purposes=frozenset(_token(p, f"{place}.purpose[{n}]") for n, p in enumerate(raw.purpose or ())),
+        types=frozenset(_class(c, f"{place}.class[{n}]", served) for n, c in enumerate(raw.class_fhir or ())),
+        codes=tuple(code for n, c in enumerate(raw.code or ()) for code in _codes(c, f"{place}.code[{n}]")),
+        labels=tuple(_token(label, f"{place}.securityLabel[{n}]") for n, label in enumerate(raw.securityLabel or ())),
+        data_period=_period(raw.dataPeriod),
+        instances=frozenset(_instance(d, f"{place}.data[{n}]") for n, d in enumerate(raw.data or ())),
+        nested=tuple(nested),
+    )
+
+
+def _actor(actor: Any, place: str) -> str:
+    if not any(coding.code in _ROLES for coding in actor.role.coding or ()):
+        raise _refuse("code-invalid", "only recipients can be named here", f"{place}.role")
+    reference = actor.reference.reference or ""
+    if reference.partition("/")[0] not in _ACTORS or reference.count("/") != 1:
+        allowed = ", ".join(_ACTORS)
+        raise _refuse("value", f"an actor is a literal reference to one of {allowed}", f"{place}.reference")
+    return str(reference)
+
+
+def _direction(action: Any, place: str) -> str:
+    for coding in action.coding or ():
+        if coding.system in (None, _ACTION_SYSTEM) and coding.code in ACTIONS:
+            return ACTIONS[coding.code]
+    raise _refuse("code-invalid", f"an action is one of {', '.join(ACTIONS)}", place)
+
+
+def _class(coding: Any, place: str, served: frozenset[str]) -> str:
+    if coding.system != RESOURCE_TYPES or coding.code not in served:
+        raise _refuse("code-invalid", f"a class is a resource type served here, of system {RESOURCE_TYPES}", place)
+    return str(coding.code)
+
+
+def _codes(concept: Any, place: str) -> list[str]:
+    if not concept.coding:
+        raise _refuse("required", "a code without coding cannot be compared", f"{place}.coding")
+    return [_token(coding, f"{place}.coding[{n}]") for n, coding in enumerate(concept.coding)]
+
+
+def _token(coding: Any, place: str) -> str:
+    values = token_values(coding.system, coding.code)
+    if coding.system is None or not values:
+        raise _refuse("required", "a coding needs a system and a code to be compared", place)
+    return values[0]
+
+
+def _instance(data: Any, place: str) -> str:
+    if data.meaning != "instance":
+        raise _refuse("not-supported", "only the meaning 'instance' can be honoured", f"{place}.meaning")
+    reference = data.reference.reference or ""
+    if reference.count("/") != 1 or reference.startswith("#"):
+        raise _refuse("value", "an instance is a literal reference within the record", f"{place}.reference")
+    return str(reference)
+
+
+def _period(raw: Any) -> Span | None:
+    if raw is None:
+        return None
+    return Span(read_span(raw.start).low if raw.start else EARLIEST, read_span(raw.end).high if raw.end else LATEST)
+
+
+def _has_code(concept: Any, code: str) -> bool:
+    return any(coding.code == code for coding in concept.coding or ())
+
+
+def _refuse(code: str, text: str, expression: str) -> Problem:
+    return Problem(code, text, expression, status=422)

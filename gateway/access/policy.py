@@ -1,0 +1,112 @@
+"""What holds without any Consent: `schemas/policy.toml` as tables to look things up in.
+
+Knows: the kinds of actor, the base policy (actor × direction × type), who may write what, and who must name a patient.
+Must not know: consents, scopes, callers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from gateway.fhir.registry import Group, Registry
+from gateway.schemas import read_schema
+
+Kind = Literal["patient", "proxy", "care_team", "professional", "app", "service", "operator", "feed"]
+Direction = Literal["read", "write"]
+
+# What each interaction needs: the letter of a SMART v2 scope, and the direction that consents speak of.
+PERMISSIONS: Mapping[str, str] = {
+    "read": "r",
+    "vread": "r",
+    "history-instance": "r",
+    "search-type": "s",
+    "create": "c",
+    "update": "u",
+    "delete": "d",
+}
+DIRECTIONS: Mapping[str, Direction] = {
+    "read": "read",
+    "vread": "read",
+    "history-instance": "read",
+    "search-type": "read",
+    "create": "write",
+    "update": "write",
+    "delete": "write",
+}
+
+
+class _BaseFile(msgspec.Struct, forbid_unknown_fields=True):
+    actors: list[Kind]
+    direction: Direction
+    groups: list[Group]
+
+
+class _WriteFile(msgspec.Struct, forbid_unknown_fields=True):
+    groups: list[Group]
+    actors: list[Kind]
+    interactions: list[Literal["create", "update", "delete"]]
+
+
+class _ConsentFile(msgspec.Struct, forbid_unknown_fields=True):
+    never_opens: list[Group]
+
+
+class _SearchFile(msgspec.Struct, forbid_unknown_fields=True):
+    patient_required: list[Kind]
+
+
+class _DirectoryFile(msgspec.Struct, forbid_unknown_fields=True):
+    writers: list[Kind]
+
+
+class _LabelsFile(msgspec.Struct, forbid_unknown_fields=True):
+    systems: list[str]
+
+
+class _PolicyFile(msgspec.Struct, forbid_unknown_fields=True):
+    base: list[_BaseFile]
+    write: list[_WriteFile]
+    consent: _ConsentFile
+    search: _SearchFile
+    directory: _DirectoryFile
+    labels: _LabelsFile
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The tables. `holds`: (actor, direction, type) needing no Consent; `may_write`: (actor, type, interaction)."""
+
+    holds: frozenset[tuple[str, str, str]]
+    may_write: frozenset[tuple[str, str, str]]
+    never_opened: frozenset[str]
+    patient_required: frozenset[str]
+    directory_writers: frozenset[str]
+    label_systems: frozenset[str]
+
+
+def read_policy(schemas: Path, registry: Registry) -> Policy:
+    """Read `policy.toml`. Raises SchemaError naming the key of anything it does not know."""
+    raw = read_schema(schemas / "policy.toml", _PolicyFile)
+
+    def types_of(groups: list[Group]) -> list[str]:
+        return [kind.name for kind in registry.resource_types.values() if kind.group in groups]
+
+    return Policy(
+        holds=frozenset(
+            (actor, row.direction, name) for row in raw.base for name in types_of(row.groups) for actor in row.actors
+        ),
+        may_write=frozenset(
+            (actor, name, interaction)
+            for row in raw.write
+            for name in types_of(row.groups)
+            for actor in row.actors
+            for interaction in row.interactions
+        ),
+        never_opened=frozenset(types_of(raw.consent.never_opens)),
+        patient_required=frozenset(raw.search.patient_required),
+        directory_writers=frozenset(raw.directory.writers),
+        label_systems=frozenset(raw.labels.systems),
+    )

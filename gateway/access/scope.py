@@ -1,0 +1,95 @@
+"""SMART on FHIR scopes (https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html).
+
+Knows: the full grammar of resource scopes, v2 and v1, and what a granted scope allows as a Clause.
+Must not know: consents, who the caller is beyond the patient in context.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from gateway.fhir.clause import EVERYTHING, NOTHING, Clause, Test, every, some
+from gateway.fhir.registry import Registry, ResourceType
+from gateway.fhir.search import Reading, read_parameter
+from gateway.problem import Problem
+
+# The query part has the scope-token characters of RFC 6749 §3.3: printable ASCII without space, `"` and `\`.
+_SCOPE = re.compile(
+    r"(?P<level>patient|user|system)/(?P<type>\*|[A-Z][A-Za-z]{2,63})"
+    r"\.(?P<permissions>\*|read|write|c?r?u?d?s?)(?:\?(?P<query>[\x21\x23-\x5b\x5d-\x7e]+))?"
+)
+_V1 = {"read": "rs", "write": "cud", "*": "cruds"}
+_PARAMETER = re.compile(r"[a-z_][a-z0-9_-]{0,63}")
+_LONGEST = 512
+# Scopes of SMART and OpenID that carry no right to resources: they are kept and mean nothing here.
+_OTHERS = re.compile(r"openid|fhirUser|profile|launch(?:/[a-z]+)?|offline_access|online_access")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One granted resource scope. `filters`: what its query part narrows it to."""
+
+    level: str
+    type: str
+    permissions: frozenset[str]
+    filters: Clause
+    text: str
+
+
+def parse_scopes(registry: Registry, text: str, reading: Reading) -> tuple[Scope, ...]:
+    """The resource scopes in a space-separated list. Raises Problem where one is not of the grammar."""
+    parts = text.split()
+    return tuple(_parse(registry, part, reading) for part in parts if not _OTHERS.fullmatch(part))
+
+
+def _parse(registry: Registry, text: str, reading: Reading) -> Scope:
+    match = _SCOPE.fullmatch(text)
+    if match is None or not match["permissions"] or len(text) > _LONGEST:
+        raise _invalid(text)
+    type_name, permissions, query = match["type"], match["permissions"], match["query"]
+    if type_name != "*" and registry.find(type_name) is None:
+        raise _invalid(text)
+    filters: Clause = EVERYTHING
+    if query is not None:
+        # A query on a wildcard or a v1 scope has no defined meaning.
+        if type_name == "*" or permissions in _V1:
+            raise _invalid(text)
+        kind = registry[type_name]
+        clauses = []
+        for part in query.split("&"):
+            name, _, value = part.partition("=")
+            if not value or not _PARAMETER.fullmatch(name) or name not in kind.scope_parameters:
+                raise _invalid(text)  # modifiers, chains and _filter are refused by the same line
+            clauses.append(read_parameter(registry, kind, name, unquote(value), reading))
+        filters = every(*clauses)
+    return Scope(match["level"], type_name, frozenset(_V1.get(permissions, permissions)), filters, text)
+
+
+def _invalid(text: str) -> Problem:
+    shown = "".join(c if c.isprintable() else "?" for c in text[:80])
+    return Problem("invalid", f"'{shown}' is not a scope this gateway knows")
+
+
+def scope_clause(scopes: Iterable[Scope], kind: ResourceType, permissions: str, patient: str | None) -> Clause:
+    """What the scopes allow of a type: `permissions` (letters of cruds) are all needed, several scopes add up.
+
+    `patient/` scopes reach the patient in context, and what belongs to no patient; without a patient in context they reach
+    nothing. `user/` and `system/` scopes set no limit of their own, because rights and consents do.
+    """
+    allowed: list[Clause] = []
+    for scope in scopes:
+        if scope.type not in ("*", kind.name) or not scope.permissions.issuperset(permissions):
+            continue
+        if scope.level != "patient":
+            allowed.append(scope.filters)
+        elif patient is not None:
+            allowed.append(every(_within_record(kind, patient), scope.filters))
+    return some(*allowed) if allowed else NOTHING
+
+
+def _within_record(kind: ResourceType, patient: str) -> Clause:
+    if not kind.in_compartment:
+        return EVERYTHING
+    own = Test("patient", "is", patient)
+    return own if kind.is_patient or kind.patient_required else some(own, Test("patient", "missing", True))

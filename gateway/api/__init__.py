@@ -1,0 +1,1 @@
+"""Speaks HTTP to FHIR clients: one file per FHIR interaction."""

@@ -1,0 +1,123 @@
+"""The outermost layer: what holds for every request before anybody looks at what it asks.
+
+Knows: request ids, size and time limits, headers of every answer, the access log. Must not know: FHIR beyond
+OperationOutcome, who is calling.
+"""
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.problem import Problem
+from gateway.settings import Limits
+from gateway.telemetry import log
+
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}\Z")
+_HEADERS = [
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+]
+
+
+class Edge:
+    """ASGI middleware around everything. Puts `request_id` into the request's state."""
+
+    def __init__(self, app: ASGIApp, limits: Limits, route_of: Callable[[Scope], str]) -> None:
+        self._app = app
+        self._limits = limits
+        self._route_of = route_of
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on, within the limits; answer what is refused or fails, and log that it was."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers = dict(scope["headers"])
+        request_id = _read_request_id(headers)
+        scope.setdefault("state", {})["request_id"] = request_id
+        seen: dict[str, Any] = {"status": None}
+
+        async def send_on(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                seen["status"] = message["status"]
+                message["headers"] = [*message["headers"], *_HEADERS, (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            self._check(scope, headers)
+            async with asyncio.timeout(self._limits.request_seconds):
+                await self._app(scope, self._counted(receive), send_on)
+        except Exception as error:  # noqa: BLE001 (the last place where anything can still be answered)
+            problem = _problem_of(error, request_id)
+            if problem.status >= 500:
+                log("request.failed", level=logging.ERROR, error=error, request_id=request_id)
+            if seen["status"] is None:
+                await _send_problem(problem, send_on)
+        log(
+            "request",
+            request_id=request_id,
+            method=scope["method"],
+            route=self._route_of(scope),
+            status=seen["status"],
+            milliseconds=round((time.perf_counter() - started) * 1000, 1),
+        )
+
+    def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit():
+            raise Problem("invalid", "the Content-Length is not a number")
+        if int(length) > self._limits.body_bytes:
+            raise _too_long(self._limits)
+        if len(scope["raw_path"]) + len(scope["query_string"]) > self._limits.url_bytes:
+            raise Problem("too-long", f"a URL has at most {self._limits.url_bytes} bytes here", status=414)
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            raise Problem("not-supported", "a body is sent without Content-Encoding", status=415)
+
+    def _counted(self, receive: Receive) -> Receive:
+        """`receive` that stops a body which turns out larger than allowed, without keeping it."""
+        taken = 0
+
+        async def receive_on() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self._limits.body_bytes:
+                raise _too_long(self._limits)
+            return message
+
+        return receive_on
+
+
+def _read_request_id(headers: dict[bytes, bytes]) -> str:
+    given = headers.get(b"x-request-id", b"").decode("latin-1")
+    return given if _REQUEST_ID.match(given) else secrets.token_hex(12)
+
+
+def _too_long(limits: Limits) -> Problem:
+    return Problem("too-long", f"a body has at most {limits.body_bytes} bytes here")
+
+
+def _problem_of(error: Exception, request_id: str) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, TimeoutError):
+        return Problem("timeout", "the request took too long; whether a write was carried out is unknown")
+    return Problem("exception", f"Internal error (request {request_id})")
+
+
+async def _send_problem(problem: Problem, send: Send) -> None:
+    body = msgspec.json.encode(problem.outcome())
+    headers = [(b"content-type", b"application/fhir+json; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    headers += [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,66 @@
+"""Every address of the FHIR service.
+
+Knows: which path and method is which interaction. One route serves every type: what a type does not offer, its registry entry
+refuses. Must not know: what the endpoints do.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from gateway.api.capabilities import capabilities
+from gateway.api.create import create
+from gateway.api.delete import delete
+from gateway.api.health import live, ready
+from gateway.api.history_instance import history_instance
+from gateway.api.read import read
+from gateway.api.respond import respond_problem
+from gateway.api.search_type import search_type
+from gateway.api.transaction import transaction
+from gateway.api.update import update
+from gateway.api.vread import vread
+from gateway.fhir.registry import Registry
+from gateway.problem import Problem
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
+    ("GET", "/livez", live),
+    ("GET", "/readyz", ready),
+    ("GET", "/fhir/metadata", capabilities),
+    ("POST", "/fhir", transaction),
+    ("GET", "/fhir/{type}", search_type),
+    ("POST", "/fhir/{type}/_search", search_type),
+    ("POST", "/fhir/{type}", create),
+    ("GET", "/fhir/{type}/{id}", read),
+    ("PUT", "/fhir/{type}/{id}", update),
+    ("DELETE", "/fhir/{type}/{id}", delete),
+    ("GET", "/fhir/{type}/{id}/_history", history_instance),
+    ("GET", "/fhir/{type}/{id}/_history/{version}", vread),
+)
+
+
+def add_routes(app: FastAPI) -> None:
+    """Give the application its addresses, and OperationOutcomes for those it does not have."""
+    for method, path, endpoint in ROUTES:
+        app.add_route(path, endpoint, methods=[method])
+    app.add_exception_handler(HTTPException, _no_such_address)
+
+
+def route_pattern(registry: Registry, scope: Scope) -> str:
+    """The address of a request as it may be logged: the type if it is a served one, never an id."""
+    endpoint, depth = scope.get("endpoint"), str(scope.get("path", "")).count("/")
+    pattern = next((path for _, path, known in ROUTES if known is endpoint and path.count("/") == depth), "unknown")
+    type_name = scope.get("path_params", {}).get("type")
+    return pattern.replace("{type}", type_name) if type_name and registry.find(type_name) else pattern
+
+
+async def _no_such_address(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    code = {404: "not-found", 405: "not-supported"}.get(status, "invalid")
+    headers = getattr(error, "headers", None)
+    return respond_problem(Problem(code, "there is no such interaction here", status=status, headers=headers))

@@ -1,0 +1,24 @@
+"""GET [base]/[type]?… and POST [base]/[type]/_search (https://hl7.org/fhir/R4/http.html#search)."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.api.negotiate import form_pairs, query_pairs
+from gateway.api.respond import respond
+from gateway.api.visit import call_of, gateway_of, visitor
+from gateway.exchange.perform import perform
+from gateway.exchange.search import record_named
+from gateway.store.standing import About
+
+
+async def search_type(request: Request) -> Response:
+    """A page of the resources that match and that the caller may see."""
+    gateway = gateway_of(request)
+    parameters = query_pairs(request)
+    raw = f"{request.method} {request.url.path}?{request.url.query}"
+    if request.method == "POST":
+        parameters += await form_pairs(request)
+        raw += "\n\n" + (await request.body()).decode("latin-1")
+    access = await visitor(request, About(patient=record_named(parameters)))
+    answer = await perform(gateway, access, call_of(request, "search-type", parameters=parameters, raw=raw))
+    return respond(gateway.settings.base_url, answer)

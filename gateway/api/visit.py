@@ -1,0 +1,61 @@
+"""What every FHIR endpoint does first: find the wired system, check what the request says about itself, see who calls.
+
+Knows: the order of these checks. Must not know: single interactions.
+"""
+
+from starlette.requests import Request
+
+from gateway.access.access import Access
+from gateway.api.negotiate import (
+    bearer_token,
+    is_lenient,
+    origin_of,
+    preferred_return,
+    require_json_answer,
+)
+from gateway.exchange.call import Call
+from gateway.exchange.gateway import Gateway
+from gateway.exchange.standing import authenticate
+from gateway.store.standing import About
+
+
+def gateway_of(request: Request) -> Gateway:
+    """The wired system that `create_app` put into the application's state."""
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+async def visitor(request: Request, about: About) -> Access:
+    """The access of whoever sent this request. Raises Problem 406 or 401."""
+    require_json_answer(request)
+    return await authenticate(gateway_of(request), bearer_token(request), about)
+
+
+def call_of(
+    request: Request,
+    interaction: str,
+    *,
+    body: bytes | None = None,
+    calm: bool = False,
+    parameters: tuple[tuple[str, str], ...] = (),
+    raw: str | None = None,
+) -> Call:
+    """The call that this request makes."""
+    headers, path = request.headers, request.path_params
+    return Call(
+        interaction=interaction,
+        type=path["type"],
+        origin=origin_of(request),
+        id=path.get("id"),
+        version=path.get("version"),
+        parameters=parameters,
+        body=body,
+        calm=calm,
+        if_match=headers.get("if-match"),
+        if_none_match=headers.get("if-none-match"),
+        if_modified_since=headers.get("if-modified-since"),
+        if_none_exist=headers.get("if-none-exist"),
+        prefer=preferred_return(request),
+        lenient=is_lenient(request),
+        raw=raw,
+    )

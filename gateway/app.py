@@ -1,0 +1,193 @@
+"""The whole system, wired from top to bottom.
+
+Knows: which part is made of which. Must not know: what any of them does.
+"""
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+
+from gateway import __version__
+from gateway.access.policy import Policy, read_policy
+from gateway.access.scope import Scope, parse_scopes
+from gateway.api.edge import Edge
+from gateway.api.routes import add_routes, route_pattern
+from gateway.exchange.cursor import Cursors
+from gateway.exchange.gateway import Gateway
+from gateway.fhir.codec import Codec
+from gateway.fhir.index import Index
+from gateway.fhir.references import References
+from gateway.fhir.registry import Registry, read_registry
+from gateway.fhir.search import Reading
+from gateway.fhir.types import Types
+from gateway.jobs.seal import seal_audit
+from gateway.schemas import find_schemas
+from gateway.settings import Limits, Settings, read_gateway_file, read_settings
+from gateway.store.audit import AuditWriter
+from gateway.store.commit import Committer
+from gateway.store.ids import Ids
+from gateway.store.mongo import Mongo
+from gateway.store.schema import (
+    StoreError,
+    create_missing_indexes,
+    find_problems,
+    find_topology_problems,
+    prepare,
+)
+from gateway.telemetry import log, set_up_logging
+
+
+def now() -> datetime:
+    """The present time in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Schemas:
+    """Everything that `schemas/` says."""
+
+    limits: Limits
+    registry: Registry
+    policy: Policy
+
+
+def read_schemas(settings: Settings) -> Schemas:
+    """Read and check the data files. Raises SchemaError naming file and key."""
+    limits, bindings = read_gateway_file(settings.schemas)
+    registry = read_registry(settings.schemas, Types(bindings, limits.string_length))
+    return Schemas(limits, registry, read_policy(settings.schemas, registry))
+
+
+def build_gateway(settings: Settings, schemas: Schemas, mongo: Mongo, ids: Ids, clock: Callable[[], datetime] = now) -> Gateway:
+    """The parts, put together on this database."""
+    limits, registry, policy = schemas.limits, schemas.registry, schemas.policy
+    codec = Codec(registry.types, depth=limits.depth, explain_bytes=limits.explain_bytes)
+    audit = AuditWriter(mongo, ids)
+
+    @functools.lru_cache(maxsize=1_024)
+    def scopes(text: str) -> tuple[Scope, ...]:
+        # A scope's query part knows no dates relative to now and no patients, so parsing it once is enough.
+        return parse_scopes(registry, text, Reading(now=clock(), or_values=limits.or_values, patients={}))
+
+    return Gateway(
+        settings=settings,
+        limits=limits,
+        registry=registry,
+        codec=codec,
+        references=References(registry.types, codec),
+        index=Index(registry, policy.label_systems),
+        policy=policy,
+        ids=ids,
+        mongo=mongo,
+        audit=audit,
+        committer=Committer(mongo, audit, codec.encode, _care_team),
+        cursors=Cursors(settings.secret),
+        clock=clock,
+        scopes=scopes,
+    )
+
+
+@asynccontextmanager
+async def running(gateway: Gateway) -> AsyncIterator[Gateway]:
+    """The gateway with its database prepared and its jobs at work; everything is sealed and closed at the end."""
+    await prepare(gateway.mongo, gateway.registry, gateway.settings.secret)
+    await gateway.audit.open(gateway.clock())
+    jobs = [asyncio.create_task(gateway.audit.run()), asyncio.create_task(seal_audit(gateway))]
+    try:
+        yield gateway
+    finally:
+        for job in jobs:
+            job.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*jobs)
+        await gateway.audit.close(gateway.clock())
+        await gateway.mongo.close()
+
+
+@asynccontextmanager
+async def attached(settings: Settings) -> AsyncIterator[Gateway]:
+    """The parts for a command that serves nothing: connected, with no job running."""
+    gateway = build_gateway(settings, read_schemas(settings), _connect(settings), Ids(settings.secret))
+    try:
+        yield gateway
+    finally:
+        await gateway.mongo.close()
+
+
+async def prepare_store(settings: Settings) -> None:
+    """Check the topology; create what a new database lacks and check the rest. Raises StoreError."""
+    schemas = read_schemas(settings)
+    mongo = _connect(settings)
+    try:
+        problems = await find_topology_problems(mongo)
+        if problems:
+            raise StoreError("; ".join(problems))
+        await prepare(mongo, schemas.registry, settings.secret)
+    finally:
+        await mongo.close()
+
+
+async def check_system(environ: Mapping[str, str], *, create_indexes: bool) -> tuple[list[str], bool]:
+    """What `gateway check` says, line by line, and whether everything is as it must be."""
+    schemas_folder = Path(environ["GATEWAY_SCHEMAS"]) if environ.get("GATEWAY_SCHEMAS") else find_schemas()
+    limits, bindings = read_gateway_file(schemas_folder)
+    registry = read_registry(schemas_folder, Types(bindings, limits.string_length))
+    read_policy(schemas_folder, registry)
+    lines = [f"schemas: {len(registry.resource_types)} types, {len(registry.profiles)} profiles"]
+    if not environ.get("GATEWAY_MONGO_URL"):
+        return [*lines, "settings, topology, indexes: not checked (GATEWAY_MONGO_URL is not set)"], True
+    settings = read_settings(environ)
+    lines.append("settings: sound")
+    mongo = _connect(settings)
+    try:
+        problems = await find_topology_problems(mongo)
+        if not problems and create_indexes:
+            lines += [f"created index {name}" for name in await create_missing_indexes(mongo, registry)]
+        problems += [] if problems else await find_problems(mongo, registry)
+    finally:
+        await mongo.close()
+    return [*lines, *(problems or ["topology and indexes: sound"])], not problems
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application. Without settings they are read from the environment (so uvicorn's workers can call this)."""
+    settings = settings or read_settings()
+    set_up_logging(settings.log_level)
+    schemas = read_schemas(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with running(build_gateway(settings, schemas, _connect(settings), Ids(settings.secret))) as gateway:
+            app.state.gateway = gateway
+            log("started", version=__version__)
+            yield
+            log("stopped")
+
+    # No telemetry of the framework's own: its spans would carry query strings.
+    app = FastAPI(
+        title="FHIR document gateway",
+        version=__version__,
+        lifespan=lifespan,
+        openapi_url=None,
+        redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+    )
+    add_routes(app)
+    app.add_middleware(Edge, limits=schemas.limits, route_of=functools.partial(route_pattern, schemas.registry))
+    return app
+
+
+def _connect(settings: Settings) -> Mongo:
+    return Mongo(settings.mongo_url, settings.mongo_database, settings.mongo_driver)
+
+
+def _care_team(patient: Any) -> list[str]:
+    """Whom a Patient names as treating: they are of its care team."""
+    return [practitioner.reference for practitioner in patient.generalPractitioner or () if practitioner.reference]

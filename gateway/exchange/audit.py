@@ -1,0 +1,77 @@
+"""What the audit says of a call.
+
+Knows: how a call and its answer, or its refusal, become events: one per record it touched.
+Must not know: how events are stored or shown.
+"""
+
+from base64 import b64encode
+from collections.abc import Iterable
+
+from gateway.access.access import Access
+from gateway.exchange.call import Call
+from gateway.fhir.balp import BROKEN, DONE, FAILED, REFUSED, Event
+from gateway.problem import Problem
+
+_LISTED = 10  # entities named in one event; the rest are counted, and found by the commit they carry
+
+
+def happened(access: Access, call: Call, entities: Iterable[tuple[str | None, str]]) -> list[Event]:
+    """The events of a call that was answered. `entities`: for each resource, its patient (None: nobody's) and reference."""
+    touched: dict[str | None, list[str]] = {}
+    for patient, reference in entities:
+        touched.setdefault(patient, []).append(reference)
+    return [event(access, call, patient, DONE, references) for patient, references in touched.items()]
+
+
+def searched(access: Access, call: Call, patients: Iterable[str], *, in_vain: bool) -> list[Event]:
+    """The events of a search: one for each record it was about or that was in its result.
+
+    `in_vain`: the caller had no right to find anything. They get an empty result; the patient sees that it was tried.
+    """
+    about: list[str | None] = [*dict.fromkeys(patients)] or [None]
+    outcome, reason = (REFUSED, "no right to this data") if in_vain else (DONE, None)
+    return [event(access, call, patient, outcome, reason=reason) for patient in about]
+
+
+def refused(access: Access, call: Call, problem: Problem) -> list[Event]:
+    """The events of a call that was not answered: one for each record that was looked up for it."""
+    refusal = REFUSED if problem.status in (403, 404, 422) else FAILED
+    outcome = BROKEN if problem.status >= 500 else refusal
+    entities = [f"{call.type}/{call.id}"] if call.id is not None and call.interaction != "create" else []
+    about: list[str | None] = [*(problem.records or access.records)] or [None]
+    return [event(access, call, patient, outcome, entities, reason=problem.issues[0].text) for patient in about]
+
+
+def event(
+    access: Access,
+    call: Call,
+    patient: str | None,
+    outcome: str,
+    references: list[str] | None = None,
+    *,
+    commit: int | None = None,
+    reason: str | None = None,
+) -> Event:
+    """One event about one record."""
+    caller = access.caller
+    listed = references or []
+    record = access.records.get(patient) if patient else None
+    return Event(
+        interaction=call.interaction,
+        type=call.type,
+        patient=patient,
+        outcome=outcome,
+        client=caller.client,
+        kind=access.kind_of_actor(record) if record else caller.kind,
+        user=caller.user,
+        purpose=caller.purpose,
+        token=caller.token,
+        request_id=call.origin.request_id,
+        address=call.origin.address,
+        entities=tuple(listed[:_LISTED]),
+        more=max(0, len(listed) - _LISTED),
+        commit=commit,
+        query=b64encode(call.raw.encode()).decode() if call.raw else None,
+        consents=tuple(c.reference for c in record.consents if c.provision is not None) if record else (),
+        reason=reason,
+    )

@@ -1,0 +1,63 @@
+"""One FHIR interaction and its answer, the same whether it came as an HTTP request or as an entry of a Bundle.
+
+Knows: what the interactions of https://hl7.org/fhir/R4/http.html take and give. Must not know: HTTP, stores.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+Return = Literal["minimal", "representation", "OperationOutcome"]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a call came from: for the audit."""
+
+    request_id: str
+    address: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An interaction as asked.
+
+    `parameters`: decoded name-value pairs of a search or history; `raw`: the request line (and form) of a search, for the
+    audit alone; `place`: where the call stands in a Bundle, for expressions.
+    """
+
+    interaction: str
+    type: str
+    origin: Origin
+    id: str | None = None
+    version: str | None = None
+    parameters: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    calm: bool = False
+    if_match: str | None = None
+    if_none_match: str | None = None
+    if_modified_since: str | None = None
+    if_none_exist: str | None = None
+    prefer: Return | None = None
+    lenient: bool = False
+    raw: str | None = None
+    place: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an interaction gives. `body` is JSON; `type`, `id` and `version` name the resource it is about, if one."""
+
+    status: int
+    body: bytes | None = None
+    type: str | None = None
+    id: str | None = None
+    version: int | None = None
+    updated: datetime | None = None
+    located: bool = False
+    outcome: bytes | None = None
+
+    @property
+    def etag(self) -> str | None:
+        """The weak ETag of the version (https://hl7.org/fhir/R4/http.html#versioning)."""
+        return None if self.version is None else f'W/"{self.version}"'

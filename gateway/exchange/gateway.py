@@ -1,0 +1,41 @@
+"""The wired system as the exchange needs it, made once and handed to every function.
+
+Knows: the parts. Must not know: HTTP, where the parts came from.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from gateway.access.policy import Policy
+from gateway.access.scope import Scope
+from gateway.exchange.cursor import Cursors
+from gateway.fhir.codec import Codec
+from gateway.fhir.index import Index
+from gateway.fhir.references import References
+from gateway.fhir.registry import Registry
+from gateway.settings import Limits, Settings
+from gateway.store.audit import AuditWriter
+from gateway.store.commit import Committer
+from gateway.store.ids import Ids
+from gateway.store.mongo import Mongo
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Everything a request needs. `clock` gives the present time in UTC; `scopes` parses a token's scopes."""
+
+    settings: Settings
+    limits: Limits
+    registry: Registry
+    codec: Codec
+    references: References
+    index: Index
+    policy: Policy
+    ids: Ids
+    mongo: Mongo
+    audit: AuditWriter
+    committer: Committer
+    cursors: Cursors
+    clock: Callable[[], datetime]
+    scopes: Callable[[str], tuple[Scope, ...]]

@@ -1,0 +1,109 @@
+"""References of what is written: resolved within the Bundle, and never to anything the writer may not point at.
+
+Knows: how a fullUrl is replaced everywhere, and the one answer for a target that is missing, another patient's or hidden.
+Must not know: HTTP, MongoDB.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from gateway.access.access import unknown_reference
+from gateway.exchange.entries import Entry
+from gateway.exchange.gateway import Gateway
+from gateway.exchange.owners import Draft
+from gateway.problem import Problem
+from gateway.store import resources as store
+
+Target = tuple[Entry, str, str]  # who points, at which `Type/id`, from where
+
+
+def resolve_references(gateway: Gateway, draft: Draft) -> list[Target]:
+    """Rewrite what stands for entries of the Bundle or for this service. Returns the local references, to be checked."""
+    change = _changer(gateway, draft.urls)
+    own = f"{gateway.settings.base_url}/".encode()
+    marks = {url.encode()[:9] for url in draft.urls} | {own}
+    targets: list[Target] = []
+    for entry in draft.entries:
+        if entry.resource is None or entry.matched:
+            continue
+        raw = entry.call.body or b""
+        bears_extensions = b"xtension" in raw
+        if any(mark in raw for mark in marks):
+            gateway.references.rewrite(entry.resource, change)
+        if entry.existing is None and entry.twin is None:
+            targets += _local_targets(gateway, entry, bears_extensions)
+    return targets
+
+
+async def check_references(gateway: Gateway, draft: Draft, targets: Iterable[Target]) -> None:
+    """Refuse a reference to what does not exist, belongs to another patient or may not be seen: one answer for all."""
+    written = {f"{e.kind.name}/{e.id}": e.patient for e in draft.entries if e.is_create}
+    asked: dict[str, dict[str, None]] = {}
+    for entry, target, expression in targets:
+        type_name, _, identifier = target.partition("/")
+        if gateway.registry.find(type_name) is None:
+            raise unknown_reference(expression)
+        if target not in written and target != f"Patient/{entry.patient}":
+            asked.setdefault(type_name, {})[identifier] = None
+    found: dict[str, str | None] = dict(written)
+    for type_name, ids in asked.items():
+        kind = gateway.registry[type_name]
+        there = await store.find_targets(draft.access, gateway.mongo, kind, list(ids))
+        found |= {f"{type_name}/{identifier}": patient for identifier, patient in there.items()}
+    for entry, target, expression in targets:
+        if target == f"Patient/{entry.patient}":
+            continue
+        if target not in found or (found[target] is not None and found[target] != entry.patient):
+            raise unknown_reference(expression)
+
+
+def _changer(gateway: Gateway, urls: Mapping[str, str]) -> Callable[[str], str]:
+    own = f"{gateway.settings.base_url}/"
+
+    def change(text: str) -> str:
+        if text in urls:
+            return urls[text]
+        url, hash_mark, fragment = text.partition("#")
+        if hash_mark and url in urls:
+            return f"{urls[url]}#{fragment}"
+        return text.removeprefix(own)
+
+    return change
+
+
+def _local_targets(gateway: Gateway, entry: Entry, with_extensions: bool) -> list[Target]:
+    """The references of a resource to resources of this service. Raises Problem for one that can never be right."""
+    targets: list[Target] = []
+    for place in gateway.references.find(entry.resource, with_extensions=with_extensions):
+        text = place.reference.reference
+        if text is None:
+            continue
+        expression = entry.expression() + place.expression.partition(".")[1] + place.expression.partition(".")[2]
+        if text.startswith("#"):
+            _check_contained(gateway, entry, text, expression)
+            continue
+        target = _local_reference(text)
+        if target is None:
+            if text.startswith(("urn:uuid:", "urn:oid:")):
+                raise unknown_reference(expression)  # it names an entry that is not in the Bundle
+            continue
+        type_name = target.partition("/")[0]
+        if place.targets and type_name not in place.targets:
+            allowed = ", ".join(place.targets)
+            raise Problem("value", f"a reference to one of {allowed} is expected here", expression)
+        targets.append((entry, target, expression))
+    return targets
+
+
+def _local_reference(text: str) -> str | None:
+    """`Type/id` of a relative reference, None for one that leads elsewhere."""
+    type_name, slash, rest = text.partition("/")
+    if not slash or not type_name.isalpha() or not type_name[0].isupper():
+        return None
+    return f"{type_name}/{rest.partition('/_history/')[0]}"
+
+
+def _check_contained(gateway: Gateway, entry: Entry, text: str, expression: str) -> None:
+    ids: set[Any] = {gateway.codec.decode(gateway.codec.peek_type(raw), raw).id for raw in entry.resource.contained or ()}
+    if text != "#" and text[1:] not in ids:
+        raise Problem("invariant", "ref-1: a contained resource of this id is not there", expression)

@@ -1,0 +1,241 @@
+"""Planning a write: from entries to the changes of one transaction.
+
+Knows: the order of checks. Nothing is written here; what a plan rests on is asked again when it is committed.
+Must not know: HTTP, MongoDB.
+"""
+
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from typing import Any
+
+from gateway.access.access import Access
+from gateway.access.consent import parse_consent
+from gateway.exchange.entries import Entry
+from gateway.exchange.gateway import Gateway
+from gateway.exchange.links import check_references, resolve_references
+from gateway.exchange.owners import Draft, settle_ids
+from gateway.exchange.standing import extend_to
+from gateway.fhir.index import business_key
+from gateway.fhir.narrative import check_narrative
+from gateway.problem import Issue, Problem
+from gateway.store import resources as store
+from gateway.store.commit import Change, Plan, require
+from gateway.store.mongo import Binary, Document
+
+# Profile checks and others that only one type needs, by type.
+Check = Callable[[Gateway, Access, Entry], None]
+
+
+async def make_plan(gateway: Gateway, access: Access, entries: list[Entry]) -> tuple[Access, Plan]:
+    """The plan of these entries, and the access over all records they touch. Raises Problem where one cannot be done."""
+    _refuse_overlap(entries)
+    draft = Draft(access, entries)
+    try:
+        plan = await _make(gateway, draft)
+    except Problem as problem:
+        problem.records = tuple(draft.access.records)
+        raise
+    return draft.access, plan
+
+
+async def _make(gateway: Gateway, draft: Draft) -> Plan:
+    entries = draft.entries
+    await _find_formers(gateway, draft)
+    await settle_ids(gateway, draft)
+    targets = resolve_references(gateway, draft)
+    for entry in entries:
+        if entry.matched:
+            continue
+        if entry.resource is None:
+            if entry.former is not None and not entry.former.get("deleted"):
+                entry.change = _deletion(entry)
+        else:
+            try:
+                _check_content(gateway, draft.access, entry)
+            except Problem as problem:
+                raise entry.locate(problem) from None
+            entry.change = _writing(gateway, draft.access, entry)
+    await check_references(gateway, draft, targets)
+    await _check_new_keys(gateway, draft)
+    _settle_known(draft)
+    changes = [entry.change for entry in entries if entry.change is not None]
+    return Plan(changes, draft.conditions)
+
+
+def _refuse_overlap(entries: list[Entry]) -> None:
+    """BUN-06: one transaction touches a resource once."""
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.id is not None:
+            reference = f"{entry.kind.name}/{entry.id}"
+            if reference in seen:
+                raise Problem("invalid", "the same resource is touched twice in one transaction", entry.call.place)
+            seen.add(reference)
+
+
+async def _find_formers(gateway: Gateway, draft: Draft) -> None:
+    """Look up what updates and deletions are about, among what the caller may see."""
+    by_kind: dict[str, list[Entry]] = {}
+    for entry in draft.entries:
+        if not entry.is_create:
+            by_kind.setdefault(entry.kind.name, []).append(entry)
+    for name, entries in by_kind.items():
+        kind = gateway.registry[name]
+        ids = [entry.id or "" for entry in entries]
+        if any(scope.level != "patient" for scope in draft.access.caller.scopes):
+            owners = [await store.find_owner(gateway.mongo, name, identifier) for identifier in ids]
+            draft.access = await extend_to(gateway, draft.access, [owner for owner in owners if owner])
+        found = await store.find_for_change(draft.access, gateway.mongo, kind, ids)
+        for entry in entries:
+            entry.former = found.get(entry.id or "")
+            _check_former(entry)
+            entry.patient = entry.former.get("patient") if entry.former else None
+
+
+def _check_former(entry: Entry) -> None:
+    former = entry.former
+    if former is None:
+        if entry.call.interaction == "delete":
+            raise Problem("not-found", f"there is no such {entry.kind.name} here", entry.call.place)
+        raise Problem("not-supported", "ids are given by this service: create with POST", entry.call.place)
+    if former.get("deleted") and entry.call.interaction == "update":
+        raise Problem("deleted", f"this {entry.kind.name} has been deleted", entry.call.place)
+    if entry.call.if_match is not None:
+        wanted = entry.call.if_match.strip().removeprefix("W/").strip('"')
+        if wanted not in (str(former["version"]), "*"):
+            text = f"the current version is {former['version']}"
+            raise Problem("conflict", text, entry.call.place, status=412)
+
+
+def _check_content(gateway: Gateway, access: Access, entry: Entry) -> None:
+    """Narrative, profiles and the rules of single types. Raises Problem with every issue found."""
+    resource = entry.resource
+    issues: list[Issue] = []
+    narrative = check_narrative(resource)
+    if narrative is not None:
+        issues.append(narrative)
+    if resource.meta is not None:
+        for url in resource.meta.profile or ():
+            profile = gateway.registry.profiles.get(url)
+            if profile is not None and profile.type == entry.kind.name:
+                issues += profile.check(resource)
+    if issues:
+        raise Problem.of(issues)
+    check = _OWN_CHECKS.get(entry.kind.name)
+    if check is not None:
+        check(gateway, access, entry)
+
+
+def _check_consent(gateway: Gateway, access: Access, entry: Entry) -> None:
+    """A Consent must be enforceable as it reads, and given by the patient or who acts for them."""
+    parse_consent(entry.resource, frozenset(gateway.registry.resource_types))
+    allowed = {f"Patient/{entry.patient}", *access.caller.actors}
+    for n, performer in enumerate(entry.resource.performer or ()):
+        if performer.reference not in allowed:
+            text = "a Consent is given by the patient or by who acts for them"
+            raise Problem("business-rule", text, f"Consent.performer[{n}]")
+
+
+_OWN_CHECKS: Mapping[str, Check] = {"Consent": _check_consent}
+
+
+def _deletion(entry: Entry) -> Change:
+    former = entry.former or {}
+    kept: Document = {name: former[name] for name in ("search", "labels") if name in former}
+    key, digest = former.get("key"), former.get("digest")
+    return Change(
+        kind=entry.kind,
+        interaction="delete",
+        id=entry.id or "",
+        head=entry.patient or entry.kind.name,
+        patient=entry.patient,
+        source=former["source"],
+        resource=None,
+        values=kept,
+        key=None if key is None else bytes(key),  # a re-sent reading stays deleted
+        digest=digest,
+        former=former,
+        place=entry.call.place,
+    )
+
+
+def _writing(gateway: Gateway, access: Access, entry: Entry) -> Change:
+    kind, resource, former = entry.kind, entry.resource, entry.former
+    if former is not None:
+        _check_owner(gateway, entry)
+    _clean_meta(gateway, resource)
+    resource.id = None
+    digest = int.from_bytes(blake2b(gateway.codec.encode(resource), digest_size=8).digest(), signed=True)
+    values: Document = {"search": gateway.index.search_values(kind, resource)}
+    labels = gateway.index.labels(kind, resource)
+    if labels:
+        values["labels"] = labels
+    source = access.caller.source if former is None else former["source"]
+    key = business_key(kind, resource, entry.patient, source)
+    change = Change(
+        kind=kind,
+        interaction=entry.call.interaction,
+        id=entry.id or "",
+        head=entry.patient or kind.name,
+        patient=entry.patient,
+        source=source,
+        resource=resource,
+        values=values,
+        key=key,
+        digest=digest if key is not None else None,
+        former=former,
+        place=entry.call.place,
+    )
+    resource.id = change.id
+    resource.meta.versionId = str(change.version)
+    return change
+
+
+def _check_owner(gateway: Gateway, entry: Entry) -> None:
+    """An update never moves a resource into another record."""
+    own = f"Patient/{entry.patient}"
+    base = f"{gateway.settings.base_url}/"
+    for reference in (r for branch in entry.kind.patient for r in branch.read(entry.resource)):
+        if reference.reference is not None and reference.reference.removeprefix(base) != own:
+            text = "an update cannot move a resource to another patient"
+            raise Problem("business-rule", text, f"{entry.expression()}.{entry.kind.patient_path}")
+
+
+def _clean_meta(gateway: Gateway, resource: Any) -> None:
+    """What the server alone sets in `meta` is not the client's to say."""
+    if resource.meta is None:
+        resource.meta = gateway.registry.types.struct("Meta")()
+    resource.meta.versionId = resource.meta.lastUpdated = None
+    resource.meta.versionId__ext = resource.meta.lastUpdated__ext = None
+
+
+def _settle_known(draft: Draft) -> None:
+    """What is already there under the same key is answered, not written again, if it says the same."""
+    for entry in draft.entries:
+        if entry.existing is None and entry.twin is None:
+            continue
+        change = entry.change
+        entry.change = None
+        if change is None:
+            continue
+        require(draft.access, change)
+        first = entry.twin.change if entry.twin is not None else None
+        said = entry.existing.get("digest") if entry.existing is not None else first and first.digest
+        if said != change.digest:
+            raise _duplicate(entry)
+
+
+async def _check_new_keys(gateway: Gateway, draft: Draft) -> None:
+    """An update cannot take over the identifier of another resource."""
+    for entry in draft.entries:
+        change, former = entry.change, entry.former
+        if change is None or former is None or change.key is None or change.key == former.get("key"):
+            continue
+        where = {change.id[:3]: [Binary(change.key)]}
+        if await store.find_known(draft.access, gateway.mongo, entry.kind, where):
+            raise _duplicate(entry)
+
+
+def _duplicate(entry: Entry) -> Problem:
+    text = "a resource with this identifier is already there, and says something else"
+    return Problem("duplicate", text, entry.expression(".identifier"))

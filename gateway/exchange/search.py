@@ -1,0 +1,215 @@
+"""Searching a type.
+
+Knows: https://hl7.org/fhir/R4/search.html: which parameters control the answer, paging, totals, whose record is asked about.
+Must not know: HTTP, MongoDB.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from gateway.access.access import Access
+from gateway.exchange.audit import searched
+from gateway.exchange.call import Answer, Call
+from gateway.exchange.cursor import Cursor
+from gateway.exchange.gateway import Gateway
+from gateway.exchange.read import Result, body_of
+from gateway.exchange.standing import extend_to
+from gateway.fhir.bundle import build_searchset
+from gateway.fhir.clause import NOTHING, All, Clause, Test
+from gateway.fhir.clause import Any as AnyOf
+from gateway.fhir.registry import ResourceType
+from gateway.fhir.search import Reading, patient_identifiers, read_parameter, read_parameters
+from gateway.problem import Problem
+from gateway.store import resources as store
+from gateway.store.mongo import Document, Session
+from gateway.store.resources import Order, Place
+
+Pairs = list[tuple[str, str]]
+
+CONTROLS = ("_count", "_cursor", "_format", "_sort", "_summary", "_total")
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What shapes the answer and selects nothing. `count` 0: only the number of matches is asked."""
+
+    count: int
+    order: Order
+    accurate: bool
+
+
+async def search_type(gateway: Gateway, access: Access, call: Call, session: Session = None) -> Result:
+    """A searchset of what matches and may be seen. Raises Problem 400 naming a parameter that is not understood."""
+    kind = gateway.registry[call.type]
+    pairs, after = _open_cursor(gateway, call)
+    if len(pairs) > gateway.limits.parameters:
+        raise Problem("too-costly", f"a search has at most {gateway.limits.parameters} parameters here", status=400)
+    control = _read_control(gateway, kind, pairs)
+    criteria = [(name, value) for name, value in pairs if name not in CONTROLS]
+    reading = await _reading(gateway, access, kind, criteria)
+    if call.lenient:
+        ignored = [pair for pair in criteria if not _is_understood(gateway, kind, pair, reading)]
+        pairs = [pair for pair in pairs if pair not in ignored]
+        criteria = [pair for pair in criteria if pair not in ignored]
+    clause = read_parameters(gateway.registry, kind, criteria, reading)
+    named = await _patients_named(gateway, kind, clause)
+    _require_patient(gateway, access, kind, named)
+    if any(scope.level != "patient" for scope in access.caller.scopes):
+        access = await extend_to(gateway, access, named)
+    seconds = gateway.limits.search_seconds
+    in_vain = access.clause(kind, "search-type") == NOTHING
+    about = named or ([access.caller.patient] if access.caller.patient and kind.in_compartment else [])
+    if control.count == 0:
+        matching = await store.count(access, gateway.mongo, kind, clause, seconds=seconds, session=session)
+        body = build_searchset([], _links(gateway, kind, pairs, control, None), total=matching)
+        return Answer(200, body), searched(access, call, about, in_vain=in_vain)
+    found = await store.find(
+        access,
+        gateway.mongo,
+        kind,
+        clause,
+        control.order,
+        after=after,
+        limit=control.count + 1,
+        seconds=seconds,
+        session=session,
+    )
+    page = found[: control.count]
+    total: int | None = None
+    if control.accurate:
+        total = await store.count(access, gateway.mongo, kind, clause, seconds=seconds, session=session)
+    elif after is None and len(found) <= control.count:
+        total = len(found)  # everything is on this page: the number costs nothing
+    last = page[-1] if len(found) > control.count else None
+    cursor = None if last is None else _cursor(pairs, control.order, last)
+    base = f"{gateway.settings.base_url}/{kind.name}/"
+    entries = [(base + document["_id"], body_of(gateway, document)) for document in page]
+    body = build_searchset(entries, _links(gateway, kind, pairs, control, cursor), total=total)
+    owners = (document["patient"] for document in page if "patient" in document)
+    return Answer(200, body), searched(access, call, [*about, *owners], in_vain=in_vain)
+
+
+def record_named(pairs: Iterable[tuple[str, str]]) -> str | None:
+    """The id of the patient a search names literally, so that the record can be looked up with the token."""
+    named = next((value for name, value in pairs if name in ("patient", "subject")), None)
+    return named.removeprefix("Patient/") if named else None
+
+
+async def read_criteria(gateway: Gateway, access: Access, kind: ResourceType, pairs: Pairs) -> Clause:
+    """The clause of a condition (`If-None-Exist`). Raises Problem where there is nothing in it or it is not understood."""
+    criteria = [(name, value) for name, value in pairs if name not in CONTROLS]
+    if not criteria:
+        raise Problem("invalid", "a condition needs at least one search parameter")
+    return read_parameters(gateway.registry, kind, criteria, await _reading(gateway, access, kind, criteria))
+
+
+async def _reading(gateway: Gateway, access: Access, kind: ResourceType, pairs: Pairs) -> Reading:
+    identifiers = dict.fromkeys(patient_identifiers(kind, pairs))
+    patients = {token: await store.find_patient(gateway.mongo, token) for token in identifiers}
+    return Reading(now=access.now, or_values=gateway.limits.or_values, patients=patients)
+
+
+async def _patients_named(gateway: Gateway, kind: ResourceType, clause: Clause) -> list[str]:
+    """Whose records the search says it is about."""
+    named = _values_fixed(clause, "patient")
+    if kind.is_patient:
+        named += _values_fixed(clause, "_id")
+        identified = [await store.find_patient(gateway.mongo, token) for token in _values_fixed(clause, "identifier")]
+        named += [patient for patient in identified if patient is not None]
+    return list(dict.fromkeys(named))
+
+
+def _values_fixed(clause: Clause, parameter: str) -> list[str]:
+    found: list[str] = []
+    for part in clause.of if isinstance(clause, All) else (clause,):
+        tests: Iterable[Clause] = part.of if isinstance(part, AnyOf) else (part,)
+        values = [t.value for t in tests if isinstance(t, Test) and t.parameter == parameter and t.op == "is"]
+        found += values
+    return found
+
+
+def _require_patient(gateway: Gateway, access: Access, kind: ResourceType, named: list[str]) -> None:
+    must = kind.in_compartment and access.caller.kind in gateway.policy.patient_required
+    if must and not named and access.caller.patient is None and (kind.is_patient or kind.patient_required):
+        name, words = ("_id", "_id or identifier") if kind.is_patient else ("patient", "patient")
+        raise Problem("required", f"say whose record is searched: {words} is needed", name, status=400)
+
+
+def _open_cursor(gateway: Gateway, call: Call) -> tuple[Pairs, Place | None]:
+    """The search to carry out: the one in the request, or the one its cursor goes on with."""
+    pairs = [(name, value) for name, value in call.parameters if name != "_format"]
+    sealed = [value for name, value in pairs if name == "_cursor"]
+    if not sealed:
+        return pairs, None
+    if len(pairs) > 1:
+        raise Problem("invalid", "a page is asked for by '_cursor' alone", "_cursor")
+    cursor = gateway.cursors.open(call.type, sealed[0])
+    return [*cursor.pairs, ("_cursor", sealed[0])], Place(cursor.key, cursor.id)
+
+
+def _cursor(pairs: Pairs, order: Order, last: Document) -> Cursor:
+    asked = [pair for pair in pairs if pair[0] != "_cursor"]
+    return Cursor(asked, None if order.parameter == "_id" else last.get("key"), last["_id"])
+
+
+def _is_understood(gateway: Gateway, kind: ResourceType, pair: tuple[str, str], reading: Reading) -> bool:
+    """Whether there is such a parameter with such a modifier; a value that is wrong is not excused by being lenient."""
+    try:
+        read_parameter(gateway.registry, kind, *pair, reading)
+    except Problem as problem:
+        return problem.code != "not-supported"
+    return True
+
+
+def _read_control(gateway: Gateway, kind: ResourceType, pairs: Pairs) -> Control:
+    values: dict[str, str] = {}
+    for name, value in pairs:
+        if name in CONTROLS:
+            if name in values:
+                raise Problem("invalid", f"'{name}' stands twice", name)
+            values[name] = value
+    count = _read_count(values.get("_count"), gateway.limits.page_default, gateway.limits.page_most)
+    summary = _choice(values, "_summary", ("false", "count"), "false")
+    total = _choice(values, "_total", ("none", "estimate", "accurate"), "none")
+    return Control(0 if summary == "count" else count, _read_order(kind, values.get("_sort")), total != "none")
+
+
+def _read_count(value: str | None, default: int, most: int) -> int:
+    if value is None:
+        return default
+    if not value.isdecimal() or len(value) > 9:
+        raise Problem("invalid", "the value of '_count' is not a number", "_count")
+    return min(int(value), most)
+
+
+def _choice(values: dict[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:
+    value = values.get(name, default)
+    if value not in allowed:
+        raise Problem("not-supported", f"'{name}' takes {', '.join(allowed)} here", name, status=400)
+    return value
+
+
+def _read_order(kind: ResourceType, value: str | None) -> Order:
+    """`_sort`; without it, what is newest by the type's first sort parameter comes first."""
+    if value is None:
+        return Order(kind.sort[0], descending=True)
+    name = value.removeprefix("-")
+    if name not in kind.sort and name != "_id":
+        allowed = ", ".join((*kind.sort, "_id"))
+        raise Problem("not-supported", f"{kind.name} is sorted by one of {allowed}", "_sort", status=400)
+    return Order(name, descending=value.startswith("-"))
+
+
+def _links(
+    gateway: Gateway, kind: ResourceType, pairs: Pairs, control: Control, cursor: Cursor | None
+) -> list[tuple[str, str]]:
+    base = f"{gateway.settings.base_url}/{kind.name}"
+    applied: list[tuple[str, Any]] = [pair for pair in pairs if pair[0] == "_cursor"]
+    if not applied:
+        applied = [(name, control.count if name == "_count" else value) for name, value in pairs]
+    links = [("self", f"{base}?{urlencode(applied)}" if applied else base)]
+    if cursor is not None:
+        links.append(("next", f"{base}?_cursor={gateway.cursors.seal(kind.name, cursor)}"))
+    return links

@@ -1,0 +1,91 @@
+"""From a bearer token to an Access over the records a request is about.
+
+Knows: which records are to be looked up, and when. Must not know: HTTP; what a scope or a Consent means.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from gateway.access.access import Access, Caller, Record
+from gateway.access.consent import DENY_ALL, Consent, Provision, parse_consent
+from gateway.exchange.gateway import Gateway
+from gateway.problem import Problem
+from gateway.store import standing as store
+from gateway.store.mongo import Document
+from gateway.store.resources import find_owner
+from gateway.store.standing import About
+
+_CHALLENGE = 'Bearer realm="fhir"'
+_LONGEST_TOKEN = 512
+
+
+async def authenticate(gateway: Gateway, token: str | None, about: About) -> Access:
+    """The access of whoever bears this token, over the record the request is about and the one in the token's context.
+
+    Raises Problem 401 without a valid token. Tokens of other issuers will join here: all that follows needs a Caller only.
+    """
+    if token is None:
+        raise Problem("login", "a bearer token is needed", headers={"WWW-Authenticate": _CHALLENGE})
+    now = gateway.clock()
+    found = await store.find_standing(gateway.mongo, token, about, now) if len(token) <= _LONGEST_TOKEN else None
+    if found is None:
+        challenge = f'{_CHALLENGE}, error="invalid_token"'
+        raise Problem("unknown", "the token is not known or has expired", headers={"WWW-Authenticate": challenge})
+    caller = _caller(gateway, found.token)
+    records = [_record(gateway, caller, found.patient, found.consents, found.care_team)] if found.patient else []
+    access = Access(caller, gateway.registry, gateway.policy, now, records)
+    return await extend(gateway, access, about)
+
+
+async def extend(gateway: Gateway, access: Access, about: About) -> Access:
+    """The access over the record this is about as well, if it is another one than those already looked up."""
+    if all(scope.level == "patient" for scope in access.caller.scopes):
+        return access  # the record in context is all these scopes can ever reach
+    patient = about.patient
+    if patient is None and about.resource is not None:
+        patient = await find_owner(gateway.mongo, *about.resource)
+    return access if patient is None else await extend_to(gateway, access, [patient])
+
+
+async def extend_to(gateway: Gateway, access: Access, patients: Iterable[str]) -> Access:
+    """The access over these records as well. A record that does not exist adds nothing."""
+    missing = sorted(set(patients) - access.records.keys())
+    if not missing:
+        return access
+    found = await store.find_records(gateway.mongo, missing)
+    return access.over(_record(gateway, access.caller, patient, *what) for patient, what in found.items())
+
+
+def _caller(gateway: Gateway, token: Document) -> Caller:
+    return Caller(
+        client=token["client"],
+        source=token["source"],
+        kind=token["kind"],
+        actors=frozenset(token["actors"]),
+        software=frozenset(token.get("software", ())),
+        user=token.get("user"),
+        patient=token.get("patient"),
+        scopes=gateway.scopes(token["scope"]),
+        purpose=token.get("purpose"),
+        token=bytes(token["_id"]).hex()[:16],
+    )
+
+
+def _record(gateway: Gateway, caller: Caller, patient: str, consents: Sequence[Document], care_team: Sequence[str]) -> Record:
+    """The record, with the consents that speak of this caller or of everybody."""
+    if caller.kind == "patient":
+        return Record(patient)  # nobody's Consent stands between patients and their own record
+    concerned = caller.actors | caller.software
+    parsed = (_consent(gateway, d) for d in consents if not d.get("actors") or concerned.intersection(d["actors"]))
+    return Record(patient, tuple(parsed), frozenset(care_team))
+
+
+def _consent(gateway: Gateway, document: Document) -> Consent:
+    reference = f"Consent/{document['_id']}/_history/{document['version']}"
+    provision: Provision | None = None
+    if not document.get("deleted"):
+        try:
+            resource = gateway.codec.load("Consent", document["body"])
+            provision = parse_consent(resource, frozenset(gateway.registry.resource_types))
+        except Problem:
+            provision = DENY_ALL  # stored when it could be honoured, and no longer: nobody gets in by that
+    return Consent(reference, frozenset(document.get("actors", ())), provision)

@@ -1,0 +1,82 @@
+"""Issuing opaque bearer tokens.
+
+Knows: what a token must say to be worth storing. Must not know: how it travels; the grants of an authorization server, which
+will end here too.
+"""
+
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import get_args
+
+from gateway.access.policy import Kind
+from gateway.exchange.gateway import Gateway
+from gateway.problem import Problem
+from gateway.store.mongo import Document
+from gateway.store.resources import find_owner
+from gateway.store.standing import delete_token, put_token
+
+_PREFIX = "gwat_"  # lets scanners for leaked secrets know one of ours
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a token stands for; the fields are those of a Caller. `actors`: the references that Consents name."""
+
+    client: str
+    kind: str
+    scope: str
+    actors: tuple[str, ...] = ()
+    software: tuple[str, ...] = ()
+    source: str | None = None
+    user: str | None = None
+    patient: str | None = None
+    purpose: str | None = None
+    lifetime: timedelta = timedelta(minutes=15)
+
+
+async def issue_token(gateway: Gateway, grant: Grant, token: str | None = None) -> str:
+    """Store a token for this grant and return it; this is the only moment its text exists here.
+
+    `token`: a text chosen beforehand, for sandboxes. Raises Problem where the grant cannot be.
+    """
+    await _check(gateway, grant)
+    token = token or _PREFIX + secrets.token_urlsafe(32)
+    fields: Document = {
+        "client": grant.client,
+        "source": grant.source or grant.client,
+        "kind": grant.kind,
+        "actors": list(grant.actors),
+        "software": list(grant.software),
+        "user": grant.user,
+        "patient": grant.patient,
+        "scope": grant.scope,
+        "purpose": grant.purpose,
+        "issued": gateway.clock(),
+        "expires": gateway.clock() + grant.lifetime,
+    }
+    await put_token(gateway.mongo, token, {name: value for name, value in fields.items() if value is not None})
+    return token
+
+
+async def revoke_token(gateway: Gateway, token: str) -> bool:
+    """Forget a token; its next use is refused. Returns whether it was known."""
+    return await delete_token(gateway.mongo, token)
+
+
+async def _check(gateway: Gateway, grant: Grant) -> None:
+    if grant.kind not in get_args(Kind) or grant.kind == "care_team":
+        kinds = ", ".join(kind for kind in get_args(Kind) if kind != "care_team")
+        raise Problem("invalid", f"the kind of actor is one of {kinds}")
+    scopes = gateway.scopes(grant.scope)
+    if not scopes:
+        raise Problem("invalid", "a token needs at least one scope for resources")
+    if grant.patient is None and (grant.kind in ("patient", "proxy") or any(s.level == "patient" for s in scopes)):
+        raise Problem("invalid", "patient/ scopes, and tokens of patients and proxies, need a patient in context")
+    if grant.kind not in ("patient", "operator", "feed") and not grant.actors:
+        raise Problem("invalid", "without a reference to the actor no Consent could ever name it")
+    if grant.kind == "proxy":
+        for actor in grant.actors:
+            type_name, _, identifier = actor.partition("/")
+            if type_name != "RelatedPerson" or await find_owner(gateway.mongo, type_name, identifier) != grant.patient:
+                raise Problem("invalid", "a proxy is a RelatedPerson of the patient in context")

@@ -1,0 +1,108 @@
+"""Carrying out writes: plan, commit, answer; again from the beginning where the record has changed in between.
+
+Knows: what a write answers and what the audit says of it. Must not know: HTTP, MongoDB.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+from gateway.access.access import Access
+from gateway.exchange.audit import event
+from gateway.exchange.call import Answer, Call
+from gateway.exchange.entries import Entry, read_entry
+from gateway.exchange.gateway import Gateway
+from gateway.exchange.plan import make_plan
+from gateway.fhir.balp import DONE, Event
+from gateway.problem import Problem
+from gateway.store import resources as store
+from gateway.store.commit import Plan
+from gateway.store.mongo import Document, Session, Stale
+
+Written = list[tuple[Entry, Answer]]
+Reads = Callable[[Access, Session], Awaitable[list[Event]]]
+
+_ATTEMPTS = 50
+
+
+async def write(
+    gateway: Gateway, access: Access, calls: Iterable[tuple[Call, str | None]], reads: Reads | None = None
+) -> tuple[Written, list[Event]]:
+    """Carry out these writes as one: all or none. `calls`: each with its fullUrl, None outside a Bundle.
+
+    Returns the answers in order and what is still to be audited (a write audits itself in its own transaction). `reads`:
+    what is to be read behind the writes, in the same transaction.
+    """
+    asked = list(calls)
+    for _ in range(_ATTEMPTS):
+        entries = [read_entry(gateway, access, call, full_url) for call, full_url in asked]
+        widened, plan = await make_plan(gateway, access, entries)
+        try:
+            documents, events = await _commit(gateway, widened, entries, plan, reads)
+        except Stale:
+            continue
+        except Problem as problem:
+            problem.records = problem.records or tuple(widened.records)
+            raise
+        stored = {document["_id"]: document for document in documents}
+        return [(entry, await _answer(gateway, widened, entry, stored)) for entry in entries], events
+    raise Problem("transient", "the record is being written to too often", headers={"Retry-After": "1"})
+
+
+async def _commit(
+    gateway: Gateway, access: Access, entries: list[Entry], plan: Plan, reads: Reads | None
+) -> tuple[list[Document], list[Event]]:
+    """The stored documents, and the events of a plan that writes nothing."""
+    if not plan.changes:
+        seen = await reads(access, None) if reads is not None else []
+        return [], [*_events(access, entries, {}), *seen]
+
+    async def read_behind(session: Session) -> list[Event]:
+        return await reads(access, session) if reads is not None else []
+
+    documents = await gateway.committer.commit(
+        access,
+        plan,
+        lambda commits: _events(access, entries, commits),
+        access.now,
+        reads=read_behind,
+        seconds=gateway.limits.request_seconds / 2,
+    )
+    return documents, []
+
+
+def _events(access: Access, entries: list[Entry], commits: Mapping[str, int]) -> list[Event]:
+    """One event for each record, type and kind of write; what was already there is told apart from what was written."""
+    groups: dict[tuple[str | None, str, str, bool], list[Entry]] = {}
+    for entry in entries:
+        key = (entry.patient, entry.kind.name, entry.call.interaction, entry.change is not None)
+        groups.setdefault(key, []).append(entry)
+    events = []
+    for (patient, _, _, written), group in groups.items():
+        references = [f"{e.kind.name}/{e.id}" for e in group]
+        head = patient or group[0].kind.name
+        commit = commits.get(head) if written else None
+        events.append(event(access, group[0].call, patient, DONE, references, commit=commit))
+    return events
+
+
+async def _answer(gateway: Gateway, access: Access, entry: Entry, stored: Mapping[str, Document]) -> Answer:
+    kind, document = entry.kind, stored.get(entry.id or "")
+    if entry.call.interaction == "delete":
+        version = document["version"] if document else (entry.former or {}).get("version")
+        return Answer(204, type=kind.name, id=entry.id, version=version)
+    if document is not None:
+        created = entry.is_create and entry.change is not None
+        return Answer(
+            status=201 if created else 200,
+            body=bytes(document["body"]),
+            type=kind.name,
+            id=entry.id,
+            version=document["version"],
+            updated=document["updated"],
+            located=entry.is_create,
+        )
+    existing = entry.existing or {}
+    body = None
+    if entry.call.prefer == "representation":
+        found = await store.read(access, gateway.mongo, kind, entry.id or "")
+        body = bytes(found["body"]) if found is not None and "body" in found else None
+    return Answer(200, body, kind.name, entry.id, existing.get("version"), existing.get("updated"), located=True)

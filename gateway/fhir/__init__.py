@@ -1,0 +1,1 @@
+"""Knows FHIR: pure functions over typed resources. Must not know HTTP, MongoDB or who is calling."""

@@ -1,0 +1,190 @@
+"""Audit events: compact while they are stored, IHE BALP AuditEvents when they are read.
+
+Knows: the patterns of https://profiles.ihe.net/ITI/BALP/ and how to say one in a few fields.
+Must not know: stores, how a token was checked. An event never holds a token, only a prefix of its hash.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from gateway.fhir.clause import Values
+from gateway.fhir.dates import instant_span, write_instant
+from gateway.fhir.values import hull, token_values
+
+_DICOM = "http://dicom.nema.org/resources/ontology/DCM"
+_PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
+_AUDIT_TYPE = "http://terminology.hl7.org/CodeSystem/audit-event-type"
+_ENTITY_TYPE = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
+_ENTITY_ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
+_BALP = "https://profiles.ihe.net/ITI/BALP"
+_INTERACTIONS = "http://hl7.org/fhir/restful-interaction"
+CLIENT_SYSTEM = "urn:fhir-document-gateway:client"
+
+_ACTIONS: Mapping[str, str] = {
+    "create": "C",
+    "read": "R",
+    "vread": "R",
+    "history-instance": "R",
+    "update": "U",
+    "delete": "D",
+    "search-type": "E",
+}
+_PATTERNS: Mapping[str, str] = {"C": "Create", "R": "Read", "U": "Update", "D": "Delete", "E": "Query"}
+
+DONE, FAILED, REFUSED, BROKEN = "0", "4", "8", "12"  # https://hl7.org/fhir/R4/valueset-audit-event-outcome.html
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One interaction with one record (or with none), as the law and the patient want to know it.
+
+    `entities`: references to what was touched; `more`: how many more the same `commit` of the record wrote (the resources
+    themselves carry its number). `query`: the raw request of a search, in base64. `consents`: the Consent versions that were
+    weighed. `reason`: why it was refused.
+    """
+
+    interaction: str
+    type: str | None
+    patient: str | None
+    outcome: str
+    client: str
+    kind: str
+    user: str | None
+    purpose: str | None
+    token: str
+    request_id: str
+    address: str | None
+    entities: tuple[str, ...] = ()
+    more: int = 0
+    commit: int | None = None
+    query: str | None = None
+    consents: tuple[str, ...] = ()
+    reason: str | None = None
+
+    def compact(self) -> dict[str, Any]:
+        """What is stored: the fields that say something."""
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items() if v and k != "patient"}
+
+
+def audit_values(event: Event, recorded: datetime) -> dict[str, Any]:
+    """The index values of the AuditEvent that `render_event` makes of this event."""
+    action = _ACTIONS.get(event.interaction, "E")
+    return {
+        "date": hull([instant_span(recorded)]),
+        "action": [action],
+        "subtype": token_values(_INTERACTIONS, event.interaction),
+        "outcome": [event.outcome],
+        **({"agent": [event.user]} if event.user else {}),
+    }
+
+
+def render_event(document: Values, base_url: str) -> dict[str, Any]:
+    """The BALP AuditEvent of a stored event, as JSON-ready FHIR. `document`: as the store keeps it."""
+    event: Mapping[str, Any] = document["event"]
+    patient: str | None = document.get("patient")
+    interaction = event["interaction"]
+    action = _ACTIONS.get(interaction, "E")
+    single = len(event.get("entities", ())) == 1 and not event.get("more")
+    # BALP's patterns describe one resource (or one query) each; what touched several claims none.
+    conforms = interaction in _ACTIONS and (single or action == "E")
+    resource: dict[str, Any] = {"resourceType": "AuditEvent", "id": document["_id"]}
+    recorded = write_instant(document["updated"])
+    resource["meta"] = {"versionId": "1", "lastUpdated": recorded}
+    if conforms:
+        pattern = f"{'Patient' if patient else ''}{_PATTERNS[action]}"
+        resource["meta"]["profile"] = [f"{_BALP}/StructureDefinition/IHE.BasicAudit.{pattern}"]
+    resource |= {
+        "type": {"system": _AUDIT_TYPE, "code": "rest", "display": "Restful Operation"},
+        "subtype": [{"system": _INTERACTIONS, "code": interaction}],
+        "action": action,
+        "recorded": recorded,
+        "outcome": event["outcome"],
+    }
+    if "reason" in event:
+        resource["outcomeDesc"] = event["reason"]
+    if "purpose" in event:
+        resource["purposeOfEvent"] = [_purpose(event["purpose"])]
+    resource["agent"] = _agents(event, action, base_url)
+    resource["source"] = {
+        "observer": {"identifier": {"value": base_url}},
+        "type": [{"system": "http://terminology.hl7.org/CodeSystem/security-source-type", "code": "4"}],
+    }
+    resource["entity"] = _entities(event, patient)
+    return resource
+
+
+def _agents(event: Mapping[str, Any], action: str, base_url: str) -> list[dict[str, Any]]:
+    # In a read the server is the source of the data; in everything else the client is.
+    client_role, server_role = ("110152", "110153") if action == "R" else ("110153", "110152")
+    client: dict[str, Any] = {
+        "type": _concept(_DICOM, client_role),
+        "who": {"identifier": {"system": CLIENT_SYSTEM, "value": event["client"]}},
+        "requestor": "user" not in event,
+    }
+    if "address" in event:
+        client["network"] = {"address": event["address"], "type": "2"}
+    server = {
+        "type": _concept(_DICOM, server_role),
+        "who": {"identifier": {"value": base_url}},
+        "requestor": False,
+        "network": {"address": base_url, "type": "5"},
+    }
+    policy = [f"urn:ietf:params:oauth:jti:{event['token']}"]
+    if "user" not in event:
+        client["policy"] = policy
+        return [client, server]
+    user: dict[str, Any] = {
+        "type": _concept(_PARTICIPATION, "AUT" if action in "CU" else "IRCP"),
+        "who": {"reference": event["user"]},
+        "requestor": True,
+        "policy": policy,
+    }
+    if "purpose" in event:
+        user["purposeOfUse"] = [_purpose(event["purpose"])]
+    return [client, server, user]
+
+
+def _entities(event: Mapping[str, Any], patient: str | None) -> list[dict[str, Any]]:
+    request: dict[str, Any] = {
+        "what": {"identifier": {"value": event["request_id"]}},
+        "type": {"system": f"{_BALP}/CodeSystem/BasicAuditEntityType", "code": "XrequestId"},
+    }
+    found = [request]
+    if patient:
+        found.append({"what": {"reference": f"Patient/{patient}"}, "type": _type("1"), "role": _role("1")})
+    for reference in event.get("entities", ()):
+        entity = {"what": {"reference": reference}, "type": _type("2"), "role": _role("4")}
+        found.append(entity)
+    if event.get("more"):
+        text = f"and {event['more']} more {event.get('type', 'resource')} resources of the same request"
+        found.append({"type": _type("2"), "role": _role("4"), "description": text})
+    if "query" in event:
+        found.append({"type": _type("2"), "role": _role("24"), "query": event["query"]})
+    for consent in event.get("consents", ()):
+        found.append(
+            {
+                "what": {"reference": consent},
+                "type": {"system": "http://hl7.org/fhir/resource-types", "code": "Consent"},
+            }
+        )
+    return found
+
+
+def _concept(system: str, code: str) -> dict[str, Any]:
+    return {"coding": [{"system": system, "code": code}]}
+
+
+def _purpose(token: str) -> dict[str, Any]:
+    system, _, code = token.rpartition("|")
+    return _concept(system, code)
+
+
+def _type(code: str) -> dict[str, str]:
+    return {"system": _ENTITY_TYPE, "code": code}
+
+
+def _role(code: str) -> dict[str, str]:
+    return {"system": _ENTITY_ROLE, "code": code}

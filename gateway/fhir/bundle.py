@@ -1,0 +1,79 @@
+"""Bundles: the rules of an incoming batch or transaction, and the building of every Bundle we answer with.
+
+Knows: https://hl7.org/fhir/R4/bundle.html. Must not know: how an entry is carried out.
+Answers are joined from resources that are already JSON: nothing stored is decoded to be sent.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from gateway.fhir.codec import Codec
+from gateway.problem import Problem
+
+_encode = msgspec.json.Encoder().encode
+
+# https://hl7.org/fhir/R4/http.html#trules: deletes, creates, updates, reads.
+PROCESSING_ORDER: Mapping[str, int] = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2, "GET": 3, "HEAD": 3}
+
+
+def read_bundle(codec: Codec, body: bytes, *, calm: bool, most_entries: int) -> Any:
+    """A batch or transaction Bundle whose envelope keeps bdl-1…8; its resources stay undecoded bytes.
+
+    Raises Problem naming the entry.
+    """
+    bundle = codec.decode("Bundle", body, calm=calm)
+    if bundle.type not in ("batch", "transaction"):
+        raise Problem("value", "the gateway accepts Bundles of type batch or transaction here", "Bundle.type")
+    entries = bundle.entry or []
+    if len(entries) > most_entries:
+        raise Problem("too-costly", f"a Bundle holds at most {most_entries} entries here", "Bundle.entry", status=413)
+    if bundle.total is not None:
+        raise Problem("invariant", "bdl-1: total belongs to searches and histories", "Bundle.total")
+    seen: set[str] = set()
+    for n, entry in enumerate(entries):
+        _check_entry(entry, f"Bundle.entry[{n}]")
+        if entry.fullUrl is not None:
+            if entry.fullUrl in seen:
+                raise Problem("invariant", "bdl-7: a fullUrl stands only once in a Bundle", f"Bundle.entry[{n}].fullUrl")
+            seen.add(entry.fullUrl)
+    return bundle
+
+
+def _check_entry(entry: Any, place: str) -> None:
+    if entry.search is not None:
+        raise Problem("invariant", "bdl-2: entry.search belongs to searches", f"{place}.search")
+    if entry.request is None:
+        raise Problem("invariant", "bdl-3: every entry of a batch or transaction has a request", f"{place}.request")
+    if entry.response is not None:
+        raise Problem("invariant", "bdl-4: entry.response belongs to answers", f"{place}.response")
+    for name in ("method", "url"):
+        if getattr(entry.request, name) is None:
+            raise Problem("required", "this element is required", f"{place}.request.{name}")
+    if entry.fullUrl is not None and "/_history/" in entry.fullUrl:
+        raise Problem("invariant", "bdl-8: a fullUrl names no version", f"{place}.fullUrl")
+    needs_body = entry.request.method in ("POST", "PUT", "PATCH")
+    if needs_body and entry.resource is None and not entry.request.url.endswith("/_search"):
+        raise Problem("required", f"{entry.request.method} takes a resource", f"{place}.resource")
+
+
+def build_searchset(entries: Iterable[tuple[str, bytes]], links: Iterable[tuple[str, str]], *, total: int | None) -> bytes:
+    """A searchset of matches. `entries`: fullUrl and resource JSON; `links`: relation and URL."""
+    parts = [b'{"resourceType":"Bundle","type":"searchset"']
+    if total is not None:
+        parts.append(b',"total":%d' % total)
+    parts.append(b',"link":' + _encode([{"relation": relation, "url": url} for relation, url in links]))
+    found = [b'{"fullUrl":%b,"resource":%b,"search":{"mode":"match"}}' % (_encode(url), body) for url, body in entries]
+    if found:
+        parts += [b',"entry":[', b",".join(found), b"]"]
+    parts.append(b"}")
+    return b"".join(parts)
+
+
+def build_bundle(kind: str, entries: list[dict[str, Any]], **elements: Any) -> bytes:
+    """A Bundle of another kind (history, batch-response, transaction-response); resources are given as `msgspec.Raw`."""
+    bundle: dict[str, Any] = {"resourceType": "Bundle", "type": kind, **elements}
+    if entries:
+        bundle["entry"] = entries
+    return _encode(bundle)

@@ -1,0 +1,73 @@
+"""The CapabilityStatement: computed from the registry, so that it cannot promise what is not there.
+
+Knows: https://hl7.org/fhir/R4/capabilitystatement.html. Must not know: who asks.
+"""
+
+from typing import Any
+
+from gateway import __version__
+from gateway.fhir.registry import COMMON_PARAMETERS, Registry, ResourceType
+from gateway.fhir.search import implied_parameters
+
+_BASE_DEFINITION = "http://hl7.org/fhir/SearchParameter"
+_RELEASED = "2026-11-24"
+
+
+def build_capability_statement(registry: Registry, base_url: str) -> dict[str, Any]:
+    """The statement of this service, as JSON-ready FHIR."""
+    return {
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": _RELEASED,
+        "kind": "instance",
+        "software": {"name": "fhir-document-gateway", "version": __version__},
+        "implementation": {"description": "FHIR document exchange gateway", "url": base_url},
+        "fhirVersion": "4.0.1",
+        "format": ["json"],
+        "rest": [
+            {
+                "mode": "server",
+                "security": {
+                    "cors": False,
+                    "description": "Bearer tokens with SMART on FHIR scopes; the patient's Consent is checked on every call.",
+                },
+                "resource": [_resource(kind) for kind in registry.resource_types.values()],
+                "interaction": [{"code": "transaction"}, {"code": "batch"}],
+            }
+        ],
+    }
+
+
+def _resource(kind: ResourceType) -> dict[str, Any]:
+    writes = "update" in kind.interactions
+    resource: dict[str, Any] = {
+        "type": kind.name,
+        "interaction": [{"code": code} for code in sorted(kind.interactions)],
+        "versioning": "versioned-update" if writes else "versioned",
+        "readHistory": "history-instance" in kind.interactions,
+        "updateCreate": False,
+        "conditionalCreate": "create" in kind.interactions,
+        "conditionalRead": "full-support",
+        "conditionalUpdate": False,
+        "conditionalDelete": "not-supported",
+        "referencePolicy": ["literal", "logical", "enforced", "local"],
+        "searchParam": [*_common(), *_parameters(kind)],
+    }
+    if kind.profiles:
+        resource["supportedProfile"] = list(kind.profiles)
+    return resource
+
+
+def _common() -> list[dict[str, Any]]:
+    return [
+        {"name": name, "type": kind, "definition": f"{_BASE_DEFINITION}/Resource-{name.removeprefix('_')}"}
+        for name, kind in COMMON_PARAMETERS.items()
+    ]
+
+
+def _parameters(kind: ResourceType) -> list[dict[str, Any]]:
+    found = []
+    for parameter in (*implied_parameters(kind), *kind.search.values()):
+        definition = parameter.definition or f"{kind.name}-{parameter.name}"
+        found.append({"name": parameter.name, "type": parameter.type, "definition": f"{_BASE_DEFINITION}/{definition}"})
+    return sorted(found, key=lambda p: str(p["name"]))

@@ -1,0 +1,202 @@
+"""One language for every limit: a search, a SMART scope, a Consent and a mask are all a `Clause`.
+
+Knows: the shape of a clause, and how to test it against the index values of one resource in memory. Its twin that reads a
+clause for MongoDB is `store/filter.py`; a property test holds the two together.
+Must not know: where a clause came from, MongoDB.
+
+The index values of a resource are the mapping that the store keeps:
+`{"_id", "patient", "source", "labels", "updated", "search": {parameter: values}}`, where values are
+
+- token, reference, uri, string: a list of texts (see `fhir/values.py` for their spelling),
+- date: `{"low", "high"}`, the half-open span of all the dates,
+- number: a list of floats; quantity: a list of `{"v": float, "u": [unit, …]}`.
+"""
+
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import NamedTuple
+
+from gateway.fhir.dates import Span
+
+Values = Mapping[str, typing.Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """One comparison of a search parameter with a value.
+
+    `op` and `value`: `is` and `starts` take a text; `missing` a bool; `eq ne lt gt le ge sa eb` (FHIR's prefixes) and
+    `overlaps` take a `Span`, an `Interval` or a `Measure`, by the type of the parameter.
+    """
+
+    parameter: str
+    op: str
+    value: typing.Any
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """True where every part is."""
+
+    of: tuple["Clause", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Any:
+    """True where at least one part is."""
+
+    of: tuple["Clause", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """True where the part is not, a missing value included."""
+
+    clause: "Clause"
+
+
+Clause = Test | All | Any | Not
+
+NOTHING = Any(())
+EVERYTHING = All(())
+
+
+class Interval(NamedTuple):
+    """A number as a search value: the point itself, and the implicit range of its precision, half-open."""
+
+    low: float
+    point: float
+    high: float
+
+
+class Measure(NamedTuple):
+    """A quantity as a search value. `unit` None: any unit."""
+
+    interval: Interval
+    unit: str | None
+
+
+# Parameters whose values stand beside `search`, because every resource has exactly one (or, labels, one list) of them.
+FIELDS: Mapping[str, str] = {
+    "_id": "_id",
+    "_lastUpdated": "updated",
+    "_security": "labels",
+    "_source": "source",
+    "patient": "patient",
+}
+
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def every(*clauses: Clause) -> Clause:
+    """All of these, in the simplest form."""
+    of: list[Clause] = []
+    for clause in clauses:
+        if clause == NOTHING:
+            return NOTHING
+        of.extend(clause.of if isinstance(clause, All) else (clause,))
+    return of[0] if len(of) == 1 else All(tuple(of))
+
+
+def some(*clauses: Clause) -> Clause:
+    """At least one of these, in the simplest form."""
+    of: list[Clause] = []
+    for clause in clauses:
+        if clause == EVERYTHING:
+            return EVERYTHING
+        of.extend(clause.of if isinstance(clause, Any) else (clause,))
+    return of[0] if len(of) == 1 else Any(tuple(of))
+
+
+def negate(clause: Clause) -> Clause:
+    """The opposite, in the simplest form."""
+    if clause == NOTHING:
+        return EVERYTHING
+    if clause == EVERYTHING:
+        return NOTHING
+    return clause.clause if isinstance(clause, Not) else Not(clause)
+
+
+def matches(clause: Clause, values: Values) -> bool:
+    """Whether the resource with these index values satisfies the clause."""
+    match clause:
+        case Test():
+            return _test(clause, values)
+        case All(of):
+            return all(matches(part, values) for part in of)
+        case Any(of):
+            return any(matches(part, values) for part in of)
+        case Not(part):
+            return not matches(part, values)
+
+
+def _test(test: Test, values: Values) -> bool:
+    found = _values_of(test.parameter, values)
+    if test.op == "missing":
+        return (not found) is test.value
+    if not found:
+        return False
+    if isinstance(test.value, Span):
+        return _compare_span(test.op, found["low"], found["high"], test.value)
+    if isinstance(test.value, Interval):
+        return any(_compare_number(test.op, number, test.value) for number in found)
+    if isinstance(test.value, Measure):
+        interval, unit = test.value
+        return any(_compare_number(test.op, q["v"], interval) and (unit is None or unit in q["u"]) for q in found)
+    if test.op == "is":
+        return test.value in found
+    return any(text.startswith(test.value) for text in found)
+
+
+def _values_of(parameter: str, values: Values) -> typing.Any:
+    field = FIELDS.get(parameter)
+    if field is None:
+        return values["search"].get(parameter)
+    value = values.get(field)
+    if field == "updated":
+        return {"low": value, "high": value + _MILLISECOND} if value else None
+    return [value] if isinstance(value, str) else value
+
+
+def _compare_span(op: str, low: typing.Any, high: typing.Any, asked: Span) -> bool:
+    match op:
+        case "eq":
+            return bool(asked.low <= low and high <= asked.high)
+        case "ne":
+            return bool(low < asked.low or asked.high < high)
+        case "lt":
+            return bool(low < asked.low)
+        case "gt":
+            return bool(asked.high < high)
+        case "le":
+            return bool(low < asked.low or high <= asked.high)
+        case "ge":
+            return bool(asked.low <= low or asked.high < high)
+        case "sa":
+            return bool(asked.high <= low)
+        case "eb":
+            return bool(high <= asked.low)
+        case _:
+            return bool(low < asked.high and asked.low < high)
+
+
+def _compare_number(op: str, number: float, asked: Interval) -> bool:
+    match op:
+        case "eq":
+            return asked.low <= number < asked.high
+        case "ne":
+            return not asked.low <= number < asked.high
+        case "lt":
+            return number < asked.point
+        case "gt":
+            return number > asked.point
+        case "le":
+            return number <= asked.point
+        case "ge":
+            return number >= asked.point
+        case "sa":
+            return number >= asked.high
+        case _:
+            return number < asked.low

@@ -1,0 +1,145 @@
+"""The small language in which `schemas/` names elements.
+
+    path = step *("." step)
+    step = name | "ofType(" type ")" | "where(" name "='" text "')" | "resolve()"
+
+A name of a choice element (`effective`) stands for each of its types; `ofType` picks one. `where` keeps the elements whose
+named primitive equals the text. `resolve()` follows a reference into `contained` and is followed by `ofType`.
+
+Knows: derived types. Must not know: search, profiles. It is not FHIRPath, only written like it.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from gateway.fhir.types import NESTED, Element, Types
+
+Read = Callable[[Any, list[Any]], list[Any]]
+Step = tuple[str, str | None, str | None]  # name, argument, literal
+
+_STEP = re.compile(r"([A-Za-z]+)(?:\((?:([A-Za-z]+)(?:='([^']*)')?)?\))?(?:\.|\Z)")
+
+
+class PathError(ValueError):
+    """A path that this language does not have, or that names what the type does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A compiled path: one branch for each type that may stand at its end."""
+
+    text: str
+    branches: tuple["Branch", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """The steps to the values of one type. `targets`: the resource types that a Reference there may name."""
+
+    type: str
+    steps: tuple[Read, ...]
+    first: str
+    targets: tuple[str, ...] = ()
+
+    def read(self, resource: Any) -> list[Any]:
+        """The values at the end, in order; empty where there are none."""
+        if getattr(resource, self.first) is None:
+            return []
+        found = [resource]
+        for step in self.steps:
+            found = step(resource, found)
+        return found
+
+
+def compile_path(types: Types, resource_type: str, text: str) -> Path:
+    """Compile `text` for a resource type. Raises PathError where it cannot be followed."""
+    steps = _split(text)
+    branches = tuple(_follow(types, resource_type, steps))
+    if not branches:
+        raise PathError(f"'{text}' leads nowhere in {resource_type}")
+    return Path(text, branches)
+
+
+def _split(text: str) -> list[Step]:
+    steps: list[Step] = []
+    position = 0
+    while position < len(text):
+        match = _STEP.match(text, position)
+        if match is None:
+            raise PathError(f"'{text}' is not a path of this language (see gateway/fhir/path.py)")
+        steps.append((match[1], match[2], match[3]))
+        position = match.end()
+    return steps
+
+
+def _follow(types: Types, type_name: str, steps: list[Step]) -> Iterator[Branch]:
+    """Every branch that the steps allow from `type_name`, depth first."""
+    (name, argument, literal), *rest = steps
+    if argument or literal:
+        raise PathError(f"'{name}' is an element, not a function")
+    for element in _elements_named(types, type_name, name):
+        here: list[Read] = [_attribute(element)]
+        after, targets = rest, element.targets
+        kind = element.type
+        while after and after[0][0] in ("ofType", "where", "resolve"):
+            function, argument, literal = after[0]
+            after = after[1:]
+            if function == "where" and argument and literal is not None:
+                here.append(_where(_one_element(types, kind, argument).attribute, literal))
+            elif function == "ofType" and argument:
+                if kind != argument:
+                    break
+            elif function == "resolve" and kind == "Reference" and after and after[0][0] == "ofType" and after[0][1]:
+                kind, targets = after[0][1], ()
+                here.append(_resolve(types, kind))
+            else:
+                raise PathError(f"'{function}' cannot stand behind '{name}'")
+        else:
+            if not after:
+                yield Branch(kind, tuple(here), element.attribute, targets)
+            elif not kind[0].islower() and kind != NESTED:
+                for branch in _follow(types, kind, after):
+                    yield Branch(branch.type, (*here, *branch.steps), element.attribute, branch.targets)
+
+
+def _elements_named(types: Types, type_name: str, name: str) -> list[Element]:
+    try:
+        elements = types.elements(type_name)
+    except KeyError:
+        raise PathError(f"'{type_name}' is not a type") from None
+    found = [e for e in elements if name in (e.name, e.choice)]
+    if not found:
+        raise PathError(f"{type_name} has no element '{name}'")
+    return found
+
+
+def _one_element(types: Types, type_name: str, name: str) -> Element:
+    return _elements_named(types, type_name, name)[0]
+
+
+def _attribute(element: Element) -> Read:
+    name = element.attribute
+    if element.many:
+        return lambda _, found: [value for item in found for value in getattr(item, name) or () if value is not None]
+    return lambda _, found: [value for item in found if (value := getattr(item, name)) is not None]
+
+
+def _where(attribute: str, literal: str) -> Read:
+    return lambda _, found: [item for item in found if getattr(item, attribute) == literal]
+
+
+def _resolve(types: Types, kind: str) -> Read:
+    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(types.struct(kind))
+
+    def resolve(resource: Any, found: list[Any]) -> list[Any]:
+        wanted = {item.reference[1:] for item in found if (item.reference or "").startswith("#")}
+        if not wanted:
+            return []
+        contained = (raw for raw in resource.contained or () if msgspec.json.decode(raw).get("resourceType") == kind)
+        return [item for raw in contained if (item := decoder.decode(raw)).id in wanted]
+
+    return resolve

@@ -1,0 +1,148 @@
+"""Profiles: extra rules for a resource that claims one in `meta.profile`, compiled from TOML to plain checks.
+
+Knows: the few kinds of rule a profile file may use. Must not know: StructureDefinitions, stores, who is calling.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any
+
+import msgspec
+
+from gateway.fhir.path import Branch, PathError, compile_path
+from gateway.fhir.types import Types
+from gateway.fhir.values import token_values
+from gateway.problem import Issue
+from gateway.schemas import SchemaError, read_schema
+
+
+class _RuleFile(msgspec.Struct, forbid_unknown_fields=True):
+    path: str | None = None
+    required: bool = False
+    forbidden: bool = False
+    code: list[str] = msgspec.field(default_factory=list)
+    unit: list[str] = msgspec.field(default_factory=list)
+    minimum: float | None = None
+    maximum: float | None = None
+    any_of: list[str] = msgspec.field(default_factory=list)
+
+
+class _ProfileFile(msgspec.Struct, forbid_unknown_fields=True):
+    url: str
+    type: str
+    source: str
+    rule: list[_RuleFile]
+
+
+Rule = Callable[[Any], Issue | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A profile by its canonical `url`, for resources of `type`."""
+
+    url: str
+    type: str
+    rules: tuple[Rule, ...]
+
+    def check(self, resource: Any) -> list[Issue]:
+        """Every rule that the resource breaks."""
+        return [issue for rule in self.rules if (issue := rule(resource)) is not None]
+
+
+def read_profiles(folder: FilePath, types: Types) -> Mapping[str, Profile]:
+    """The profiles of a folder by file name. Raises SchemaError naming file and key."""
+    found = {}
+    for file in sorted(folder.glob("*.toml")):
+        raw = read_schema(file, _ProfileFile)
+        rules = (_compile(file, types, raw, f"rule[{n}]", rule) for n, rule in enumerate(raw.rule))
+        found[file.stem] = Profile(raw.url, raw.type, tuple(rules))
+    return found
+
+
+def _compile(file: FilePath, types: Types, profile: _ProfileFile, key: str, rule: _RuleFile) -> Rule:
+    def branches(path: str) -> tuple[Branch, ...]:
+        try:
+            return compile_path(types, profile.type, path).branches
+        except PathError as error:
+            raise SchemaError(file, key, str(error)) from error
+
+    if rule.any_of:
+        return _any_of(profile.type, rule.any_of, [branches(path) for path in rule.any_of])
+    if rule.path is None:
+        raise SchemaError(file, key, "needs a path or any_of")
+    expression = f"{profile.type}.{rule.path}"
+    at = branches(rule.path)
+    if rule.code:
+        return _one_of_codes(expression, at, rule.code)
+    if rule.unit:
+        return _one_of_units(expression, at, rule.unit)
+    if rule.minimum is not None or rule.maximum is not None:
+        return _in_range(expression, at, rule.minimum, rule.maximum)
+    if rule.required == rule.forbidden:
+        raise SchemaError(file, key, "says nothing: required, forbidden, code, unit, minimum, maximum or any_of")
+    return _presence(expression, at, required=rule.required)
+
+
+def _read(branches: tuple[Branch, ...], resource: Any) -> list[Any]:
+    return [value for branch in branches for value in branch.read(resource)]
+
+
+def _presence(expression: str, at: tuple[Branch, ...], *, required: bool) -> Rule:
+    code, text = (
+        ("required", "the profile requires this element") if required else ("value", "the profile forbids this element")
+    )
+
+    def rule(resource: Any) -> Issue | None:
+        return None if bool(_read(at, resource)) is required else Issue(code, text, expression)
+
+    return rule
+
+
+def _any_of(type_name: str, paths: list[str], branches: list[tuple[Branch, ...]]) -> Rule:
+    text = f"the profile requires one of {', '.join(paths)}"
+
+    def rule(resource: Any) -> Issue | None:
+        return None if any(_read(at, resource) for at in branches) else Issue("required", text, type_name)
+
+    return rule
+
+
+def _one_of_codes(expression: str, at: tuple[Branch, ...], codes: list[str]) -> Rule:
+    allowed = set(codes)
+    text = f"the profile requires one of {', '.join(codes)}"
+
+    def rule(resource: Any) -> Issue | None:
+        found = {
+            token
+            for concept in _read(at, resource)
+            for coding in getattr(concept, "coding", None) or [concept]
+            for token in token_values(coding.system, coding.code)
+        }
+        return None if found & allowed else Issue("code-invalid", text, expression)
+
+    return rule
+
+
+def _one_of_units(expression: str, at: tuple[Branch, ...], units: list[str]) -> Rule:
+    allowed = set(units)
+    text = f"the profile requires the unit {' or '.join(units)}"
+
+    def rule(resource: Any) -> Issue | None:
+        wrong = any(not allowed & set(token_values(q.system, q.code)) for q in _read(at, resource))
+        return Issue("code-invalid", text, expression) if wrong else None
+
+    return rule
+
+
+def _in_range(expression: str, at: tuple[Branch, ...], minimum: float | None, maximum: float | None) -> Rule:
+    low = float("-inf") if minimum is None else minimum
+    high = float("inf") if maximum is None else maximum
+    text = f"the profile allows values from {low:g} to {high:g}"
+
+    def rule(resource: Any) -> Issue | None:
+        wrong = any(q.value is not None and not low <= float(q.value) <= high for q in _read(at, resource))
+        return Issue("value", text, expression) if wrong else None
+
+    return rule

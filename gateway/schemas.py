@@ -1,0 +1,40 @@
+"""Reading the data files under `schemas/`, strictly.
+
+Knows: where the files are (in a clone and in an installed wheel) and how to name the file and key of a mistake.
+Must not know: what the data means.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+class SchemaError(Exception):
+    """A data file that cannot be used: the message is `file: key: what is wrong`."""
+
+    def __init__(self, file: Path | str, key: str, text: str) -> None:
+        super().__init__(f"{file}: {key}: {text}" if key else f"{file}: {text}")
+
+
+def find_schemas() -> Path:
+    """The folder of data files: packaged inside `gateway` in a wheel, beside it in a clone."""
+    here = Path(__file__).resolve().parent
+    packaged = here / "schemas_data"
+    return packaged if packaged.is_dir() else here.parent / "schemas"
+
+
+def read_schema(file: Path, shape: type[T]) -> T:
+    """The TOML file as `shape`. Raises SchemaError naming file and key for anything missing, unknown or mistyped."""
+    try:
+        return msgspec.convert(tomllib.loads(file.read_text("utf-8")), shape)
+    except OSError as error:
+        raise SchemaError(file, "", error.strerror or "cannot be read") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SchemaError(file, "", str(error)) from error
+    except msgspec.ValidationError as error:
+        text, _, key = str(error).partition(" - at `$.")
+        raise SchemaError(file, key.rstrip("`"), text) from error

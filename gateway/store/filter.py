@@ -1,0 +1,167 @@
+"""A Clause as a MongoDB filter: the reader for what is stored. Its twin in memory is `fhir/clause.py`.
+
+Knows: the shape of a stored document and the traps of the query language: empty `$or` and `$and` are errors, a range on a
+list needs `$elemMatch`, `$nor` matches documents that lack the field.
+Must not know: where a clause came from.
+"""
+
+from typing import Any
+
+from gateway.fhir.clause import FIELDS, All, Clause, Interval, Measure, Not, Test
+from gateway.fhir.clause import Any as AnyOf
+from gateway.fhir.dates import Span
+from gateway.fhir.values import COMMON_SPAN
+from gateway.store.mongo import Document
+
+_NOTHING: Document = {"$alwaysFalse": 1}
+
+
+def to_filter(clause: Clause) -> Document:
+    """The filter that matches the stored documents which satisfy the clause."""
+    match clause:
+        case All(of):
+            return _all([to_filter(part) for part in of])
+        case AnyOf(of):
+            return _any([to_filter(part) for part in of])
+        case Not(part):
+            return {"$nor": [to_filter(part)]}
+        case Test():
+            return _test(clause)
+
+
+def _all(parts: list[Document]) -> Document:
+    if _NOTHING in parts:
+        return _NOTHING
+    merged: Document = {}
+    rest: list[Document] = []
+    for part in parts:
+        if not part.keys() & merged.keys():
+            merged.update(part)
+        elif any(name not in merged or merged[name] != value for name, value in part.items()):
+            rest.append(part)
+    if rest:
+        merged["$and"] = [*merged.get("$and", ()), *rest]
+    return merged
+
+
+def _any(parts: list[Document]) -> Document:
+    possible = [part for part in parts if part != _NOTHING]
+    if not possible:
+        return _NOTHING
+    if len(possible) == 1:
+        return possible[0]
+    names = possible[0].keys()
+    # Several values of one field are one index scan, not several. (An id or a patient decides its bucket.)
+    one_field = len(names) == 1 or names in ({"bucket", "_id"}, {"bucket", "patient"})
+    if one_field and all(part.keys() == names and all(isinstance(v, str) for v in part.values()) for part in possible):
+        return {name: {"$in": list(dict.fromkeys(part[name] for part in possible))} for name in names}
+    return {"$or": possible}
+
+
+def _test(test: Test) -> Document:
+    field = FIELDS.get(test.parameter, f"search.{test.parameter}")
+    if test.op == "missing":
+        return {field: {"$exists": not test.value}}
+    if isinstance(test.value, Span):
+        return _instant(field, test.op, test.value) if field == "updated" else _span(field, test.op, test.value)
+    if isinstance(test.value, Interval):
+        return {field: {"$elemMatch": _number(test.op, test.value)}}
+    if isinstance(test.value, Measure):
+        interval, unit = test.value
+        wanted: Document = {"v": _number(test.op, interval)}
+        return {field: {"$elemMatch": wanted if unit is None else {**wanted, "u": unit}}}
+    if test.op == "is" and field in ("_id", "patient"):
+        return {"bucket": test.value[:3], field: test.value}
+    if test.op == "is":
+        return {field: test.value}
+    return {field: {"$elemMatch": {"$gte": test.value, "$lt": _successor(test.value)}}}
+
+
+def _span(field: str, op: str, asked: Span) -> Document:
+    low, high = f"{field}.low", f"{field}.high"
+    match op:
+        case "eq":
+            return {low: {"$gte": asked.low, "$lt": asked.high}, high: {"$lte": asked.high}}
+        case "ne":
+            return {"$or": [{low: {"$lt": asked.low}}, {high: {"$gt": asked.high}}]}
+        case "lt":
+            return {low: {"$lt": asked.low}}
+        case "gt":
+            return _reaching(field, asked.high, asked.high)
+        case "le":
+            return {low: {"$lt": asked.high}, "$or": [{low: {"$lt": asked.low}}, {high: {"$lte": asked.high}}]}
+        case "ge":
+            return _reaching(field, asked.low, asked.high)
+        case "sa":
+            return {low: {"$gte": asked.high}}
+        case "eb":
+            return {low: {"$lt": asked.low}, high: {"$lte": asked.low}}
+        case _:
+            return _all([{low: {"$lt": asked.high}}, _reaching(field, asked.low, asked.low)])
+
+
+def _reaching(field: str, start: Any, end: Any) -> Document:
+    """Spans that begin at `start` or later, or end after `end`.
+
+    The end is not indexed. But a span that ends after `end` begins less than a common span before it, or is marked wide, so
+    that each branch is a short stretch of the index on the beginning.
+    """
+    low, high = f"{field}.low", f"{field}.high"
+    branches: list[Document] = [{low: {"$gte": start}}]
+    try:
+        earliest = end - COMMON_SPAN
+    except OverflowError:
+        return {"$or": [*branches, {high: {"$gt": end}}]}
+    if earliest < start:
+        branches.append({low: {"$gt": earliest, "$lt": start}, high: {"$gt": end}})
+    branches.append({f"{field}.wide": True, low: {"$lt": start}, high: {"$gt": end}})
+    return {"$or": branches}
+
+
+def _instant(field: str, op: str, asked: Span) -> Document:
+    """The same comparisons for a single stored moment, which covers one millisecond."""
+    match op:
+        case "eq":
+            return {field: {"$gte": asked.low, "$lt": asked.high}}
+        case "ne":
+            return {"$or": [{field: {"$lt": asked.low}}, {field: {"$gte": asked.high}}]}
+        case "lt" | "eb":
+            return {field: {"$lt": asked.low}}
+        case "gt" | "sa":
+            return {field: {"$gte": asked.high}}
+        case "le":
+            return {field: {"$lt": asked.high}}
+        case "ge":
+            return {field: {"$gte": asked.low}}
+        case _:
+            return {field: {"$gte": asked.low, "$lt": asked.high}}
+
+
+def _number(op: str, asked: Interval) -> Document:
+    match op:
+        case "eq":
+            return {"$gte": asked.low, "$lt": asked.high}
+        case "ne":
+            return {"$not": {"$gte": asked.low, "$lt": asked.high}}
+        case "lt":
+            return {"$lt": asked.point}
+        case "gt":
+            return {"$gt": asked.point}
+        case "le":
+            return {"$lte": asked.point}
+        case "ge":
+            return {"$gte": asked.point}
+        case "sa":
+            return {"$gte": asked.high}
+        case _:
+            return {"$lt": asked.low}
+
+
+def _successor(prefix: str) -> str:
+    """The first string, in the order of code points, behind all that begin with the prefix."""
+    while prefix and prefix[-1] == "\U0010ffff":
+        prefix = prefix[:-1]
+    if not prefix:
+        return "\U0010ffff" * 64
+    following = ord(prefix[-1]) + 1
+    return prefix[:-1] + chr(0xE000 if 0xD800 <= following <= 0xDFFF else following)

@@ -1,0 +1,322 @@
+"""The one file that knows the driver: Motor, or PyMongo's own async client, which has the same methods.
+
+Knows: connection settings that keep acknowledged writes, how drivers differ, how their errors are to be read.
+Must not know: resources, who is asking.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC
+from typing import Any, TypeVar
+
+import pymongo
+from bson.binary import Binary
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import AsyncMongoClient, ReturnDocument
+from pymongo.errors import (
+    BulkWriteError,
+    ConnectionFailure,
+    DuplicateKeyError,
+    ExecutionTimeout,
+    NetworkTimeout,
+    OperationFailure,
+    PyMongoError,
+    WaitQueueTimeoutError,
+    WTimeoutError,
+)
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from gateway.problem import Problem
+from gateway.telemetry import log
+
+T = TypeVar("T")
+Document = dict[str, Any]
+Session = Any
+
+__all__ = ["Binary", "Document", "Mongo", "Session", "Stale"]
+
+# An acknowledged write is on disk on a majority; a read sees only what cannot be rolled back.
+_OPTIONS: Mapping[str, Any] = {
+    "appname": "fhir-document-gateway",
+    "w": "majority",
+    "journal": True,
+    "readConcernLevel": "majority",
+    "readPreference": "primary",
+    "retryWrites": True,
+    "retryReads": True,
+    "timeoutMS": 10_000,
+    "serverSelectionTimeoutMS": 4_000,
+    "connectTimeoutMS": 2_000,
+    "heartbeatFrequencyMS": 2_000,
+    "maxPoolSize": 100,
+    "maxConnecting": 4,
+    "waitQueueTimeoutMS": 1_000,
+    "tz_aware": True,
+    "tzinfo": UTC,
+}
+_WRITE = WriteConcern(w="majority", j=True)
+_SNAPSHOT = ReadConcern("snapshot")
+_DUPLICATE_KEY = 11000
+_MAX_TIME_EXPIRED = 50
+
+
+class Stale(Exception):
+    """What a write was planned on has changed meanwhile: plan again."""
+
+
+class Mongo:
+    """A database, by the few operations the store needs. `driver`: `motor` or `pymongo`."""
+
+    def __init__(self, url: str, database: str, driver: str) -> None:
+        client: Any = AsyncMongoClient if driver == "pymongo" else AsyncIOMotorClient
+        self._client = client(url, **_OPTIONS)
+        self._database = self._client[database]
+        self._is_motor = driver == "motor"
+        self.calls = 0
+
+    async def close(self) -> None:
+        """Close every connection."""
+        closing = self._client.close()
+        if closing is not None:
+            await closing
+
+    async def find_one(
+        self, collection: str, where: Document, fields: Mapping[str, Any] | None = None, session: Session = None
+    ) -> Document | None:
+        """The first document that matches, None where none does."""
+        found = await self.find(collection, where, fields, limit=1, session=session)
+        return found[0] if found else None
+
+    async def find(
+        self,
+        collection: str,
+        where: Document,
+        fields: Mapping[str, Any] | None = None,
+        *,
+        sort: Sequence[tuple[str, int]] | None = None,
+        limit: int = 0,
+        hint: str | None = None,
+        seconds: float | None = None,
+        session: Session = None,
+    ) -> list[Document]:
+        """The documents that match. `seconds`: refuse as too costly what takes longer."""
+        with self._reading(seconds):
+            # A negative limit asks for a single batch: no cursor stays open on the server.
+            cursor = self._database[collection].find(
+                where, fields, sort=sort, limit=-limit if limit else 0, hint=hint, session=session
+            )
+            found: list[Document] = await cursor.to_list(None)
+            return found
+
+    async def count(self, collection: str, where: Document, *, seconds: float | None = None, session: Session = None) -> int:
+        """How many documents match."""
+        with self._reading(seconds):
+            return int(await self._database[collection].count_documents(where, session=session))
+
+    async def aggregate(self, collection: str, pipeline: list[Document], session: Session = None) -> list[Document]:
+        """The result of a pipeline."""
+        with self._reading(None):
+            cursor = self._database[collection].aggregate(pipeline, session=session)
+            if not self._is_motor:
+                cursor = await cursor
+            found: list[Document] = await cursor.to_list(None)
+            return found
+
+    async def explain(self, collection: str, where: Document, **options: Any) -> Document:
+        """The winning plan of a find, for tests and `gateway check`."""
+        with self._reading(None):
+            command = {"find": collection, "filter": where, **options}
+            answer: Document = await self._database.command("explain", command, verbosity="executionStats")
+            return answer
+
+    async def insert(self, collection: str, documents: list[Document], session: Session = None) -> None:
+        """Insert all documents or, in a transaction, none. Raises Stale where a unique key is taken."""
+        with self._writing():
+            await self._database[collection].insert_many(documents, ordered=False, session=session)
+
+    async def replace(self, collection: str, where: Document, document: Document, session: Session = None) -> None:
+        """Replace the one document that matches. Raises Stale where none does."""
+        with self._writing():
+            answer = await self._database[collection].replace_one(where, document, session=session)
+            if answer.matched_count != 1:
+                raise Stale
+
+    async def change(
+        self, collection: str, where: Document, update: Any, *, upsert: bool = False, session: Session = None
+    ) -> Document | None:
+        """Update one document and return it as it then is, None where none matches."""
+        with self._writing():
+            found: Document | None = await self._database[collection].find_one_and_update(
+                where, update, upsert=upsert, return_document=ReturnDocument.AFTER, session=session
+            )
+            return found
+
+    async def change_many(self, collection: str, changes: list[tuple[Document, Any]], session: Session = None) -> int:
+        """Make several updates of one document each in one call. Returns how many documents matched."""
+        with self._writing():
+            answer = await self._database[collection].bulk_write(
+                [pymongo.UpdateOne(where, update) for where, update in changes], ordered=False, session=session
+            )
+            return int(answer.matched_count)
+
+    async def delete(self, collection: str, where: Document) -> int:
+        """Delete what matches; returns how many that were. Never used on patient data."""
+        with self._writing():
+            answer = await self._database[collection].delete_many(where)
+            return int(answer.deleted_count)
+
+    async def command(self, command: Document) -> Document:
+        """Run a command on the admin database."""
+        with driver_errors():
+            answer: Document = await self._client.admin.command(command)
+            return answer
+
+    async def collections(self) -> set[str]:
+        """The names of the collections there are."""
+        with driver_errors():
+            return set(await self._database.list_collection_names())
+
+    async def create_collection(self, name: str) -> None:
+        """Create a collection whose blocks are compressed with zstd."""
+        with driver_errors():
+            engine = {"wiredTiger": {"configString": "block_compressor=zstd"}}
+            await self._database.create_collection(name, check_exists=False, storageEngine=engine)
+
+    async def create_index(self, collection: str, keys: list[tuple[str, int]], name: str, **options: Any) -> None:
+        """Create an index by name."""
+        with driver_errors():
+            await self._database[collection].create_index(keys, name=name, **options)
+
+    async def indexes(self, collection: str) -> dict[str, Document]:
+        """The indexes of a collection by name, as the server describes them."""
+        with driver_errors():
+            found: dict[str, Document] = await self._database[collection].index_information()
+            return found
+
+    async def statistics(self, collection: str) -> Document:
+        """Sizes of a collection and its indexes, in bytes (the server's `collStats`)."""
+        with driver_errors():
+            answer: Document = await self._database.command("collStats", collection)
+            return answer
+
+    async def transaction(self, work: Callable[[Session], Awaitable[T]], *, seconds: float) -> T:
+        """Run `work` in a transaction: all of its writes or none, durable when this returns.
+
+        Repeats the whole of `work` on conflicts with other transactions and the commit alone where its outcome is
+        unknown, until `seconds` have gone. Raises Problem `timeout` where the outcome stays unknown.
+        """
+        deadline = time.monotonic() + seconds
+        async with self._session() as session:
+            for attempt in range(1_000):
+                try:
+                    with driver_errors(transaction=True):
+                        await self._start(session)
+                        try:
+                            result = await work(session)
+                        except BaseException:
+                            await session.abort_transaction()
+                            raise
+                        await self._commit(session, deadline)
+                    return result
+                except _Conflict as conflict:
+                    if time.monotonic() > deadline:
+                        raise conflict.problem from None
+                await asyncio.sleep(_jitter() * min(0.002 * 2 ** min(attempt, 6), 0.1))
+        raise Problem("transient", "the record is being written to too often", headers={"Retry-After": "1"})
+
+    async def _start(self, session: Session) -> None:
+        starting = session.start_transaction(read_concern=_SNAPSHOT, write_concern=_WRITE)
+        if not self._is_motor:
+            await starting
+
+    async def _commit(self, session: Session, deadline: float) -> None:
+        while True:
+            try:
+                self.calls += 1
+                await session.commit_transaction()
+                return
+            except PyMongoError as error:
+                if not error.has_error_label("UnknownTransactionCommitResult"):
+                    raise
+                if time.monotonic() > deadline:
+                    raise Problem(
+                        "timeout", "the outcome of this write is unknown; send it again with the same identifiers"
+                    ) from None
+                await asyncio.sleep(0.05)
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[Session]:
+        with driver_errors():
+            session = await self._client.start_session() if self._is_motor else self._client.start_session()
+        try:
+            yield session
+        finally:
+            await session.end_session()
+
+    @contextmanager
+    def _reading(self, seconds: float | None) -> Iterator[None]:
+        self.calls += 1
+        with driver_errors():
+            if seconds is None:
+                yield
+            else:
+                with pymongo.timeout(seconds):
+                    yield
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self.calls += 1
+        with driver_errors():
+            yield
+
+
+def _jitter() -> float:
+    """A random number from 0 to 1."""
+    return secrets.randbelow(1_000) / 1_000
+
+
+class _Conflict(Exception):
+    """The server asks to repeat the transaction."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__()
+        self.problem = problem
+
+
+@contextmanager
+def driver_errors(*, transaction: bool = False) -> Iterator[None]:
+    """Turn the driver's errors into Problems. Their texts carry values of documents and are never passed on."""
+    try:
+        yield
+    except PyMongoError as error:
+        retriable = error.has_error_label("TransientTransactionError")
+        if retriable and transaction:
+            raise _Conflict(_problem_of(error)) from None
+        if retriable:
+            raise  # inside a transaction: the transaction itself decides
+        raise (Stale() if _is_duplicate(error) else _problem_of(error)) from None
+
+
+def _is_duplicate(error: PyMongoError) -> bool:
+    if isinstance(error, BulkWriteError):
+        errors = error.details.get("writeErrors", ())
+        return bool(errors) and all(e.get("code") == _DUPLICATE_KEY for e in errors)
+    return isinstance(error, DuplicateKeyError)
+
+
+def _problem_of(error: PyMongoError) -> Problem:
+    code = error.code if isinstance(error, OperationFailure) else None
+    if isinstance(error, ExecutionTimeout) or code == _MAX_TIME_EXPIRED:
+        return Problem(
+            "too-costly", "the request takes too long to answer; narrow it", status=503, headers={"Retry-After": "5"}
+        )
+    unreachable = isinstance(error, ConnectionFailure | NetworkTimeout | WaitQueueTimeoutError | WTimeoutError)
+    if unreachable or error.timeout or error.has_error_label("RetryableError") or error.has_error_label("RetryableWriteError"):
+        return Problem("transient", "the store cannot be reached at the moment", headers={"Retry-After": "2"})
+    log("store.failed", level=logging.ERROR, detail=f"{type(error).__name__} {code or ''}".strip())
+    return Problem("exception", "Internal error")

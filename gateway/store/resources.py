@@ -1,0 +1,239 @@
+"""Reading resources: every function takes the caller's Access and puts its limits into the filter.
+
+Knows: the shape of a stored document, paging, which index serves a search.
+Must not know: how limits came about, HTTP.
+
+One document per resource: `{_id, bucket, version, updated, patient, source, commit, key, digest, labels, search, body}`,
+`deleted` in place of `body` where it is a tombstone. Former versions lie in `<type>_history` with `id` beside their own `_id`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.access.access import Access
+from gateway.fhir.clause import All, Clause, Test, Values, every, matches
+from gateway.fhir.clause import Any as AnyOf
+from gateway.fhir.registry import ResourceType
+from gateway.store.filter import to_filter
+from gateway.store.ids import bucket_of
+from gateway.store.mongo import Document, Mongo, Session
+from gateway.store.schema import history_of, index_name, sort_field
+
+_BODY: Mapping[str, Any] = {"body": 1, "event": 1, "version": 1, "updated": 1, "patient": 1, "deleted": 1}
+LIVE: Document = {"deleted": {"$exists": False}}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How a search is sorted; ties are broken by id."""
+
+    parameter: str
+    descending: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The last resource of a page: its sort key (None where it has none) and id. The next page begins behind it."""
+
+    key: Any
+    id: str
+
+
+async def read(access: Access, mongo: Mongo, kind: ResourceType, identifier: str, session: Session = None) -> Document | None:
+    """The current version (or tombstone) of a resource, None where there is none that the caller may read."""
+    return await _current(mongo, kind, identifier, access.clause(kind, "read"), session)
+
+
+async def read_version(
+    access: Access, mongo: Mongo, kind: ResourceType, identifier: str, version: int, session: Session = None
+) -> Document | None:
+    """One version of a resource. It is visible only if it and the current version are."""
+    clause = access.clause(kind, "vread")
+    current = await _current(mongo, kind, identifier, clause, session)
+    if current is None or current["version"] == version:
+        return current
+    where = {**_versions_of(identifier), "version": version}
+    found = await mongo.find_one(history_of(kind.name), where, session=session)
+    return found if found is not None and matches(clause, as_values(found)) else None
+
+
+async def read_history(
+    access: Access,
+    mongo: Mongo,
+    kind: ResourceType,
+    identifier: str,
+    *,
+    before: int | None,
+    limit: int,
+    session: Session = None,
+) -> tuple[list[Document], int | None]:
+    """The visible versions of a resource older than version `before` (None: all), newest first.
+
+    Looks at `limit` versions at most. Returns the visible ones and the version to go on before, None at the end; the list
+    is empty where the resource itself is not visible.
+    """
+    clause = access.clause(kind, "history-instance")
+    current = await _current(mongo, kind, identifier, clause, session)
+    if current is None:
+        return [], None
+    newest = [current] if before is None or current["version"] < before else []
+    where = _versions_of(identifier) | ({"version": {"$lt": before}} if before is not None else {})
+    former = await mongo.find(
+        history_of(kind.name), where, sort=[("version", -1)], limit=limit + 1 - len(newest), session=session
+    )
+    more = len(newest) + len(former) > limit
+    looked_at = former[: limit - len(newest)]
+    visible = [document for document in looked_at if matches(clause, as_values(document))]
+    return [*newest, *visible], looked_at[-1]["version"] if more and looked_at else None
+
+
+async def find(
+    access: Access,
+    mongo: Mongo,
+    kind: ResourceType,
+    clause: Clause,
+    order: Order,
+    *,
+    after: Place | None,
+    limit: int,
+    seconds: float,
+    session: Session = None,
+) -> list[Document]:
+    """A page of the resources that satisfy the search and that the caller may see, with their sort keys as `key`."""
+    asked = every(clause, access.clause(kind, "search-type"))
+    where = to_filter(asked)
+    field = sort_field(order.parameter)
+    down = -1 if order.descending else 1
+    if after is not None:
+        where = {"$and": [where, _behind(field, order, after)]}
+    return await mongo.find(
+        kind.name,
+        where | LIVE,
+        {**_BODY, "key": f"${field}"},
+        sort=[(field, down)] if field == "_id" else [(field, down), ("_id", -down)],
+        limit=limit,
+        hint=choose_index(kind, asked, order),
+        seconds=seconds,
+        session=session,
+    )
+
+
+async def count(
+    access: Access, mongo: Mongo, kind: ResourceType, clause: Clause, *, seconds: float, session: Session = None
+) -> int:
+    """How many resources satisfy the search among those the caller may see."""
+    where = to_filter(every(clause, access.clause(kind, "search-type")))
+    return await mongo.count(kind.name, where | LIVE, seconds=seconds, session=session)
+
+
+async def find_targets(access: Access, mongo: Mongo, kind: ResourceType, ids: Sequence[str]) -> dict[str, str | None]:
+    """Which of these resources exist and may be pointed at by the caller, with the patient each belongs to."""
+    where = to_filter(every(AnyOf(tuple(Test("_id", "is", identifier) for identifier in ids)), access.referable(kind)))
+    found = await mongo.find(kind.name, where | LIVE, {"patient": 1})
+    return {document["_id"]: document.get("patient") for document in found}
+
+
+async def find_for_change(access: Access, mongo: Mongo, kind: ResourceType, ids: Sequence[str]) -> dict[str, Document]:
+    """The whole documents (or tombstones) of resources that the caller may see or deposited, to be changed."""
+    where = to_filter(every(AnyOf(tuple(Test("_id", "is", identifier) for identifier in ids)), access.referable(kind)))
+    return {document["_id"]: document for document in await mongo.find(kind.name, where)}
+
+
+async def find_matches(
+    access: Access, mongo: Mongo, kind: ResourceType, clause: Clause, *, seconds: float, session: Session = None
+) -> list[Document]:
+    """At most two resources that meet a condition among those the caller's conditions may find."""
+    where = to_filter(every(clause, access.matchable(kind)))
+    fields = {"version": 1, "patient": 1, "updated": 1}
+    return await mongo.find(kind.name, where | LIVE, fields, limit=2, seconds=seconds, session=session)
+
+
+async def find_known(access: Access, mongo: Mongo, kind: ResourceType, keys: Mapping[str, list[Any]]) -> dict[bytes, Document]:
+    """What is stored under these business keys, given by bucket; tombstones too. `access` is whose keys they are."""
+    if not keys:
+        return {}
+    branches = [{"bucket": bucket, "key": {"$in": values}} for bucket, values in keys.items()]
+    where = branches[0] if len(branches) == 1 else {"$or": branches}
+    fields = {"key": 1, "digest": 1, "version": 1, "updated": 1, "patient": 1, "source": 1, "deleted": 1}
+    found = await mongo.find(kind.name, where, fields, hint="key")
+    mine = (d for d in found if not kind.patient or d["source"] == access.caller.source)
+    return {bytes(document["key"]): document for document in mine}
+
+
+async def find_owner(mongo: Mongo, type_name: str, identifier: str) -> str | None:
+    """Whose record a resource belongs to, so that that record's consents can be looked up. Never told to a caller."""
+    if type_name == "Patient" or bucket_of(identifier) is None:
+        return identifier if type_name == "Patient" else None
+    found = await mongo.find_one(type_name, {"_id": identifier, "bucket": identifier[:3]}, {"patient": 1})
+    return found.get("patient") if found else None
+
+
+async def find_patient(mongo: Mongo, token: str) -> str | None:
+    """The id of the one patient with this identifier (`system|value`), None for none or several.
+
+    This addresses a record; it gives no right to it, and its result is never told as such.
+    """
+    found = await mongo.find("Patient", {"search.identifier": token, **LIVE}, {"_id": 1}, limit=2)
+    return found[0]["_id"] if len(found) == 1 else None
+
+
+def as_values(document: Document) -> Values:
+    """A stored document as the index values of its resource, also when it is a former version."""
+    return {**document, "_id": document["id"]} if "id" in document else document
+
+
+def choose_index(kind: ResourceType, clause: Clause, order: Order) -> str | None:
+    """The declared index that serves a search, None to leave it to the server.
+
+    The longest run of keys that the search fixes wins, if the sort key follows it; else the longest run alone.
+    """
+    fixed = set(_fixed(clause))
+    if "_id" in fixed:
+        return None
+    best: tuple[int, int] = (0, 0)
+    chosen: str | None = None
+    for index in kind.indexes:
+        run = next((n for n, key in enumerate(index) if key not in fixed), len(index))
+        sorts = run < len(index) and index[run].lstrip("-") == order.parameter
+        score = (int(run > 0 and sorts), run)
+        if run > 0 and score > best:
+            best, chosen = score, index_name(index)
+    return chosen
+
+
+def _fixed(clause: Clause) -> list[str]:
+    """The parameters that a clause fixes to one value or a few."""
+    parts = clause.of if isinstance(clause, All) else (clause,)
+    found: list[str] = []
+    for part in parts:
+        if isinstance(part, Test) and part.op == "is":
+            found.append(part.parameter)
+        elif isinstance(part, AnyOf) and part.of:
+            names = {t.parameter if isinstance(t, Test) and t.op == "is" else "" for t in part.of}
+            if len(names) == 1:
+                found.append(names.pop())
+    return found
+
+
+async def _current(mongo: Mongo, kind: ResourceType, identifier: str, clause: Clause, session: Session) -> Document | None:
+    if bucket_of(identifier) is None:
+        return None
+    where = to_filter(every(Test("_id", "is", identifier), clause))
+    return await mongo.find_one(kind.name, where, _BODY, session)
+
+
+def _versions_of(identifier: str) -> Document:
+    return {"bucket": identifier[:3], "id": identifier}
+
+
+def _behind(field: str, order: Order, place: Place) -> Document:
+    """What comes after a place in this order. MongoDB sorts what has no key before everything else."""
+    if field == "_id":
+        return {"_id": {"$lt" if order.descending else "$gt": place.id}}
+    # The index is walked one way for the key and the other way for the id.
+    passed = {field: place.key, "_id": {"$lte" if order.descending else "$gte": place.id}}
+    if place.key is None:
+        return {field: None, "_id": {"$gt": place.id}} if order.descending else {"$nor": [passed]}
+    reached = {"$not": {"$gt": place.key}} if order.descending else {"$gte": place.key}
+    return {field: reached, "$nor": [passed]}

@@ -1,0 +1,165 @@
+"""Collections and indexes: what the registry asks for, and whether the database has it.
+
+Knows: which collections and indexes there must be. Must not know: resources' content, who is asking.
+"""
+
+import hmac
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+from gateway.fhir.clause import FIELDS
+from gateway.fhir.registry import COMMON_PARAMETERS, Registry, ResourceType
+from gateway.store.mongo import Binary, Document, Mongo
+
+HEADS = "heads"  # one document per patient, and one per type that belongs to nobody: orders the commits
+TOKENS = "tokens"
+SEALS = "seals"
+WRITERS = "writers"
+META = "meta"
+
+
+def history_of(type_name: str) -> str:
+    """The collection of a type's former versions."""
+    return f"{type_name}_history"
+
+
+class StoreError(Exception):
+    """The database is not as it must be: the message names collection and index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index that must be there."""
+
+    collection: str
+    name: str
+    keys: tuple[tuple[str, int], ...]
+    options: Document = field(default_factory=dict)
+
+    def differs_from(self, found: Document) -> bool:
+        """Whether the index of this name that the server has is another one."""
+        return (
+            tuple((name, int(direction)) for name, direction in found["key"]) != self.keys
+            or bool(found.get("unique")) != bool(self.options.get("unique"))
+            or found.get("partialFilterExpression") != self.options.get("partialFilterExpression")
+            or found.get("expireAfterSeconds") != self.options.get("expireAfterSeconds")
+        )
+
+
+def required_indexes(registry: Registry) -> list[Index]:
+    """Every index the gateway relies on, besides `_id`."""
+    found = [index for kind in registry.resource_types.values() for index in _type_indexes(kind)]
+    found.append(Index(TOKENS, "expires", (("expires", 1),), {"expireAfterSeconds": 86_400}))
+    found.append(Index("AuditEvent", "writer,n", (("writer", 1), ("n", 1)), {"unique": True}))
+    found.append(Index(SEALS, "writer,number", (("writer", 1), ("number", 1)), {"unique": True}))
+    return found
+
+
+def index_name(keys: tuple[str, ...]) -> str:
+    """The name of a declared index: its keys as they are written in the type's file."""
+    return ",".join(keys)
+
+
+def sort_field(parameter: str) -> str:
+    """The stored field by which a parameter sorts."""
+    if parameter in FIELDS:
+        return FIELDS[parameter]
+    return f"search.{parameter}.low"
+
+
+def required_collections(registry: Registry) -> list[str]:
+    """Every collection the gateway writes to."""
+    types = list(registry.resource_types)
+    return [*types, *map(history_of, types), HEADS, TOKENS, SEALS, WRITERS, META]
+
+
+def _type_indexes(kind: ResourceType) -> Iterator[Index]:
+    prefix: tuple[tuple[str, int], ...] = (("bucket", 1),) if kind.patient else ()
+    for declared in kind.indexes:
+        keys = tuple(_key(kind, part) for part in declared)
+        # Ties are broken by id, so that a page ends at one exact place.
+        ending = () if declared[-1].lstrip("-") == "_id" else (("_id", 1),)
+        yield Index(kind.name, index_name(declared), (*prefix, *keys, *ending))
+    if kind.unique:
+        keys = (("bucket", 1), ("key", 1))
+        yield Index(kind.name, "key", keys, {"unique": True, "partialFilterExpression": {"key": {"$exists": True}}})
+    yield Index(history_of(kind.name), "id,version", (("bucket", 1), ("id", 1), ("version", -1)), {"unique": True})
+
+
+def _key(kind: ResourceType, part: str) -> tuple[str, int]:
+    name = part.lstrip("-")
+    is_date = name in kind.search and kind.search[name].type == "date"
+    plain = name in COMMON_PARAMETERS or name == "patient"
+    return (FIELDS[name] if plain else f"search.{name}.low" if is_date else f"search.{name}"), -1 if part[0] == "-" else 1
+
+
+async def prepare(mongo: Mongo, registry: Registry, secret: str) -> None:
+    """Create what a new database lacks, then check everything. Raises StoreError naming what is missing or different.
+
+    Only collections that do not exist are created, with their indexes. An index missing from a collection that does exist
+    is never built in passing: on a large collection that is the operator's decision (`gateway check --create-indexes`).
+    """
+    there = await mongo.collections()
+    for name in required_collections(registry):
+        if name not in there:
+            await mongo.create_collection(name)
+            for index in required_indexes(registry):
+                if index.collection == name:
+                    await mongo.create_index(name, list(index.keys), index.name, **index.options)
+    await _check_secret(mongo, secret)
+    problems = await find_problems(mongo, registry)
+    if problems:
+        raise StoreError("; ".join(problems))
+
+
+async def find_problems(mongo: Mongo, registry: Registry) -> list[str]:
+    """What is missing or different, a line each, named by collection and index."""
+    problems: list[str] = []
+    there = await mongo.collections()
+    for name in required_collections(registry):
+        if name not in there:
+            problems.append(f"collection '{name}' is missing")
+    for index in required_indexes(registry):
+        if index.collection in there:
+            found = (await mongo.indexes(index.collection)).get(index.name)
+            if found is None:
+                problems.append(f"index '{index.name}' of collection '{index.collection}' is missing")
+            elif index.differs_from(found):
+                problems.append(f"index '{index.name}' of collection '{index.collection}' is not the one required")
+    return problems
+
+
+async def create_missing_indexes(mongo: Mongo, registry: Registry) -> list[str]:
+    """Build the indexes that are missing; returns their names. Never drops or changes one."""
+    built: list[str] = []
+    for index in required_indexes(registry):
+        if index.name not in await mongo.indexes(index.collection):
+            await mongo.create_index(index.collection, list(index.keys), index.name, **index.options)
+            built.append(f"{index.collection}.{index.name}")
+    return built
+
+
+async def find_topology_problems(mongo: Mongo) -> list[str]:
+    """What makes the server unfit to keep acknowledged writes, a line each."""
+    hello: dict[str, Any] = await mongo.command({"hello": 1})
+    if "setName" not in hello and hello.get("msg") != "isdbgrid":
+        return ["the server is a standalone: it has no transactions; run it as a replica set, of one member if need be"]
+    problems = []
+    build = await mongo.command({"buildInfo": 1})
+    if int(str(build["version"]).partition(".")[0]) < 6:
+        problems.append(f"the server's version {build['version']} is older than 6.0")
+    if hello.get("msg") != "isdbgrid":
+        config = (await mongo.command({"replSetGetConfig": 1}))["config"]
+        if config.get("writeConcernMajorityJournalDefault") is False:
+            problems.append("writeConcernMajorityJournalDefault is off: an acknowledged write could be lost")
+    return problems
+
+
+async def _check_secret(mongo: Mongo, secret: str) -> None:
+    """Refuse a database whose buckets were made with another secret: unique keys would no longer be unique."""
+    mark = blake2b(secret.encode(), digest_size=16, person=b"gateway-mark").digest()
+    found = await mongo.change(META, {"_id": "secret"}, {"$setOnInsert": {"mark": Binary(mark)}}, upsert=True)
+    if found is None or not hmac.compare_digest(bytes(found["mark"]), mark):
+        raise StoreError("GATEWAY_SECRET is not the one this database was made with")
