@@ -5,6 +5,7 @@ Knows: which part is made of which. Must not know: what any of them does.
 
 import asyncio
 import functools
+import gc
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from gateway.api.routes import add_routes, route_pattern
 from gateway.exchange.cursor import Cursors
 from gateway.exchange.gateway import Gateway
 from gateway.fhir.codec import Codec
+from gateway.fhir.identity import Identities
 from gateway.fhir.index import Index
 from gateway.fhir.references import References
 from gateway.fhir.registry import Registry, read_registry
@@ -83,6 +85,7 @@ def build_gateway(settings: Settings, schemas: Schemas, mongo: Mongo, ids: Ids, 
         codec=codec,
         references=References(registry.types, codec),
         index=Index(registry, policy.label_systems),
+        identities=Identities(registry),
         policy=policy,
         ids=ids,
         mongo=mongo,
@@ -166,6 +169,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with running(build_gateway(settings, schemas, _connect(settings), Ids(settings.secret))) as gateway:
             app.state.gateway = gateway
+            _spare_the_collector()
             log("started", version=__version__)
             yield
             log("stopped")
@@ -182,6 +186,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     add_routes(app)
     app.add_middleware(Edge, limits=schemas.limits, route_of=functools.partial(route_pattern, schemas.registry))
     return app
+
+
+def _spare_the_collector() -> None:
+    """Take what lives as long as the process out of garbage collection, and collect less often.
+
+    Measured: a Bundle of 288 readings makes some 30 000 short-lived objects; looking through the types and tables for each
+    few hundred of them took a quarter of its time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _connect(settings: Settings) -> Mongo:

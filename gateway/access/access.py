@@ -50,7 +50,7 @@ class Record:
 class Access:
     """The limits of a caller over the records that this request is about."""
 
-    __slots__ = ("_cache", "_policy", "_registry", "caller", "now", "records")
+    __slots__ = ("_allowed", "_cache", "_policy", "_registry", "caller", "now", "records")
 
     def __init__(
         self, caller: Caller, registry: Registry, policy: Policy, now: datetime, records: Iterable[Record] = ()
@@ -61,6 +61,7 @@ class Access:
         self._registry = registry
         self._policy = policy
         self._cache: dict[tuple[str, str], Clause] = {}
+        self._allowed: set[tuple[str, str]] = set()
 
     def over(self, records: Iterable[Record]) -> "Access":
         """The same caller's access over these records as well."""
@@ -68,6 +69,8 @@ class Access:
 
     def require(self, kind: ResourceType, interaction: str) -> None:
         """Refuse with 403, before any data is touched, what no scope or nobody of this kind of actor can ever do."""
+        if (kind.name, interaction) in self._allowed:
+            return
         if self._scopes(kind, interaction) == NOTHING:
             letter = PERMISSIONS[interaction]
             needed = " or ".join(f"{level}/{kind.name}.{letter}" for level in ("patient", "user", "system"))
@@ -79,6 +82,7 @@ class Access:
             )
         if DIRECTIONS[interaction] == "write" and not self._is_writer(kind, interaction):
             raise Problem("forbidden", f"{kind.name} is not written by this kind of actor ({self.caller.kind})")
+        self._allowed.add((kind.name, interaction))
 
     def clause(self, kind: ResourceType, interaction: str) -> Clause:
         """The row filter of an interaction: scopes and rights."""

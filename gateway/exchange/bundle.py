@@ -5,6 +5,7 @@ for a transaction and each on its own for a batch.
 Must not know: HTTP, MongoDB.
 """
 
+import functools
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -115,17 +116,19 @@ def _read_entry(
     """The call of an entry. Raises Problem where its request is none that is served in a Bundle."""
     place = f"Bundle.entry[{position}]"
     request = entry.request
-    path, _, query = _own_url(gateway, request.url, place).partition("?")
-    parts = [unquote(part) for part in path.split("/")]
-    interaction, type_name, identifier, version = _interaction(request.method, parts, bool(query), place)
-    is_read = interaction in READS
+    url = request.url.removeprefix(f"{gateway.settings.base_url}/")
+    try:
+        line = _read_request_line(request.method, url)
+    except Problem as problem:
+        raise problem.within(place) from None
+    is_read = line.interaction in READS
     call = Call(
-        interaction=interaction,
-        type=type_name,
+        interaction=line.interaction,
+        type=line.type,
         origin=origin,
-        id=identifier,
-        version=version,
-        parameters=tuple(parse_qsl(query, keep_blank_values=True)),
+        id=line.id,
+        version=line.version,
+        parameters=line.parameters,
         body=bytes(entry.resource) if entry.resource is not None else None,
         calm=calm,
         if_match=request.ifMatch,
@@ -133,41 +136,45 @@ def _read_entry(
         if_none_exist=request.ifNoneExist,
         prefer=prefer,
         lenient=lenient,
-        raw=f"{request.method} {request.url}" if interaction == "search-type" else None,
+        raw=f"{request.method} {request.url}" if line.interaction == "search-type" else None,
         place=place if is_read else f"{place}.resource",
     )
     return Asked(call, entry.fullUrl)
 
 
-def _own_url(gateway: Gateway, url: str, place: str) -> str:
-    own = url.removeprefix(f"{gateway.settings.base_url}/")
-    if "://" in own.partition("?")[0]:
-        raise Problem("value", "a request goes to this service only", f"{place}.request.url", status=400)
-    return own.removeprefix("/")
+@dataclass(frozen=True, slots=True)
+class _RequestLine:
+    interaction: str
+    type: str
+    id: str | None = None
+    version: str | None = None
+    parameters: tuple[tuple[str, str], ...] = ()
 
 
-def _interaction(method: str, parts: list[str], has_query: bool, place: str) -> tuple[str, str, str | None, str | None]:
-    """Interaction, type, id and version of an entry's method and path."""
-    type_name, *rest = parts
+@functools.lru_cache(maxsize=1_024)
+def _read_request_line(method: str, url: str) -> _RequestLine:
+    """What an entry's method and URL ask for; the entries of a Bundle mostly ask for the same."""
+    path, _, query = url.removeprefix("/").partition("?")
+    if "://" in path:
+        raise Problem("value", "a request goes to this service only", "Bundle.request.url", status=400)
+    type_name, *rest = (unquote(part) for part in path.split("/"))
     match method, rest:
-        case "GET", []:
-            return "search-type", type_name, None, None
-        case "POST", ["_search"]:
-            return "search-type", type_name, None, None
+        case ("GET", []) | ("POST", ["_search"]):
+            return _RequestLine("search-type", type_name, parameters=tuple(parse_qsl(query, keep_blank_values=True)))
         case "GET", [identifier]:
-            return "read", type_name, identifier, None
+            return _RequestLine("read", type_name, identifier)
         case "GET", [identifier, "_history"]:
-            return "history-instance", type_name, identifier, None
+            return _RequestLine("history-instance", type_name, identifier)
         case "GET", [identifier, "_history", version]:
-            return "vread", type_name, identifier, version
-        case "POST", [] if not has_query:
-            return "create", type_name, None, None
-        case "PUT", [identifier] if not has_query:
-            return "update", type_name, identifier, None
-        case "DELETE", [identifier] if not has_query:
-            return "delete", type_name, identifier, None
+            return _RequestLine("vread", type_name, identifier, version)
+        case "POST", [] if not query:
+            return _RequestLine("create", type_name)
+        case "PUT", [identifier] if not query:
+            return _RequestLine("update", type_name, identifier)
+        case "DELETE", [identifier] if not query:
+            return _RequestLine("delete", type_name, identifier)
         case _:
-            raise Problem("not-supported", "this request is not served in a Bundle", f"{place}.request", status=400)
+            raise Problem("not-supported", "this request is not served in a Bundle", "Bundle.request", status=400)
 
 
 def _about(call: Call) -> About:

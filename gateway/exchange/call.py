@@ -3,23 +3,22 @@
 Knows: what the interactions of https://hl7.org/fhir/R4/http.html take and give. Must not know: HTTP, stores.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
+
+import msgspec
 
 Return = Literal["minimal", "representation", "OperationOutcome"]
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """Where a call came from: for the audit."""
 
     request_id: str
     address: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """An interaction as asked.
 
     `parameters`: decoded name-value pairs of a search or history; `raw`: the request line (and form) of a search, for the
@@ -44,8 +43,7 @@ class Call:
     place: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What an interaction gives. `body` is JSON; `type`, `id` and `version` name the resource it is about, if one."""
 
     status: int

@@ -1,6 +1,6 @@
 """The writes of one request, from what was asked to what was decided.
 
-Knows: how a create, update or delete is decoded and what it must say about itself. Must not know: stores, HTTP.
+Knows: how much of a create, update or delete is to be decoded when, and what it must say about itself. Must not know: stores, HTTP.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from typing import Any
 from gateway.access.access import Access
 from gateway.exchange.call import Call
 from gateway.exchange.gateway import Gateway
+from gateway.fhir.identity import digest_of
 from gateway.fhir.registry import ResourceType
 from gateway.problem import Problem
 from gateway.store.commit import Change
@@ -17,17 +18,20 @@ from gateway.store.mongo import Document
 
 @dataclass(slots=True)
 class Entry:
-    """One write. What is asked: `call`, `kind`, `resource`, `full_url`. What planning decides: everything else.
+    """One write.
 
-    `id`: the resource's id, new or known. `existing`: the stored resource that answers in place of a new one; `matched`: it
-    was found by `If-None-Exist`. `twin`: an earlier entry of the Bundle that says the same. `former`: the version to be
-    replaced. `change`: what is to be written, if anything.
+    What is asked: `call`, `kind`, `full_url`; of a create `identity`, the elements by which it may be known already, and
+    `digest`, a hash of the bytes as sent. What planning decides: `resource`, decoded once it is needed; `id`, new or known;
+    `existing`, the stored resource that answers in place of a new one (`matched`: found by `If-None-Exist`); `twin`, an
+    earlier entry of the Bundle that says the same; `former`, the version to be replaced; `change`, what is to be written.
     """
 
     call: Call
     kind: ResourceType
-    resource: Any = None
     full_url: str | None = None
+    identity: Any = None
+    digest: int | None = None
+    resource: Any = None
     id: str | None = None
     patient: str | None = None
     key: bytes | None = None
@@ -42,6 +46,13 @@ class Entry:
         """Whether a resource is to be created, unless one is there already."""
         return self.call.interaction == "create"
 
+    @property
+    def is_resent(self) -> bool:
+        """Whether the very same bytes are stored already, or what they said was deleted: there is nothing to do."""
+        if self.existing is None or self.matched:
+            return False
+        return bool(self.existing.get("deleted")) or self.existing.get("digest") == self.digest
+
     def expression(self, rest: str = "") -> str:
         """The FHIRPath of an element of this entry, from the root of what was sent."""
         return (self.call.place or self.kind.name) + rest
@@ -52,20 +63,33 @@ class Entry:
 
 
 def read_entry(gateway: Gateway, access: Access, call: Call, full_url: str | None = None) -> Entry:
-    """The write that a call asks for, decoded. Raises Problem where it is no valid resource or not theirs to write."""
+    """The write that a call asks for. Raises Problem where it is not theirs to write or says nothing about itself."""
     kind = require_kind(gateway, call)
     access.require(kind, call.interaction)
-    entry = Entry(call, kind, full_url=full_url, id=call.id)
-    if call.interaction == "delete":
-        return entry
+    entry = Entry(call, kind, full_url, id=call.id)
+    if call.interaction == "create":
+        body = call.body or b""
+        entry.identity = gateway.identities.read(kind, body)
+        entry.digest = digest_of(body)
+        if entry.identity is None:
+            decode_entry(gateway, entry)  # it is not valid: say what is wrong
+            entry.identity = entry.resource
+    elif call.interaction == "update":
+        decode_entry(gateway, entry)
+        if entry.resource.id != call.id:
+            raise Problem("invalid", "the id in the resource must be the one in the URL", entry.expression(".id"))
+    return entry
+
+
+def decode_entry(gateway: Gateway, entry: Entry) -> None:
+    """Decode the whole resource of an entry. Raises Problem with everything that is wrong, at its place."""
+    body = entry.call.body or b""
     try:
-        entry.resource = _decode(gateway, kind, call)
+        if gateway.codec.peek_type(body) != entry.kind.name:
+            raise Problem("invalid", f"a {entry.kind.name} is expected here", entry.kind.name)
+        entry.resource = gateway.codec.decode(entry.kind.name, body, calm=entry.call.calm)
     except Problem as problem:
         raise entry.locate(problem) from None
-    if call.interaction == "update" and entry.resource.id != call.id:
-        text = "the id in the resource must be the one in the URL"
-        raise Problem("invalid", text, entry.expression(".id"))
-    return entry
 
 
 def require_kind(gateway: Gateway, call: Call) -> ResourceType:
@@ -76,11 +100,3 @@ def require_kind(gateway: Gateway, call: Call) -> ResourceType:
     if call.interaction not in kind.interactions:
         raise Problem("not-supported", f"{kind.name} has no interaction '{call.interaction}' here", call.place)
     return kind
-
-
-def _decode(gateway: Gateway, kind: ResourceType, call: Call) -> Any:
-    body = call.body or b""
-    found = gateway.codec.peek_type(body)
-    if found != kind.name:
-        raise Problem("invalid", f"a {kind.name} is expected here", kind.name)
-    return gateway.codec.decode(kind.name, body, calm=call.calm)

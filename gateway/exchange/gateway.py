@@ -11,6 +11,7 @@ from gateway.access.policy import Policy
 from gateway.access.scope import Scope
 from gateway.exchange.cursor import Cursors
 from gateway.fhir.codec import Codec
+from gateway.fhir.identity import Identities
 from gateway.fhir.index import Index
 from gateway.fhir.references import References
 from gateway.fhir.registry import Registry
@@ -31,6 +32,7 @@ class Gateway:
     codec: Codec
     references: References
     index: Index
+    identities: Identities
     policy: Policy
     ids: Ids
     mongo: Mongo

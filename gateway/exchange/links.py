@@ -17,20 +17,21 @@ from gateway.store import resources as store
 Target = tuple[Entry, str, str]  # who points, at which `Type/id`, from where
 
 
-def resolve_references(gateway: Gateway, draft: Draft) -> list[Target]:
-    """Rewrite what stands for entries of the Bundle or for this service. Returns the local references, to be checked."""
+def resolve_references(gateway: Gateway, draft: Draft, entries: Iterable[Entry]) -> list[Target]:
+    """Rewrite, in these entries, what stands for others of the Bundle or for this service.
+
+    Returns the local references of what is new, to be checked.
+    """
     change = _changer(gateway, draft.urls)
     own = f"{gateway.settings.base_url}/".encode()
     marks = {url.encode()[:9] for url in draft.urls} | {own}
     targets: list[Target] = []
-    for entry in draft.entries:
-        if entry.resource is None or entry.matched:
-            continue
+    for entry in entries:
         raw = entry.call.body or b""
         bears_extensions = b"xtension" in raw
         if any(mark in raw for mark in marks):
             gateway.references.rewrite(entry.resource, change)
-        if entry.existing is None and entry.twin is None:
+        if entry.existing is None:
             targets += _local_targets(gateway, entry, bears_extensions)
     return targets
 

@@ -15,7 +15,7 @@ from gateway.exchange.gateway import Gateway
 from gateway.exchange.search import read_criteria
 from gateway.exchange.standing import extend_to
 from gateway.fhir.clause import Clause
-from gateway.fhir.index import business_key
+from gateway.fhir.identity import business_key
 from gateway.fhir.values import token_values
 from gateway.problem import Problem
 from gateway.store import resources as store
@@ -49,7 +49,7 @@ async def settle_ids(gateway: Gateway, draft: Draft) -> None:
 
 async def _settle(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
     for entry in entries:
-        entry.key = business_key(entry.kind, entry.resource, entry.patient, draft.access.caller.source)
+        entry.key = business_key(entry.kind, entry.identity, entry.patient, draft.access.caller.source)
     await _find_by_condition(gateway, draft, entries)
     await _find_by_key(gateway, draft, [e for e in entries if e.key and e.existing is None and e.twin is None])
     first_with_key: dict[bytes, Entry] = {}
@@ -125,7 +125,7 @@ async def _find_patient(gateway: Gateway, draft: Draft, entry: Entry, tokens: di
     kind = entry.kind
     expression = f"{entry.expression()}.{kind.patient_path}"
     found: set[str] = set()
-    for reference in (r for branch in kind.patient for r in branch.read(entry.resource)):
+    for reference in (r for branch in kind.patient for r in branch.read(entry.identity)):
         found.add(await _resolve_patient(gateway, draft, reference, expression, tokens))
     if len(found) > 1:
         raise Problem("business-rule", "a resource belongs to one patient", expression)

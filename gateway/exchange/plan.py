@@ -5,21 +5,20 @@ Must not know: HTTP, MongoDB.
 """
 
 from collections.abc import Callable, Mapping
-from hashlib import blake2b
 from typing import Any
 
 from gateway.access.access import Access
 from gateway.access.consent import parse_consent
-from gateway.exchange.entries import Entry
+from gateway.exchange.entries import Entry, decode_entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.links import check_references, resolve_references
 from gateway.exchange.owners import Draft, settle_ids
 from gateway.exchange.standing import extend_to
-from gateway.fhir.index import business_key
+from gateway.fhir.identity import business_key
 from gateway.fhir.narrative import check_narrative
 from gateway.problem import Issue, Problem
 from gateway.store import resources as store
-from gateway.store.commit import Change, Plan, require
+from gateway.store.commit import Change, Plan, require, require_write
 from gateway.store.mongo import Binary, Document
 
 # Profile checks and others that only one type needs, by type.
@@ -39,27 +38,37 @@ async def make_plan(gateway: Gateway, access: Access, entries: list[Entry]) -> t
 
 
 async def _make(gateway: Gateway, draft: Draft) -> Plan:
-    entries = draft.entries
     await _find_formers(gateway, draft)
     await settle_ids(gateway, draft)
-    targets = resolve_references(gateway, draft)
-    for entry in entries:
-        if entry.matched:
-            continue
-        if entry.resource is None:
-            if entry.former is not None and not entry.former.get("deleted"):
-                entry.change = _deletion(entry)
-        else:
-            try:
-                _check_content(gateway, draft.access, entry)
-            except Problem as problem:
-                raise entry.locate(problem) from None
-            entry.change = _writing(gateway, draft.access, entry)
+    fresh = [entry for entry in draft.entries if _is_to_be_written(gateway, draft.access, entry)]
+    targets = resolve_references(gateway, draft, fresh)
+    for entry in fresh:
+        try:
+            _check_content(gateway, draft.access, entry)
+        except Problem as problem:
+            raise entry.locate(problem) from None
+        entry.change = _writing(gateway, draft.access, entry)
     await check_references(gateway, draft, targets)
-    await _check_new_keys(gateway, draft)
-    _settle_known(draft)
-    changes = [entry.change for entry in entries if entry.change is not None]
+    await _check_keys(gateway, draft, fresh)
+    await _compare_known(gateway, draft, [entry for entry in fresh if entry.existing is not None])
+    changes = [entry.change for entry in draft.entries if entry.change is not None]
     return Plan(changes, draft.conditions)
+
+
+def _is_to_be_written(gateway: Gateway, access: Access, entry: Entry) -> bool:
+    """Whether the entry brings content that is not stored yet, as far as its bytes tell; decodes it if so."""
+    if entry.call.interaction == "delete":
+        if entry.former is not None and not entry.former.get("deleted"):
+            entry.change = _deletion(entry)
+        return False
+    if entry.is_resent:
+        require_write(access, entry.kind, "create", entry.existing or {}, entry.call.place)
+        return False
+    if entry.twin is not None and not entry.matched and entry.twin.digest != entry.digest:
+        raise _duplicate(entry)
+    if entry.resource is None:
+        decode_entry(gateway, entry)
+    return not entry.matched and entry.twin is None
 
 
 def _refuse_overlap(entries: list[Entry]) -> None:
@@ -164,8 +173,6 @@ def _writing(gateway: Gateway, access: Access, entry: Entry) -> Change:
     if former is not None:
         _check_owner(gateway, entry)
     _clean_meta(gateway, resource)
-    resource.id = None
-    digest = int.from_bytes(blake2b(gateway.codec.encode(resource), digest_size=8).digest(), signed=True)
     values: Document = {"search": gateway.index.search_values(kind, resource)}
     labels = gateway.index.labels(kind, resource)
     if labels:
@@ -182,7 +189,7 @@ def _writing(gateway: Gateway, access: Access, entry: Entry) -> Change:
         resource=resource,
         values=values,
         key=key,
-        digest=digest if key is not None else None,
+        digest=entry.digest if key is not None else None,
         former=former,
         place=entry.call.place,
     )
@@ -209,31 +216,40 @@ def _clean_meta(gateway: Gateway, resource: Any) -> None:
     resource.meta.versionId__ext = resource.meta.lastUpdated__ext = None
 
 
-def _settle_known(draft: Draft) -> None:
-    """What is already there under the same key is answered, not written again, if it says the same."""
-    for entry in draft.entries:
-        if entry.existing is None and entry.twin is None:
-            continue
-        change = entry.change
-        entry.change = None
-        if change is None:
-            continue
-        require(draft.access, change)
-        first = entry.twin.change if entry.twin is not None else None
-        said = entry.existing.get("digest") if entry.existing is not None else first and first.digest
-        if said != change.digest:
-            raise _duplicate(entry)
-
-
-async def _check_new_keys(gateway: Gateway, draft: Draft) -> None:
+async def _check_keys(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
     """An update cannot take over the identifier of another resource."""
-    for entry in draft.entries:
+    for entry in entries:
         change, former = entry.change, entry.former
         if change is None or former is None or change.key is None or change.key == former.get("key"):
             continue
         where = {change.id[:3]: [Binary(change.key)]}
         if await store.find_known(draft.access, gateway.mongo, entry.kind, where):
             raise _duplicate(entry)
+
+
+async def _compare_known(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
+    """What is stored under the same key and says the same in other bytes is answered, not written again."""
+    by_kind: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_kind.setdefault(entry.kind.name, []).append(entry)
+    for name, known in by_kind.items():
+        for entry in known:
+            if entry.change is not None:
+                require(draft.access, entry.change)
+        ids = [entry.id or "" for entry in known]
+        stored = await store.find_for_change(draft.access, gateway.mongo, gateway.registry[name], ids)
+        for entry in known:
+            body = stored.get(entry.id or "", {}).get("body")
+            if body is None or _content(gateway, entry.resource) != _content(gateway, gateway.codec.load(name, body)):
+                raise _duplicate(entry)
+            entry.change = None
+
+
+def _content(gateway: Gateway, resource: Any) -> bytes:
+    """What a resource says, without what the server says of it."""
+    resource.id = None
+    _clean_meta(gateway, resource)
+    return gateway.codec.encode(resource)
 
 
 def _duplicate(entry: Entry) -> Problem:

@@ -119,6 +119,17 @@ def negate(clause: Clause) -> Clause:
     return clause.clause if isinstance(clause, Not) else Not(clause)
 
 
+def parameters_of(clause: Clause) -> set[str]:
+    """The parameters a clause looks at."""
+    match clause:
+        case Test(parameter):
+            return {parameter}
+        case Not(part):
+            return parameters_of(part)
+        case All(of) | Any(of):
+            return {name for part in of for name in parameters_of(part)}
+
+
 def matches(clause: Clause, values: Values) -> bool:
     """Whether the resource with these index values satisfies the clause."""
     match clause:

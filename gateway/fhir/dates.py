@@ -5,6 +5,7 @@ the resolution of a BSON date. A date without a zone is read as UTC.
 Must not know: search parameters, stores, the present time.
 """
 
+import functools
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -47,6 +48,7 @@ def instant_span(moment: datetime) -> Span:
     return Span(low, low + _MILLISECOND)
 
 
+@functools.lru_cache(maxsize=256)
 def write_instant(moment: datetime) -> str:
     """`moment` (UTC) as a FHIR instant with milliseconds: `2026-11-24T08:30:00.125Z`."""
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"

@@ -1,14 +1,13 @@
-"""What the store keeps beside a resource's bytes: its index values, its labels, its patient and its business key.
+"""What the store keeps beside a resource's bytes: its index values and its labels.
 
 Knows: how the registry's parameters read a resource. Must not know: MongoDB, who may see the result.
 """
 
 from collections.abc import Callable
-from hashlib import blake2b
 from typing import Any
 
 from gateway.fhir.registry import Registry, ResourceType, SearchParameter, identifier_readers
-from gateway.fhir.values import has_system, hull, token_values
+from gateway.fhir.values import hull, token_values
 
 Extract = Callable[[Any], dict[str, Any]]
 
@@ -39,36 +38,22 @@ class Index:
         return list(found)
 
 
-def business_key(kind: ResourceType, resource: Any, patient: str | None, source: str) -> bytes | None:
-    """The hash under which a resource is unique, None where it has no business identifier.
-
-    In a patient's compartment the key is the sender's own (patient, source, identifier): two sources never collide. A
-    directory entry or a Patient is one for all sources.
-    """
-    for name in kind.unique:
-        for branch, convert in kind.search[name].readers:
-            for item in branch.read(resource):
-                token = next(iter(convert(item)), "")
-                if has_system(token):
-                    owner = (patient or "", source) if kind.patient else ()
-                    return blake2b("\0".join((*owner, token)).encode(), digest_size=16).digest()
-    return None
-
-
 def _extractor(kind: ResourceType) -> Extract:
     parameters = tuple((p.name, p.type == "date", p.readers) for p in _stored(kind))
-    # Most elements are absent in most resources: look at the first step of the path before anything else.
 
     def extract(resource: Any) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for name, is_date, readers in parameters:
             found: list[Any] = []
+            several = False
             for branch, convert in readers:
+                # Most elements are absent in most resources: look at the first step of the path before anything else.
                 if getattr(resource, branch.first) is not None:
                     for item in branch.read(resource):
-                        found.extend(convert(item))
+                        several = bool(found)
+                        found += convert(item)
             if found:
-                values[name] = hull(found) if is_date else _distinct(found)
+                values[name] = hull(found) if is_date else _distinct(found) if several else found
         return values
 
     return extract
@@ -83,4 +68,4 @@ def _stored(kind: ResourceType) -> list[SearchParameter]:
 
 
 def _distinct(found: list[Any]) -> list[Any]:
-    return found if len(found) < 2 or isinstance(found[0], dict) else list(dict.fromkeys(found))
+    return found if isinstance(found[0], dict) else list(dict.fromkeys(found))

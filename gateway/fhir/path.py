@@ -10,15 +10,15 @@ Knows: derived types. Must not know: search, profiles. It is not FHIRPath, only 
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from gateway.fhir.types import NESTED, Element, Types
 
-Read = Callable[[Any, list[Any]], list[Any]]
+Read = Callable[[Any, Iterable[Any]], list[Any]]
 Step = tuple[str, str | None, str | None]  # name, argument, literal
 
 _STEP = re.compile(r"([A-Za-z]+)(?:\((?:([A-Za-z]+)(?:='([^']*)')?)?\))?(?:\.|\Z)")
@@ -38,30 +38,52 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """The steps to the values of one type. `targets`: the resource types that a Reference there may name."""
+    """The way to the values of one type.
+
+    `read(resource)`: the values at the end, in order; empty where there are none. `first`: the attribute it begins with.
+    `targets`: the resource types that a Reference there may name.
+    """
 
     type: str
-    steps: tuple[Read, ...]
     first: str
-    targets: tuple[str, ...] = ()
-
-    def read(self, resource: Any) -> list[Any]:
-        """The values at the end, in order; empty where there are none."""
-        if getattr(resource, self.first) is None:
-            return []
-        found = [resource]
-        for step in self.steps:
-            found = step(resource, found)
-        return found
+    targets: tuple[str, ...]
+    read: Callable[[Any], list[Any]]
 
 
 def compile_path(types: Types, resource_type: str, text: str) -> Path:
     """Compile `text` for a resource type. Raises PathError where it cannot be followed."""
     steps = _split(text)
-    branches = tuple(_follow(types, resource_type, steps))
+    branches = tuple(
+        Branch(way.type, way.first, way.targets, _reader(way.steps)) for way in _follow(types, resource_type, steps)
+    )
     if not branches:
         raise PathError(f"'{text}' leads nowhere in {resource_type}")
     return Path(text, branches)
+
+
+class _Way(NamedTuple):
+    type: str
+    steps: tuple[Read, ...]
+    first: str
+    targets: tuple[str, ...]
+
+
+def _reader(steps: tuple[Read, ...]) -> Callable[[Any], list[Any]]:
+    """The steps as one function; nearly all paths have one or two."""
+    if len(steps) == 1:
+        only = steps[0]
+        return lambda resource: only(resource, (resource,))
+    first, *others = steps
+
+    def read(resource: Any) -> list[Any]:
+        found = first(resource, (resource,))
+        for step in others:
+            if not found:
+                break
+            found = step(resource, found)
+        return found
+
+    return read
 
 
 def _split(text: str) -> list[Step]:
@@ -76,8 +98,8 @@ def _split(text: str) -> list[Step]:
     return steps
 
 
-def _follow(types: Types, type_name: str, steps: list[Step]) -> Iterator[Branch]:
-    """Every branch that the steps allow from `type_name`, depth first."""
+def _follow(types: Types, type_name: str, steps: list[Step]) -> Iterator[_Way]:
+    """Every way that the steps allow from `type_name`, depth first."""
     (name, argument, literal), *rest = steps
     if argument or literal:
         raise PathError(f"'{name}' is an element, not a function")
@@ -100,10 +122,10 @@ def _follow(types: Types, type_name: str, steps: list[Step]) -> Iterator[Branch]
                 raise PathError(f"'{function}' cannot stand behind '{name}'")
         else:
             if not after:
-                yield Branch(kind, tuple(here), element.attribute, targets)
+                yield _Way(kind, tuple(here), element.attribute, targets)
             elif not kind[0].islower() and kind != NESTED:
-                for branch in _follow(types, kind, after):
-                    yield Branch(branch.type, (*here, *branch.steps), element.attribute, branch.targets)
+                for way in _follow(types, kind, after):
+                    yield _Way(way.type, (*here, *way.steps), element.attribute, way.targets)
 
 
 def _elements_named(types: Types, type_name: str, name: str) -> list[Element]:
@@ -135,7 +157,7 @@ def _where(attribute: str, literal: str) -> Read:
 def _resolve(types: Types, kind: str) -> Read:
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(types.struct(kind))
 
-    def resolve(resource: Any, found: list[Any]) -> list[Any]:
+    def resolve(resource: Any, found: Iterable[Any]) -> list[Any]:
         wanted = {item.reference[1:] for item in found if (item.reference or "").startswith("#")}
         if not wanted:
             return []

@@ -9,6 +9,7 @@ import sys
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from operator import attrgetter
 from typing import Any, Literal, cast
 
 import msgspec
@@ -198,7 +199,7 @@ def _instance_check(elements: tuple[Element, ...], invariants: tuple[Check, ...]
         if element.choice:
             groups.setdefault(element.choice, []).append(element.attribute)
     needed = {e.choice for e in elements if e.choice_required}
-    choices = tuple((name, tuple(members), name in needed) for name, members in groups.items())
+    choices = tuple((name, attrgetter(*members), len(members), name in needed) for name, members in groups.items())
     if not (present or choices or invariants):
         return None
 
@@ -206,8 +207,8 @@ def _instance_check(elements: tuple[Element, ...], invariants: tuple[Check, ...]
         for attribute, twin, name in present:
             if getattr(self, attribute) is None and getattr(self, twin) is None:
                 raise ValueError(f"{name} is required")
-        for name, members, required in choices:
-            count = sum(getattr(self, member) is not None for member in members)
+        for name, values, most, required in choices:
+            count = most - values(self).count(None)
             if count > 1 or (required and not count):
                 raise ValueError(f"{name}[x] takes {'exactly' if required else 'at most'} one value")
         for check in invariants:

@@ -53,7 +53,7 @@ class People:
 
 async def bring_people(gateway: Gateway, ids: NamedIds) -> People:
     """Create the people, their consents, fourteen days of readings and the tokens in an empty gateway."""
-    operator = Access(_operator(gateway), gateway.registry, gateway.policy, gateway.clock())
+    operator = Access(operator_caller(gateway), gateway.registry, gateway.policy, gateway.clock())
     known: dict[str, str] = {}
     for name, resource in _directory().items():
         known[name] = await _create(gateway, operator, ids, name, resource)
@@ -120,7 +120,8 @@ def _patient_grant(patient: str) -> Grant:
     return Grant("portal", "patient", scope, (reference,), user=reference, patient=patient, lifetime=_LIFETIME)
 
 
-def _operator(gateway: Gateway) -> Caller:
+def operator_caller(gateway: Gateway) -> Caller:
+    """Who sets up a sandbox: an operator without a token."""
     return Caller(
         client="sandbox",
         source="sandbox",

@@ -18,7 +18,7 @@ from typing import Any
 
 from gateway.access.access import Access, unknown_reference
 from gateway.fhir.balp import Event
-from gateway.fhir.clause import Clause
+from gateway.fhir.clause import Clause, Values
 from gateway.fhir.dates import write_instant
 from gateway.fhir.registry import ResourceType
 from gateway.store.audit import AuditWriter
@@ -106,10 +106,15 @@ class Plan:
 def require(access: Access, change: Change) -> None:
     """The door of writing: both the old and the new version must be the caller's to write. Raises Problem at its place."""
     for values in (change.former, change.new_values()):
-        if values is not None and not access.admits(change.kind, change.interaction, values):
-            expression = f"{change.kind.name}.{change.kind.patient_path or 'id'}"
-            problem = access.refusal(change.kind, change.interaction, values, expression)
-            raise problem.within(change.place) if change.place else problem
+        if values is not None:
+            require_write(access, change.kind, change.interaction, values, change.place)
+
+
+def require_write(access: Access, kind: ResourceType, interaction: str, values: Values, place: str | None) -> None:
+    """Refuse a write of a resource with these index values that the caller may not make."""
+    if not access.admits(kind, interaction, values):
+        problem = access.refusal(kind, interaction, values, f"{kind.name}.{kind.patient_path or 'id'}")
+        raise problem.within(place) if place else problem
 
 
 class Committer:

@@ -12,6 +12,7 @@ import time
 from hashlib import blake2b
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, without the letters that look like digits
+_PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 _ID = re.compile(r"[0-9a-f]{3}-[A-Za-z0-9\-.]{1,60}\Z")
 _EPOCH = 1_577_836_800_000  # 2020-01-01 in milliseconds
 _RANDOM_BITS = 38
@@ -34,7 +35,7 @@ class Ids:
     def unique(self) -> str:
         """The part of a new id behind its bucket: 42 bits of milliseconds since 2020, 38 random bits; 16 characters."""
         number = (time.time_ns() // 1_000_000 - _EPOCH << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
-        return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(75, -1, -5))
+        return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(70, -1, -10)])
 
 
 def bucket_of(identifier: str) -> str | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.access.access import Access
-from gateway.fhir.clause import All, Clause, Test, Values, every, matches
+from gateway.fhir.clause import FIELDS, All, Clause, Test, Values, every, matches, parameters_of
 from gateway.fhir.clause import Any as AnyOf
 from gateway.fhir.registry import ResourceType
 from gateway.store.filter import to_filter
@@ -150,15 +150,19 @@ async def find_matches(
 
 
 async def find_known(access: Access, mongo: Mongo, kind: ResourceType, keys: Mapping[str, list[Any]]) -> dict[bytes, Document]:
-    """What is stored under these business keys, given by bucket; tombstones too. `access` is whose keys they are."""
+    """What is stored under these business keys, given by bucket; tombstones too.
+
+    A key is made of its sender's own name: whoever can make it has sent the resource.
+    """
     if not keys:
         return {}
     branches = [{"bucket": bucket, "key": {"$in": values}} for bucket, values in keys.items()]
     where = branches[0] if len(branches) == 1 else {"$or": branches}
     fields = {"key": 1, "digest": 1, "version": 1, "updated": 1, "patient": 1, "source": 1, "deleted": 1}
+    if parameters_of(access.clause(kind, "create")) - FIELDS.keys():
+        fields |= {"search": 1, "labels": 1}  # whether it may be written depends on what it says
     found = await mongo.find(kind.name, where, fields, hint="key")
-    mine = (d for d in found if not kind.patient or d["source"] == access.caller.source)
-    return {bytes(document["key"]): document for document in mine}
+    return {document["key"]: document for document in found}
 
 
 async def find_owner(mongo: Mongo, type_name: str, identifier: str) -> str | None:

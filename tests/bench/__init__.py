@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against raw driver calls on the same mongod in the same run. Never run by pytest."""
