@@ -35,6 +35,7 @@ from gateway.settings import Limits, Settings, read_gateway_file, read_settings
 from gateway.store.audit import AuditWriter
 from gateway.store.commit import Committer
 from gateway.store.ids import Ids
+from gateway.store.lookups import Lookups
 from gateway.store.mongo import Mongo
 from gateway.store.schema import (
     StoreError,
@@ -43,6 +44,7 @@ from gateway.store.schema import (
     find_topology_problems,
     prepare,
 )
+from gateway.store.standing import Standings
 from gateway.telemetry import log, set_up_logging
 
 
@@ -89,8 +91,10 @@ def build_gateway(settings: Settings, schemas: Schemas, mongo: Mongo, ids: Ids, 
         policy=policy,
         ids=ids,
         mongo=mongo,
+        standings=Standings(mongo),
+        lookups=Lookups(mongo),
         audit=audit,
-        committer=Committer(mongo, audit, codec.encode, _care_team),
+        committer=Committer(mongo, audit, codec.encode, _care_team, limits.request_seconds / 2),
         cursors=Cursors(settings.secret),
         clock=clock,
         scopes=scopes,
@@ -102,14 +106,13 @@ async def running(gateway: Gateway) -> AsyncIterator[Gateway]:
     """The gateway with its database prepared and its jobs at work; everything is sealed and closed at the end."""
     await prepare(gateway.mongo, gateway.registry, gateway.settings.secret)
     await gateway.audit.open(gateway.clock())
-    jobs = [asyncio.create_task(gateway.audit.run()), asyncio.create_task(seal_audit(gateway))]
+    sealing = asyncio.create_task(seal_audit(gateway))
     try:
         yield gateway
     finally:
-        for job in jobs:
-            job.cancel()
+        sealing.cancel()
         with suppress(asyncio.CancelledError):
-            await asyncio.gather(*jobs)
+            await sealing
         await gateway.audit.close(gateway.clock())
         await gateway.mongo.close()
 

@@ -48,14 +48,25 @@ class Record:
 
 
 class Access:
-    """The limits of a caller over the records that this request is about."""
+    """The limits of a caller over the records that this request is about.
 
-    __slots__ = ("_allowed", "_cache", "_policy", "_registry", "caller", "now", "records")
+    `candidate`: the document that was read together with the token, because the request names it. It is for the store alone,
+    which gives it out only through a clause of this Access, like any other.
+    """
+
+    __slots__ = ("_allowed", "_cache", "_policy", "_registry", "caller", "candidate", "now", "records")
 
     def __init__(
-        self, caller: Caller, registry: Registry, policy: Policy, now: datetime, records: Iterable[Record] = ()
+        self,
+        caller: Caller,
+        registry: Registry,
+        policy: Policy,
+        now: datetime,
+        records: Iterable[Record] = (),
+        candidate: Values | None = None,
     ) -> None:
         self.caller = caller
+        self.candidate = candidate
         self.now = now
         self.records: Mapping[str, Record] = {record.patient: record for record in records}
         self._registry = registry
@@ -65,7 +76,8 @@ class Access:
 
     def over(self, records: Iterable[Record]) -> "Access":
         """The same caller's access over these records as well."""
-        return Access(self.caller, self._registry, self._policy, self.now, (*self.records.values(), *records))
+        known = (*self.records.values(), *records)
+        return Access(self.caller, self._registry, self._policy, self.now, known, self.candidate)
 
     def require(self, kind: ResourceType, interaction: str) -> None:
         """Refuse with 403, before any data is touched, what no scope or nobody of this kind of actor can ever do."""

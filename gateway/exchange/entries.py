@@ -1,6 +1,7 @@
 """The writes of one request, from what was asked to what was decided.
 
-Knows: how much of a create, update or delete is to be decoded when, and what it must say about itself. Must not know: stores, HTTP.
+Knows: how much of a create, update or delete is to be decoded when, and what it must say about itself.
+Must not know: stores, HTTP.
 """
 
 from dataclasses import dataclass

@@ -19,7 +19,9 @@ from gateway.settings import Limits, Settings
 from gateway.store.audit import AuditWriter
 from gateway.store.commit import Committer
 from gateway.store.ids import Ids
+from gateway.store.lookups import Lookups
 from gateway.store.mongo import Mongo
+from gateway.store.standing import Standings
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Gateway:
     policy: Policy
     ids: Ids
     mongo: Mongo
+    standings: Standings
+    lookups: Lookups
     audit: AuditWriter
     committer: Committer
     cursors: Cursors

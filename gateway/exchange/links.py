@@ -12,7 +12,6 @@ from gateway.exchange.entries import Entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.owners import Draft
 from gateway.problem import Problem
-from gateway.store import resources as store
 
 Target = tuple[Entry, str, str]  # who points, at which `Type/id`, from where
 
@@ -49,7 +48,7 @@ async def check_references(gateway: Gateway, draft: Draft, targets: Iterable[Tar
     found: dict[str, str | None] = dict(written)
     for type_name, ids in asked.items():
         kind = gateway.registry[type_name]
-        there = await store.find_targets(draft.access, gateway.mongo, kind, list(ids))
+        there = await gateway.lookups.find_targets(draft.access, kind, list(ids))
         found |= {f"{type_name}/{identifier}": patient for identifier, patient in there.items()}
     for entry, target, expression in targets:
         if target == f"Patient/{entry.patient}":

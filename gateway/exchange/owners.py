@@ -20,7 +20,6 @@ from gateway.fhir.values import token_values
 from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.commit import Condition
-from gateway.store.mongo import Binary
 
 
 @dataclass(slots=True)
@@ -107,13 +106,12 @@ def parse_pairs(text: str) -> list[tuple[str, str]]:
 
 
 async def _find_by_key(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
-    by_kind: dict[str, dict[str, list[Any]]] = {}
+    by_kind: dict[str, dict[str, list[bytes]]] = {}
     for entry in entries:
-        keys = by_kind.setdefault(entry.kind.name, {}).setdefault(_bucket(gateway, entry), [])
-        keys.append(Binary(entry.key or b""))
+        by_kind.setdefault(entry.kind.name, {}).setdefault(_bucket(gateway, entry), []).append(entry.key or b"")
     known: dict[bytes, Any] = {}
     for name, keys_of in by_kind.items():
-        known |= await store.find_known(draft.access, gateway.mongo, gateway.registry[name], keys_of)
+        known |= await gateway.lookups.find_known(draft.access, gateway.registry[name], keys_of)
     for entry in entries:
         entry.existing = known.get(entry.key or b"")
         if entry.existing is not None:

@@ -19,7 +19,7 @@ from gateway.fhir.narrative import check_narrative
 from gateway.problem import Issue, Problem
 from gateway.store import resources as store
 from gateway.store.commit import Change, Plan, require, require_write
-from gateway.store.mongo import Binary, Document
+from gateway.store.mongo import Document
 
 # Profile checks and others that only one type needs, by type.
 Check = Callable[[Gateway, Access, Entry], None]
@@ -222,8 +222,7 @@ async def _check_keys(gateway: Gateway, draft: Draft, entries: list[Entry]) -> N
         change, former = entry.change, entry.former
         if change is None or former is None or change.key is None or change.key == former.get("key"):
             continue
-        where = {change.id[:3]: [Binary(change.key)]}
-        if await store.find_known(draft.access, gateway.mongo, entry.kind, where):
+        if await gateway.lookups.find_known(draft.access, entry.kind, {change.id[:3]: [change.key]}):
             raise _duplicate(entry)
 
 

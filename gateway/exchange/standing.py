@@ -26,14 +26,15 @@ async def authenticate(gateway: Gateway, token: str | None, about: About) -> Acc
     if token is None:
         raise Problem("login", "a bearer token is needed", headers={"WWW-Authenticate": _CHALLENGE})
     now = gateway.clock()
-    found = await store.find_standing(gateway.mongo, token, about, now) if len(token) <= _LONGEST_TOKEN else None
+    found = await gateway.standings.find(token, about, now) if len(token) <= _LONGEST_TOKEN else None
     if found is None:
         challenge = f'{_CHALLENGE}, error="invalid_token"'
         raise Problem("unknown", "the token is not known or has expired", headers={"WWW-Authenticate": challenge})
     caller = _caller(gateway, found.token)
     records = [_record(gateway, caller, found.patient, found.consents, found.care_team)] if found.patient else []
-    access = Access(caller, gateway.registry, gateway.policy, now, records)
-    return await extend(gateway, access, about)
+    access = Access(caller, gateway.registry, gateway.policy, now, records, found.candidate)
+    # Without a patient in the token's context, the record found is the one the request is about.
+    return access if caller.patient is None else await extend(gateway, access, about)
 
 
 async def extend(gateway: Gateway, access: Access, about: About) -> Access:

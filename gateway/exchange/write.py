@@ -14,7 +14,7 @@ from gateway.exchange.plan import make_plan
 from gateway.fhir.balp import DONE, Event
 from gateway.problem import Problem
 from gateway.store import resources as store
-from gateway.store.commit import Plan
+from gateway.store.commit import Plan, Work
 from gateway.store.mongo import Document, Session, Stale
 
 Written = list[tuple[Entry, Answer]]
@@ -58,14 +58,13 @@ async def _commit(
     async def read_behind(session: Session) -> list[Event]:
         return await reads(access, session) if reads is not None else []
 
-    documents = await gateway.committer.commit(
+    work = Work(
         access,
         plan,
         lambda commits: _events(access, entries, commits),
-        access.now,
-        reads=read_behind,
-        seconds=gateway.limits.request_seconds / 2,
+        read_behind if reads is not None else None,
     )
+    documents = await gateway.committer.commit(work)
     return documents, []
 
 

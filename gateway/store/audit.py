@@ -9,7 +9,6 @@ job seals what was committed: a seal is numbered without gaps and lists, for eac
 SHA-256 over the link before and the event. Changing, deleting, adding or reordering anything breaks a link.
 """
 
-import asyncio
 import itertools
 import struct
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ import msgspec
 
 from gateway.fhir.balp import Event, audit_values
 from gateway.problem import Problem
+from gateway.store.gather import Gather
 from gateway.store.ids import Ids
 from gateway.store.mongo import Binary, Document, Mongo, Session, Stale
 from gateway.store.schema import SEALS, WRITERS
@@ -33,15 +33,14 @@ _canonical = msgspec.json.Encoder(order="sorted").encode
 
 
 class AuditWriter:
-    """Writes the events of one process. `run` must be running for reads to be answered."""
+    """Writes the events of one process; those of requests that wait at the same time in one go."""
 
     def __init__(self, mongo: Mongo, ids: Ids) -> None:
         self._mongo = mongo
         self._ids = ids
         self._writer = ids.unique()
         self._count = itertools.count(1)
-        self._waiting: list[tuple[list[Document], asyncio.Future[None]]] = []
-        self._wake = asyncio.Event()
+        self._gather: Gather[list[Document], None] = Gather(self._write_group)
         self._committed: list[Document] = []
         self._seal_number = 0
         self._last_link = _START
@@ -52,12 +51,8 @@ class AuditWriter:
 
     async def record(self, events: Sequence[Event], now: datetime) -> None:
         """Return when the events are durable. Raises Problem 503 where they cannot be stored: then nothing is served."""
-        if not events:
-            return
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((self.documents(events, now), done))
-        self._wake.set()
-        await done
+        if events:
+            await self._gather.ask(self.documents(events, now))
 
     async def write(self, documents: list[Document], session: Session) -> None:
         """Write events inside a transaction; call `committed` when it is."""
@@ -72,27 +67,15 @@ class AuditWriter:
         """The events as they are stored, numbered in this process."""
         return [self._document(event, now) for event in events]
 
-    async def run(self) -> None:
-        """Write what waits, for ever: while one group is being written, the next one gathers."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            group, self._waiting = self._waiting, []
-            documents = [document for waiting, _ in group for document in waiting]
-            try:
-                await self._mongo.insert("AuditEvent", documents)
-            except Exception:  # noqa: BLE001 (whatever it is: no trace, no access, and the next group gets its own chance)
-                problem = Problem(
-                    "transient", "the access cannot be recorded, so it is not given", headers={"Retry-After": "2"}
-                )
-                for _, done in group:
-                    if not done.done():
-                        done.set_exception(problem)
-                continue
-            self._committed.extend(documents)
-            for _, done in group:
-                if not done.done():
-                    done.set_result(None)
+    async def _write_group(self, group: list[list[Document]]) -> list[None]:
+        documents = [document for waiting in group for document in waiting]
+        try:
+            await self._mongo.insert("AuditEvent", documents)
+        except (Problem, Stale):
+            text = "the access cannot be recorded, so it is not given"
+            raise Problem("transient", text, headers={"Retry-After": "2"}) from None
+        self._committed.extend(documents)
+        return [None] * len(group)
 
     async def seal(self, now: datetime) -> list[tuple[str, int, str]]:
         """Seal what was committed; say that this process lives. Returns writer, number and hash of each new seal."""

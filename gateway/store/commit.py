@@ -10,23 +10,26 @@ when the plan was made is asked again behind that lock, so two equal conditional
 
 import asyncio
 import weakref
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from gateway.access.access import Access, unknown_reference
+from gateway.access.access import Access
 from gateway.fhir.balp import Event
 from gateway.fhir.clause import Clause, Values
 from gateway.fhir.dates import write_instant
 from gateway.fhir.registry import ResourceType
 from gateway.store.audit import AuditWriter
+from gateway.store.gather import Gather
 from gateway.store.mongo import Binary, Document, Mongo, Session, Stale
 from gateway.store.resources import find_matches
 from gateway.store.schema import HEADS, history_of
 
 Encode = Callable[[Any], bytes]
+
+_MOST_IN_GROUP = 1_000  # resources; a larger transaction holds its records for too long
 
 
 @dataclass(slots=True)
@@ -117,91 +120,126 @@ def require_write(access: Access, kind: ResourceType, interaction: str, values: 
         raise problem.within(place) if place else problem
 
 
-class Committer:
-    """Commits plans. `care_team`: the references that a Patient names as treating."""
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A plan with what belongs to it.
 
-    def __init__(self, mongo: Mongo, audit: AuditWriter, encode: Encode, care_team: Callable[[Any], list[str]]) -> None:
+    `events`: what to audit, given the commit number of each record. `reads`: what is to be read in the same transaction
+    behind the writes; it returns what to audit of that.
+    """
+
+    access: Access
+    plan: Plan
+    events: Callable[[Mapping[str, int]], Iterable[Event]]
+    reads: Callable[[Session], Awaitable[list[Event]]] | None = None
+
+    @property
+    def goes_with_others(self) -> bool:
+        """Whether it may share a transaction: it only adds, and rests on nothing that another one could change."""
+        only_adds = all(change.former is None and not change.kind.is_patient for change in self.plan.changes)
+        return only_adds and not self.plan.conditions and self.reads is None
+
+
+class Committer:
+    """Commits plans. Those that only add and wait at the same time share a transaction, each with its own outcome.
+
+    `care_team`: the references that a Patient names as treating. `seconds`: how long a transaction may take.
+    """
+
+    def __init__(
+        self, mongo: Mongo, audit: AuditWriter, encode: Encode, care_team: Callable[[Any], list[str]], seconds: float
+    ) -> None:
         self._mongo = mongo
         self._audit = audit
         self._encode = encode
         self._care_team = care_team
+        self._seconds = seconds
+        self._gather: Gather[Work, list[Document]] = Gather(self._commit_group, most=_MOST_IN_GROUP, weigh=_weigh)
         # Writers of one process queue here for a record instead of failing against each other in the database.
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
-    async def commit(
-        self,
-        access: Access,
-        plan: Plan,
-        events: Callable[[dict[str, int]], Iterable[Event]],
-        now: datetime,
-        *,
-        reads: Callable[[Session], Awaitable[list[Event]]] | None = None,
-        seconds: float,
-    ) -> list[Document]:
+    async def commit(self, work: Work) -> list[Document]:
         """Make the plan durable. Returns the stored document of each change, in their order.
 
-        `events`: what to audit, given the commit number of each record. `reads`: what is to be read in the same transaction
-        after the writes; it returns what to audit of that. Raises Stale where what the plan was made on has
-        changed, Problem where the caller may not do it.
+        Raises Stale where what the plan was made on has changed, Problem where the caller may not do it.
         """
-        for change in plan.changes:
-            require(access, change)
-        heads = sorted({change.head for change in plan.changes})
+        for change in work.plan.changes:
+            require(work.access, change)
+        if work.goes_with_others:
+            return await self._gather.ask(work)
+        return (await self._commit([work]))[0]
+
+    async def _commit_group(self, group: list[Work]) -> list[list[Document] | Exception]:
+        try:
+            return list(await self._commit(group))
+        except Stale:
+            if len(group) == 1:
+                raise
+        # One of them cannot be done as planned, which is no reason to fail the others: each for itself, then.
+        outcomes = await asyncio.gather(*(self._commit([work]) for work in group), return_exceptions=True)
+        return [_only(outcome) for outcome in outcomes]
+
+    async def _commit(self, group: list[Work]) -> list[list[Document]]:
+        """All of these in one transaction."""
+        heads = sorted({change.head for work in group for change in work.plan.changes})
         async with AsyncExitStack() as held:
             for head in heads:
-                await held.enter_async_context(self._lock(head))
-
-            async def work(session: Session) -> tuple[list[Document], list[Document]]:
-                return await self._write(access, plan, heads, events, reads, now, session)
-
-            documents, audited = await self._mongo.transaction(work, seconds=seconds)
+                await held.enter_async_context(self._locks.setdefault(head, asyncio.Lock()))
+            written, audited = await self._mongo.transaction(
+                lambda session: self._write(group, heads, session), seconds=self._seconds
+            )
         self._audit.committed(audited)
-        return documents
-
-    def _lock(self, head: str) -> asyncio.Lock:
-        return self._locks.setdefault(head, asyncio.Lock())
+        return written
 
     async def _write(
-        self,
-        access: Access,
-        plan: Plan,
-        heads: list[str],
-        events: Callable[[dict[str, int]], Iterable[Event]],
-        reads: Callable[[Session], Awaitable[list[Event]]] | None,
-        now: datetime,
-        session: Session,
-    ) -> tuple[list[Document], list[Document]]:
-        new_patients = {c.id: c for c in plan.changes if c.kind.is_patient}
-        moments: dict[str, tuple[int, datetime]] = {}
-        for head in heads:
-            moments[head] = await self._touch(head, new_patients.get(head), now, session)
-        for condition in plan.conditions:
-            if await find_matches(access, self._mongo, condition.kind, condition.clause, seconds=2, session=session):
-                raise Stale
-        documents: list[Document] = []
-        for change in plan.changes:
-            commit, updated = moments[change.head]
-            documents.append(change.document(updated, commit, self._encode))
-        await self._store(plan.changes, documents, session)
-        happened = [*events({head: commit for head, (commit, _) in moments.items()})]
-        if reads is not None:
-            happened += await reads(session)
-        audited = self._audit.documents(happened, now)
+        self, group: list[Work], heads: list[str], session: Session
+    ) -> tuple[list[list[Document]], list[Document]]:
+        now = max(work.access.now for work in group)
+        patients = {c.id: c for work in group for c in work.plan.changes if c.kind.is_patient}
+        moments = await self._touch(heads, patients, now, session)
+        for work in group:
+            for condition in work.plan.conditions:
+                if await find_matches(work.access, self._mongo, condition.kind, condition.clause, seconds=2, session=session):
+                    raise Stale
+        written = [[change.document(*moments[change.head], self._encode) for change in work.plan.changes] for work in group]
+        changes = [change for work in group for change in work.plan.changes]
+        await self._store(changes, [document for documents in written for document in documents], session)
+        commits = {head: commit for head, (_, commit) in moments.items()}
+        audited: list[Document] = []
+        for work in group:
+            happened = [*work.events(commits), *(await work.reads(session) if work.reads is not None else ())]
+            audited += self._audit.documents(happened, now)
         await self._audit.write(audited, session)
-        return documents, audited
+        return written, audited
 
-    async def _touch(self, head: str, patient: Change | None, now: datetime, session: Session) -> tuple[int, datetime]:
-        """Count a commit of this record and give it a time later than the last one's."""
+    async def _touch(
+        self, heads: list[str], patients: Mapping[str, Change], now: datetime, session: Session
+    ) -> dict[str, tuple[datetime, int]]:
+        """Count a commit of each record and give it a time later than the last one's."""
         moment = now.replace(microsecond=now.microsecond // 1000 * 1000)
-        later = {"$max": [moment, {"$add": ["$updated", 1]}]}  # adding to nothing gives nothing, which $max passes over
-        fields: Document = {"commit": {"$add": [{"$ifNull": ["$commit", 0]}, 1]}, "updated": later}
+        updates = {head: self._head_update(patients.get(head), moment) for head in heads}
+        if len(heads) > 1 and not patients:
+            await self._mongo.change_many(HEADS, [({"_id": head}, updates[head]) for head in heads], session)
+            found = await self._mongo.find(HEADS, {"_id": {"$in": heads}}, session=session)
+        else:
+            found = []
+            for head in heads:
+                is_new = (head in patients and patients[head].former is None) or head[0].isupper()
+                one = await self._mongo.change(HEADS, {"_id": head}, updates[head], upsert=is_new, session=session)
+                found += [one] if one is not None else []
+        if len(found) < len(heads):
+            raise Stale  # a record that was not there or is not there any more: planning again finds that out
+        return {head["_id"]: (head["updated"], int(head["commit"])) for head in found}
+
+    def _head_update(self, patient: Change | None, moment: datetime) -> list[Document]:
+        fields: Document = {
+            "commit": {"$add": [{"$ifNull": ["$commit", 0]}, 1]},
+            # Adding to nothing gives nothing, which $max passes over.
+            "updated": {"$max": [moment, {"$add": ["$updated", 1]}]},
+        }
         if patient is not None and patient.resource is not None:
             fields["care_team"] = {"$literal": self._care_team(patient.resource)}
-        is_new = (patient is not None and patient.former is None) or head[:1].isupper()
-        found = await self._mongo.change(HEADS, {"_id": head}, [{"$set": fields}], upsert=is_new, session=session)
-        if found is None:
-            raise unknown_reference("Patient")
-        return int(found["commit"]), found["updated"]
+        return [{"$set": fields}]
 
     async def _store(self, changes: list[Change], documents: list[Document], session: Session) -> None:
         inserts: dict[str, list[Document]] = {}
@@ -217,3 +255,16 @@ class Committer:
             await self._mongo.replace(change.kind.name, where, document, session)
         for collection, found in inserts.items():
             await self._mongo.insert(collection, found, session)
+
+
+def _weigh(work: Work) -> int:
+    return len(work.plan.changes)
+
+
+def _only(outcome: list[list[Document]] | BaseException) -> list[Document] | Exception:
+    """The outcome of a group of one."""
+    if isinstance(outcome, list):
+        return outcome[0]
+    if isinstance(outcome, Exception):
+        return outcome
+    raise outcome

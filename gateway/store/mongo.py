@@ -118,10 +118,10 @@ class Mongo:
         with self._reading(seconds):
             return int(await self._database[collection].count_documents(where, session=session))
 
-    async def aggregate(self, collection: str, pipeline: list[Document], session: Session = None) -> list[Document]:
-        """The result of a pipeline."""
+    async def aggregate(self, collection: str | None, pipeline: list[Document]) -> list[Document]:
+        """The result of a pipeline; without a collection, one that brings its own documents."""
         with self._reading(None):
-            cursor = self._database[collection].aggregate(pipeline, session=session)
+            cursor = (self._database if collection is None else self._database[collection]).aggregate(pipeline)
             if not self._is_motor:
                 cursor = await cursor
             found: list[Document] = await cursor.to_list(None)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.access.access import Access
-from gateway.fhir.clause import FIELDS, All, Clause, Test, Values, every, matches, parameters_of
+from gateway.fhir.clause import All, Clause, Test, Values, every, matches
 from gateway.fhir.clause import Any as AnyOf
 from gateway.fhir.registry import ResourceType
 from gateway.store.filter import to_filter
@@ -42,7 +42,7 @@ class Place:
 
 async def read(access: Access, mongo: Mongo, kind: ResourceType, identifier: str, session: Session = None) -> Document | None:
     """The current version (or tombstone) of a resource, None where there is none that the caller may read."""
-    return await _current(mongo, kind, identifier, access.clause(kind, "read"), session)
+    return await _current(access, mongo, kind, identifier, access.clause(kind, "read"), session)
 
 
 async def read_version(
@@ -50,7 +50,7 @@ async def read_version(
 ) -> Document | None:
     """One version of a resource. It is visible only if it and the current version are."""
     clause = access.clause(kind, "vread")
-    current = await _current(mongo, kind, identifier, clause, session)
+    current = await _current(access, mongo, kind, identifier, clause, session)
     if current is None or current["version"] == version:
         return current
     where = {**_versions_of(identifier), "version": version}
@@ -74,7 +74,7 @@ async def read_history(
     is empty where the resource itself is not visible.
     """
     clause = access.clause(kind, "history-instance")
-    current = await _current(mongo, kind, identifier, clause, session)
+    current = await _current(access, mongo, kind, identifier, clause, session)
     if current is None:
         return [], None
     newest = [current] if before is None or current["version"] < before else []
@@ -127,15 +127,10 @@ async def count(
     return await mongo.count(kind.name, where | LIVE, seconds=seconds, session=session)
 
 
-async def find_targets(access: Access, mongo: Mongo, kind: ResourceType, ids: Sequence[str]) -> dict[str, str | None]:
-    """Which of these resources exist and may be pointed at by the caller, with the patient each belongs to."""
-    where = to_filter(every(AnyOf(tuple(Test("_id", "is", identifier) for identifier in ids)), access.referable(kind)))
-    found = await mongo.find(kind.name, where | LIVE, {"patient": 1})
-    return {document["_id"]: document.get("patient") for document in found}
-
-
 async def find_for_change(access: Access, mongo: Mongo, kind: ResourceType, ids: Sequence[str]) -> dict[str, Document]:
     """The whole documents (or tombstones) of resources that the caller may see or deposited, to be changed."""
+    if access.candidate is not None and [access.candidate["_id"]] == list(ids):
+        return {ids[0]: dict(access.candidate)} if matches(access.referable(kind), access.candidate) else {}
     where = to_filter(every(AnyOf(tuple(Test("_id", "is", identifier) for identifier in ids)), access.referable(kind)))
     return {document["_id"]: document for document in await mongo.find(kind.name, where)}
 
@@ -147,22 +142,6 @@ async def find_matches(
     where = to_filter(every(clause, access.matchable(kind)))
     fields = {"version": 1, "patient": 1, "updated": 1}
     return await mongo.find(kind.name, where | LIVE, fields, limit=2, seconds=seconds, session=session)
-
-
-async def find_known(access: Access, mongo: Mongo, kind: ResourceType, keys: Mapping[str, list[Any]]) -> dict[bytes, Document]:
-    """What is stored under these business keys, given by bucket; tombstones too.
-
-    A key is made of its sender's own name: whoever can make it has sent the resource.
-    """
-    if not keys:
-        return {}
-    branches = [{"bucket": bucket, "key": {"$in": values}} for bucket, values in keys.items()]
-    where = branches[0] if len(branches) == 1 else {"$or": branches}
-    fields = {"key": 1, "digest": 1, "version": 1, "updated": 1, "patient": 1, "source": 1, "deleted": 1}
-    if parameters_of(access.clause(kind, "create")) - FIELDS.keys():
-        fields |= {"search": 1, "labels": 1}  # whether it may be written depends on what it says
-    found = await mongo.find(kind.name, where, fields, hint="key")
-    return {document["key"]: document for document in found}
 
 
 async def find_owner(mongo: Mongo, type_name: str, identifier: str) -> str | None:
@@ -220,9 +199,14 @@ def _fixed(clause: Clause) -> list[str]:
     return found
 
 
-async def _current(mongo: Mongo, kind: ResourceType, identifier: str, clause: Clause, session: Session) -> Document | None:
+async def _current(
+    access: Access, mongo: Mongo, kind: ResourceType, identifier: str, clause: Clause, session: Session
+) -> Document | None:
     if bucket_of(identifier) is None:
         return None
+    candidate = access.candidate
+    if candidate is not None and candidate["_id"] == identifier and session is None:
+        return dict(candidate) if matches(clause, candidate) else None
     where = to_filter(every(Test("_id", "is", identifier), clause))
     return await mongo.find_one(kind.name, where, _BODY, session)
 

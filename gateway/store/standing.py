@@ -6,8 +6,10 @@ Must not know: what scopes and consents mean.
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
 
+from gateway.store.gather import Gather
 from gateway.store.mongo import Binary, Document, Mongo
 from gateway.store.schema import HEADS, TOKENS
 
@@ -24,50 +26,69 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the store found: the token, the patient in question (None: nobody, or unknown), that record's consents."""
+    """What the store found: the token, the patient in question (None: nobody, or unknown), that record's consents.
+
+    `candidate`: the stored document of the resource the request is about. It has passed no door yet.
+    """
 
     token: Document
     patient: str | None
     consents: list[Document]
     care_team: list[str]
+    candidate: Document | None
+
+
+class Standings:
+    """Looks up standings, several in one call where several requests wait."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._mongo = mongo
+        # The resources of one call lie in one collection: requests about different types gather apart.
+        self._gathers: dict[str, Gather[tuple[str, About], Standing | None]] = {}
+
+    async def find(self, token: str, about: About, now: datetime) -> Standing | None:
+        """The standing of a bearer token towards a record; None where nobody issued the token or it has expired.
+
+        The record is the one in the token's context or, without a context, the one the request is about.
+        """
+        collection = about.resource[0] if about.resource else ""
+        if collection not in self._gathers:
+            self._gathers[collection] = Gather(partial(self._find, collection))
+        found = await self._gathers[collection].ask((token, about))
+        return found if found is not None and found.token["expires"] > now else None
+
+    async def _find(self, collection: str, asked: list[tuple[str, About]]) -> list[Standing | None]:
+        rows: list[Document] = [
+            {
+                "n": n,
+                "token": token_key(token),
+                "about": {"$literal": about.patient},  # what came in a URL is never an expression
+                "id": {"$literal": about.resource[1] if about.resource else None},
+            }
+            for n, (token, about) in enumerate(asked)
+        ]
+        pipeline: list[Document] = [
+            {"$documents": rows},
+            {"$lookup": {"from": TOKENS, "localField": "token", "foreignField": "_id", "as": "token"}},
+            {"$unwind": "$token"},
+        ]
+        owner: object = "$about"
+        if collection:
+            pipeline.append({"$lookup": {"from": collection, "localField": "id", "foreignField": "_id", "as": "candidate"}})
+            owner = {"$first": "$candidate.patient"}
+        pipeline += [
+            {"$set": {"record": {"$ifNull": ["$token.patient", owner]}}},
+            {"$set": {"bucket": {"$substrBytes": [{"$ifNull": ["$record", ""]}, 0, 3]}}},
+            _lookup_consents(),
+            {"$lookup": {"from": HEADS, "localField": "record", "foreignField": "_id", "as": "head"}},
+        ]
+        found: dict[int, Standing] = {row["n"]: _standing(row) for row in await self._mongo.aggregate(None, pipeline)}
+        return [found.get(n) for n in range(len(asked))]
 
 
 def token_key(token: str) -> Binary:
     """The key a bearer token is stored under."""
     return Binary(sha256(token.encode()).digest())
-
-
-async def find_standing(mongo: Mongo, token: str, about: About, now: datetime) -> Standing | None:
-    """The standing of a bearer token towards a record; None where nobody issued the token or it has expired.
-
-    The record is the one in the token's context or, without a context, the one the request is about.
-    """
-    pipeline: list[Document] = [{"$match": {"_id": token_key(token), "expires": {"$gt": now}}}]
-    asked: object = {"$literal": about.patient}
-    if about.resource is not None:
-        type_name, identifier = about.resource
-        if type_name == "Patient":
-            asked = {"$literal": identifier}
-        else:
-            mine = [{"$match": {"_id": identifier, "bucket": identifier[:3]}}, {"$project": {"_id": 0, "patient": 1}}]
-            pipeline.append({"$lookup": {"from": type_name, "pipeline": mine, "as": "owner"}})
-            asked = {"$first": "$owner.patient"}
-    pipeline += [
-        {"$set": {"record": {"$ifNull": ["$patient", asked]}}},
-        {"$set": {"bucket": {"$substrBytes": [{"$ifNull": ["$record", ""]}, 0, 3]}}},
-        _lookup_consents(),
-        {"$lookup": {"from": HEADS, "localField": "record", "foreignField": "_id", "as": "head"}},
-    ]
-    found = await mongo.aggregate(TOKENS, pipeline)
-    if not found:
-        return None
-    head = found[0].pop("head")
-    return Standing(
-        token=found[0],
-        patient=found[0].pop("record", None),
-        consents=found[0].pop("consents"),
-        care_team=head[0].get("care_team", []) if head else [],
-    )
 
 
 async def find_records(mongo: Mongo, patients: list[str]) -> dict[str, tuple[list[Document], list[str]]]:
@@ -91,6 +112,17 @@ async def put_token(mongo: Mongo, token: str, fields: Document) -> None:
 async def delete_token(mongo: Mongo, token: str) -> bool:
     """Forget a token, whose next use is then refused. Returns whether it was known."""
     return await mongo.delete(TOKENS, {"_id": token_key(token)}) == 1
+
+
+def _standing(row: Document) -> Standing:
+    head, candidate = row["head"], row.get("candidate")
+    return Standing(
+        token=row["token"],
+        patient=row.get("record"),
+        consents=row["consents"],
+        care_team=head[0].get("care_team", []) if head else [],
+        candidate=candidate[0] if candidate else None,
+    )
 
 
 def _lookup_consents() -> Document:

@@ -1,0 +1,84 @@
+"""Requests that wait at the same time share one call to the database.
+
+Knows: how to gather. While one group is under way the next one gathers; a request that comes alone goes at once.
+Must not know: what is asked.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Asked = TypeVar("Asked")
+Given = TypeVar("Given")
+
+
+class Gather(Generic[Asked, Given]):
+    """Answers single questions by asking groups of them.
+
+    `answer(questions)` returns the answers in order; one that is an exception is raised to whoever asked that question. What
+    `answer` raises itself is raised to the whole group. `lanes`: groups under way at the same time. `most`: the largest
+    group, where `weigh(question)` says how much of it a question takes.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[list[Asked]], Awaitable[Sequence[Given | Exception]]],
+        *,
+        lanes: int = 2,
+        most: int = 64,
+        weigh: Callable[[Asked], int] = lambda _: 1,
+    ) -> None:
+        self._answer = answer
+        self._lanes = lanes
+        self._most = most
+        self._weigh = weigh
+        self._waiting: list[tuple[Asked, asyncio.Future[Given]]] = []
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def ask(self, question: Asked) -> Given:
+        """The answer to one question."""
+        future: asyncio.Future[Given] = asyncio.get_running_loop().create_future()
+        self._waiting.append((question, future))
+        self._start()
+        return await future
+
+    def _start(self) -> None:
+        if self._waiting and len(self._under_way) < self._lanes:
+            task = asyncio.create_task(self._run())
+            self._under_way.add(task)
+            task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self._start()
+
+    async def _run(self) -> None:
+        group = self._take()
+        if not group:
+            return
+        try:
+            answers = await self._answer([question for question, _ in group])
+        except BaseException as error:
+            for _, future in group:
+                if not future.done():
+                    future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        for (_, future), answer in zip(group, answers, strict=True):
+            if future.done():
+                continue  # whoever asked is gone
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+    def _take(self) -> list[tuple[Asked, asyncio.Future[Given]]]:
+        weight, count = 0, 0
+        for question, _ in self._waiting:
+            weight += self._weigh(question)
+            if count and weight > self._most:
+                break
+            count += 1
+        group, self._waiting = self._waiting[:count], self._waiting[count:]
+        return group
