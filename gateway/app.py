@@ -16,6 +16,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from gateway import __version__
+from gateway.access.consent import DENY_ALL, Provision, parse_consent
 from gateway.access.policy import Policy, read_policy
 from gateway.access.scope import Scope, parse_scopes
 from gateway.api.edge import Edge
@@ -30,6 +31,7 @@ from gateway.fhir.registry import Registry, read_registry
 from gateway.fhir.search import Reading
 from gateway.fhir.types import Types
 from gateway.jobs.seal import seal_audit
+from gateway.problem import Problem
 from gateway.schemas import find_schemas
 from gateway.settings import Limits, Settings, read_gateway_file, read_settings
 from gateway.store.audit import AuditWriter
@@ -80,6 +82,13 @@ def build_gateway(settings: Settings, schemas: Schemas, mongo: Mongo, ids: Ids, 
         # A scope's query part knows no dates relative to now and no patients, so parsing it once is enough.
         return parse_scopes(registry, text, Reading(now=clock(), or_values=limits.or_values, patients={}))
 
+    @functools.lru_cache(maxsize=4_096)
+    def provision_of(body: bytes) -> Provision | None:
+        try:
+            return parse_consent(codec.load("Consent", body), frozenset(registry.resource_types))
+        except Problem:
+            return DENY_ALL  # stored when it could be honoured, and no longer: nobody gets in by that
+
     return Gateway(
         settings=settings,
         limits=limits,
@@ -98,6 +107,7 @@ def build_gateway(settings: Settings, schemas: Schemas, mongo: Mongo, ids: Ids, 
         cursors=Cursors(settings.secret),
         clock=clock,
         scopes=scopes,
+        provision_of=provision_of,
     )
 
 

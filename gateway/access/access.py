@@ -40,21 +40,38 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is known, at this moment, of the record of one patient: its consents and who treats the patient."""
+    """What is known, at this moment, of the record of one patient: its consents and who treats the patient.
+
+    `wide`: the types of which it holds resources whose dates cover more than a common span. `moment`: number and time of its
+    last commit.
+    """
 
     patient: str
     consents: tuple[Consent, ...] = ()
     care_team: frozenset[str] = frozenset()
+    wide: frozenset[str] = frozenset()
+    moment: tuple[int, datetime] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prefetched:
+    """Documents that were read together with the token, because the request names them.
+
+    They are for the store alone, which gives them out only through a clause of the Access, like any other.
+    `resources`: by `Type/id`, None where there is none; `known`: by the first part of a business key, of every source.
+    """
+
+    resources: Mapping[str, Values | None]
+    known: Mapping[bytes, tuple[Values, ...]]
+
+
+NOTHING_PREFETCHED = Prefetched({}, {})
 
 
 class Access:
-    """The limits of a caller over the records that this request is about.
+    """The limits of a caller over the records that this request is about."""
 
-    `candidate`: the document that was read together with the token, because the request names it. It is for the store alone,
-    which gives it out only through a clause of this Access, like any other.
-    """
-
-    __slots__ = ("_allowed", "_cache", "_policy", "_registry", "caller", "candidate", "now", "records")
+    __slots__ = ("_allowed", "_cache", "_policy", "_registry", "caller", "now", "prefetched", "records")
 
     def __init__(
         self,
@@ -63,10 +80,10 @@ class Access:
         policy: Policy,
         now: datetime,
         records: Iterable[Record] = (),
-        candidate: Values | None = None,
+        prefetched: Prefetched = NOTHING_PREFETCHED,
     ) -> None:
         self.caller = caller
-        self.candidate = candidate
+        self.prefetched = prefetched
         self.now = now
         self.records: Mapping[str, Record] = {record.patient: record for record in records}
         self._registry = registry
@@ -77,7 +94,11 @@ class Access:
     def over(self, records: Iterable[Record]) -> "Access":
         """The same caller's access over these records as well."""
         known = (*self.records.values(), *records)
-        return Access(self.caller, self._registry, self._policy, self.now, known, self.candidate)
+        return Access(self.caller, self._registry, self._policy, self.now, known, self.prefetched)
+
+    def afresh(self) -> "Access":
+        """The same access without what was read beforehand, which has turned out to be outdated."""
+        return Access(self.caller, self._registry, self._policy, self.now, self.records.values())
 
     def require(self, kind: ResourceType, interaction: str) -> None:
         """Refuse with 403, before any data is touched, what no scope or nobody of this kind of actor can ever do."""

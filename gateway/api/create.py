@@ -6,6 +6,7 @@ from starlette.responses import Response
 from gateway.api.negotiate import require_json_body, require_no_query
 from gateway.api.respond import respond
 from gateway.api.visit import call_of, gateway_of, visitor
+from gateway.exchange.owners import preview
 from gateway.exchange.perform import perform
 from gateway.store.standing import About
 
@@ -15,8 +16,9 @@ async def create(request: Request) -> Response:
     gateway = gateway_of(request)
     require_no_query(request)
     require_json_body(request)
-    access = await visitor(request, About())
     body = await request.body()
+    kind = gateway.registry.find(request.path_params["type"])
+    access = await visitor(request, preview(gateway, kind, body) if kind is not None else About())
     call = call_of(request, "create", body=body, calm=gateway.codec.check_body(body))
     answer = await perform(gateway, access, call)
     return respond(gateway.settings.base_url, answer, call.prefer)

@@ -5,16 +5,15 @@ from starlette.responses import Response
 
 from gateway.api.negotiate import require_no_query
 from gateway.api.respond import respond
-from gateway.api.visit import call_of, gateway_of, visitor
+from gateway.api.visit import about_resource, call_of, gateway_of, visitor
 from gateway.exchange.perform import perform
-from gateway.store.standing import About
 
 
 async def delete(request: Request) -> Response:
     """Delete a resource logically: its former versions stay, its business identifier stays taken."""
     gateway = gateway_of(request)
     require_no_query(request)
-    access = await visitor(request, About(resource=(request.path_params["type"], request.path_params["id"])))
+    access = await visitor(request, about_resource(request))
     call = call_of(request, "delete")
     answer = await perform(gateway, access, call)
     return respond(gateway.settings.base_url, answer, call.prefer)

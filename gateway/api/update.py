@@ -5,9 +5,8 @@ from starlette.responses import Response
 
 from gateway.api.negotiate import require_json_body, require_no_query
 from gateway.api.respond import respond
-from gateway.api.visit import call_of, gateway_of, visitor
+from gateway.api.visit import about_resource, call_of, gateway_of, visitor
 from gateway.exchange.perform import perform
-from gateway.store.standing import About
 
 
 async def update(request: Request) -> Response:
@@ -15,7 +14,7 @@ async def update(request: Request) -> Response:
     gateway = gateway_of(request)
     require_no_query(request)
     require_json_body(request)
-    access = await visitor(request, About(resource=(request.path_params["type"], request.path_params["id"])))
+    access = await visitor(request, about_resource(request))
     body = await request.body()
     call = call_of(request, "update", body=body, calm=gateway.codec.check_body(body))
     answer = await perform(gateway, access, call)

@@ -16,6 +16,7 @@ from gateway.api.negotiate import (
 from gateway.exchange.call import Call
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.standing import authenticate
+from gateway.store.ids import bucket_of
 from gateway.store.standing import About
 
 
@@ -23,6 +24,13 @@ def gateway_of(request: Request) -> Gateway:
     """The wired system that `create_app` put into the application's state."""
     gateway: Gateway = request.app.state.gateway
     return gateway
+
+
+def about_resource(request: Request) -> About:
+    """What a request with type and id in its path is about; nothing, where no such thing can be stored here."""
+    type_name, identifier = request.path_params["type"], request.path_params["id"]
+    served = gateway_of(request).registry.find(type_name) is not None
+    return About(resource=(type_name, identifier)) if served and bucket_of(identifier) else About()
 
 
 async def visitor(request: Request, about: About) -> Access:

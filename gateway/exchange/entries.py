@@ -86,7 +86,7 @@ def decode_entry(gateway: Gateway, entry: Entry) -> None:
     """Decode the whole resource of an entry. Raises Problem with everything that is wrong, at its place."""
     body = entry.call.body or b""
     try:
-        if gateway.codec.peek_type(body) != entry.kind.name:
+        if entry.identity is None and gateway.codec.peek_type(body) != entry.kind.name:
             raise Problem("invalid", f"a {entry.kind.name} is expected here", entry.kind.name)
         entry.resource = gateway.codec.decode(entry.kind.name, body, calm=entry.call.calm)
     except Problem as problem:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from gateway.access.consent import Provision
 from gateway.access.policy import Policy
 from gateway.access.scope import Scope
 from gateway.exchange.cursor import Cursors
@@ -26,7 +27,11 @@ from gateway.store.standing import Standings
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """Everything a request needs. `clock` gives the present time in UTC; `scopes` parses a token's scopes."""
+    """Everything a request needs.
+
+    `clock` gives the present time in UTC. `scopes` parses a token's scopes and `provision_of` the bytes of a stored Consent:
+    both remember what they parsed, which is a matter of the text alone. *Which* texts hold is looked up on every request.
+    """
 
     settings: Settings
     limits: Limits
@@ -45,3 +50,4 @@ class Gateway:
     cursors: Cursors
     clock: Callable[[], datetime]
     scopes: Callable[[str], tuple[Scope, ...]]
+    provision_of: Callable[[bytes], Provision | None]

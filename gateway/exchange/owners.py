@@ -15,11 +15,41 @@ from gateway.exchange.gateway import Gateway
 from gateway.exchange.search import read_criteria
 from gateway.exchange.standing import extend_to
 from gateway.fhir.clause import Clause
-from gateway.fhir.identity import business_key
+from gateway.fhir.identity import IDENTIFIER_BYTES, business_key, identifier_key, references_of
+from gateway.fhir.registry import ResourceType
 from gateway.fhir.values import token_values
 from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.commit import Condition
+from gateway.store.ids import bucket_of
+from gateway.store.standing import About
+
+_PREVIEW_BYTES = 65_536  # a stranger's body is not worth more work than looking up the token
+
+
+def preview(gateway: Gateway, kind: ResourceType, body: bytes) -> About:
+    """What the body of a create says about whose it is, whether it is known and what it refers to.
+
+    Looked at before anybody is known to ask, so that all of it can be looked up together with the token. Nothing where that
+    is not plain to see.
+    """
+    identity = gateway.identities.read(kind, body) if len(body) <= _PREVIEW_BYTES else None
+    if identity is None:
+        return About()
+    owners = [reference.reference or "" for branch in kind.patient for reference in branch.read(identity)]
+    patient = owners[0].removeprefix("Patient/") if owners and owners[0].startswith("Patient/") else None
+    literal = (text.split("/") for text in references_of(identity) if text.count("/") == 1)
+    first = identifier_key(kind, identity, patient)
+    bucket = patient[:3] if patient else gateway.ids.bucket(first or b"")
+    return About(
+        patient=patient,
+        keys=((kind.name, bucket, first),) if first and (patient or not kind.patient) else (),
+        targets=tuple(
+            (type_name, identifier)
+            for type_name, identifier in literal
+            if type_name != "Patient" and gateway.registry.find(type_name) and bucket_of(identifier)
+        ),
+    )
 
 
 @dataclass(slots=True)
@@ -70,7 +100,7 @@ async def _settle(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
 def _bucket(gateway: Gateway, entry: Entry) -> str:
     if entry.patient is not None:
         return entry.patient[:3]
-    return gateway.ids.bucket(entry.key or gateway.ids.unique().encode())
+    return gateway.ids.bucket(entry.key[:IDENTIFIER_BYTES] if entry.key else gateway.ids.unique().encode())
 
 
 async def _find_by_condition(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:

@@ -6,6 +6,7 @@ Must not know: HTTP, MongoDB.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,6 +20,7 @@ from gateway.exchange.standing import extend_to
 from gateway.fhir.bundle import build_searchset
 from gateway.fhir.clause import NOTHING, All, Clause, Test
 from gateway.fhir.clause import Any as AnyOf
+from gateway.fhir.dates import read_span
 from gateway.fhir.registry import ResourceType
 from gateway.fhir.search import Reading, patient_identifiers, read_parameter, read_parameters
 from gateway.problem import Problem
@@ -63,7 +65,7 @@ async def search_type(gateway: Gateway, access: Access, call: Call, session: Ses
     about = named or ([access.caller.patient] if access.caller.patient and kind.in_compartment else [])
     if control.count == 0:
         matching = await store.count(access, gateway.mongo, kind, clause, seconds=seconds, session=session)
-        body = build_searchset([], _links(gateway, kind, pairs, control, None), total=matching)
+        body = build_searchset("", [], _links(gateway, kind, pairs, control, None), total=matching)
         return Answer(200, body), searched(access, call, about, in_vain=in_vain)
     found = await store.find(
         access,
@@ -83,10 +85,10 @@ async def search_type(gateway: Gateway, access: Access, call: Call, session: Ses
     elif after is None and len(found) <= control.count:
         total = len(found)  # everything is on this page: the number costs nothing
     last = page[-1] if len(found) > control.count else None
-    cursor = None if last is None else _cursor(pairs, control.order, last)
-    base = f"{gateway.settings.base_url}/{kind.name}/"
-    entries = [(base + document["_id"], body_of(gateway, document)) for document in page]
-    body = build_searchset(entries, _links(gateway, kind, pairs, control, cursor), total=total)
+    cursor = None if last is None else _cursor(gateway, kind, pairs, control.order, last)
+    base = f"{gateway.settings.base_url}/{kind.name}"
+    entries = [(document["_id"], document.get("body") or body_of(gateway, document)) for document in page]
+    body = build_searchset(base, entries, _links(gateway, kind, pairs, control, cursor), total=total)
     owners = (document["patient"] for document in page if "patient" in document)
     return Answer(200, body), searched(access, call, [*about, *owners], in_vain=in_vain)
 
@@ -149,9 +151,23 @@ def _open_cursor(gateway: Gateway, call: Call) -> tuple[Pairs, Place | None]:
     return [*cursor.pairs, ("_cursor", sealed[0])], Place(cursor.key, cursor.id)
 
 
-def _cursor(pairs: Pairs, order: Order, last: Document) -> Cursor:
+def _cursor(gateway: Gateway, kind: ResourceType, pairs: Pairs, order: Order, last: Document) -> Cursor:
+    """Where the next page begins: behind the last resource, by the key it sorts under."""
     asked = [pair for pair in pairs if pair[0] != "_cursor"]
-    return Cursor(asked, None if order.parameter == "_id" else last.get("key"), last["_id"])
+    return Cursor(asked, _sort_key(gateway, kind, order.parameter, last), last["_id"])
+
+
+def _sort_key(gateway: Gateway, kind: ResourceType, parameter: str, document: Document) -> datetime | None:
+    if parameter == "_id":
+        return None
+    if "event" in document:
+        moment: datetime = document["updated"]
+        return moment
+    resource = gateway.codec.load(kind.name, document["body"])
+    if parameter == "_lastUpdated":
+        return read_span(resource.meta.lastUpdated).low
+    span = gateway.index.search_values(kind, resource).get(parameter)
+    return span["low"] if span else None
 
 
 def _is_understood(gateway: Gateway, kind: ResourceType, pair: tuple[str, str], reading: Reading) -> bool:

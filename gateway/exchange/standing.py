@@ -3,16 +3,15 @@
 Knows: which records are to be looked up, and when. Must not know: HTTP; what a scope or a Consent means.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from gateway.access.access import Access, Caller, Record
-from gateway.access.consent import DENY_ALL, Consent, Provision, parse_consent
+from gateway.access.consent import Consent
 from gateway.exchange.gateway import Gateway
 from gateway.problem import Problem
-from gateway.store import standing as store
 from gateway.store.mongo import Document
 from gateway.store.resources import find_owner
-from gateway.store.standing import About
+from gateway.store.standing import About, StoredRecord
 
 _CHALLENGE = 'Bearer realm="fhir"'
 _LONGEST_TOKEN = 512
@@ -31,8 +30,8 @@ async def authenticate(gateway: Gateway, token: str | None, about: About) -> Acc
         challenge = f'{_CHALLENGE}, error="invalid_token"'
         raise Problem("unknown", "the token is not known or has expired", headers={"WWW-Authenticate": challenge})
     caller = _caller(gateway, found.token)
-    records = [_record(gateway, caller, found.patient, found.consents, found.care_team)] if found.patient else []
-    access = Access(caller, gateway.registry, gateway.policy, now, records, found.candidate)
+    records = [_record(gateway, caller, found.record)] if found.record else []
+    access = Access(caller, gateway.registry, gateway.policy, now, records, found.prefetched)
     # Without a patient in the token's context, the record found is the one the request is about.
     return access if caller.patient is None else await extend(gateway, access, about)
 
@@ -42,7 +41,7 @@ async def extend(gateway: Gateway, access: Access, about: About) -> Access:
     if all(scope.level == "patient" for scope in access.caller.scopes):
         return access  # the record in context is all these scopes can ever reach
     patient = about.patient
-    if patient is None and about.resource is not None:
+    if patient is None and about.resource is not None and gateway.registry.find(about.resource[0]) is not None:
         patient = await find_owner(gateway.mongo, *about.resource)
     return access if patient is None else await extend_to(gateway, access, [patient])
 
@@ -52,8 +51,8 @@ async def extend_to(gateway: Gateway, access: Access, patients: Iterable[str]) -
     missing = sorted(set(patients) - access.records.keys())
     if not missing:
         return access
-    found = await store.find_records(gateway.mongo, missing)
-    return access.over(_record(gateway, access.caller, patient, *what) for patient, what in found.items())
+    found = await gateway.standings.find_records(missing)
+    return access.over(_record(gateway, access.caller, record) for record in found.values())
 
 
 def _caller(gateway: Gateway, token: Document) -> Caller:
@@ -71,22 +70,22 @@ def _caller(gateway: Gateway, token: Document) -> Caller:
     )
 
 
-def _record(gateway: Gateway, caller: Caller, patient: str, consents: Sequence[Document], care_team: Sequence[str]) -> Record:
+def _record(gateway: Gateway, caller: Caller, stored: StoredRecord) -> Record:
     """The record, with the consents that speak of this caller or of everybody."""
-    if caller.kind == "patient":
-        return Record(patient)  # nobody's Consent stands between patients and their own record
+    head = stored.head
     concerned = caller.actors | caller.software
-    parsed = (_consent(gateway, d) for d in consents if not d.get("actors") or concerned.intersection(d["actors"]))
-    return Record(patient, tuple(parsed), frozenset(care_team))
+    consents = [d for d in stored.consents if not d.get("actors") or concerned.intersection(d["actors"])]
+    return Record(
+        patient=stored.patient,
+        # Nobody's Consent stands between patients and their own record.
+        consents=tuple(_consent(gateway, d) for d in consents) if caller.kind != "patient" else (),
+        care_team=frozenset(head.get("care_team", ())),
+        wide=frozenset(head.get("wide", ())),
+        moment=(int(head["commit"]), head["updated"]) if head else None,
+    )
 
 
 def _consent(gateway: Gateway, document: Document) -> Consent:
     reference = f"Consent/{document['_id']}/_history/{document['version']}"
-    provision: Provision | None = None
-    if not document.get("deleted"):
-        try:
-            resource = gateway.codec.load("Consent", document["body"])
-            provision = parse_consent(resource, frozenset(gateway.registry.resource_types))
-        except Problem:
-            provision = DENY_ALL  # stored when it could be honoured, and no longer: nobody gets in by that
+    provision = None if document.get("deleted") else gateway.provision_of(document["body"])
     return Consent(reference, frozenset(document.get("actors", ())), provision)

@@ -38,6 +38,7 @@ async def write(
         try:
             documents, events = await _commit(gateway, widened, entries, plan, reads)
         except Stale:
+            access = access.afresh()
             continue
         except Problem as problem:
             problem.records = problem.records or tuple(widened.records)

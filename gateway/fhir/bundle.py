@@ -58,13 +58,16 @@ def _check_entry(entry: Any, place: str) -> None:
         raise Problem("required", f"{entry.request.method} takes a resource", f"{place}.resource")
 
 
-def build_searchset(entries: Iterable[tuple[str, bytes]], links: Iterable[tuple[str, str]], *, total: int | None) -> bytes:
-    """A searchset of matches. `entries`: fullUrl and resource JSON; `links`: relation and URL."""
+def build_searchset(
+    base: str, entries: Iterable[tuple[str, bytes]], links: Iterable[tuple[str, str]], *, total: int | None
+) -> bytes:
+    """A searchset of matches. `base`: URL of the type; `entries`: id and resource JSON; `links`: relation and URL."""
     parts = [b'{"resourceType":"Bundle","type":"searchset"']
     if total is not None:
         parts.append(b',"total":%d' % total)
     parts.append(b',"link":' + _encode([{"relation": relation, "url": url} for relation, url in links]))
-    found = [b'{"fullUrl":%b,"resource":%b,"search":{"mode":"match"}}' % (_encode(url), body) for url, body in entries]
+    start = b'{"fullUrl":' + _encode(base + "/")[:-1]  # an id needs no escaping: it goes on inside the quotes
+    found = [b'%b%b","resource":%b,"search":{"mode":"match"}}' % (start, key.encode(), body) for key, body in entries]
     if found:
         parts += [b',"entry":[', b",".join(found), b"]"]
     parts.append(b"}")

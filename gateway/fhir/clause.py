@@ -14,17 +14,17 @@ The index values of a resource are the mapping that the store keeps:
 
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
+
+import msgspec
 
 from gateway.fhir.dates import Span
 
 Values = Mapping[str, typing.Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Test:
+class Test(msgspec.Struct, frozen=True, gc=False):
     """One comparison of a search parameter with a value.
 
     `op` and `value`: `is` and `starts` take a text; `missing` a bool; `eq ne lt gt le ge sa eb` (FHIR's prefixes) and
@@ -36,22 +36,19 @@ class Test:
     value: typing.Any
 
 
-@dataclass(frozen=True, slots=True)
-class All:
+class All(msgspec.Struct, frozen=True, gc=False):
     """True where every part is."""
 
     of: tuple["Clause", ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Any:
+class Any(msgspec.Struct, frozen=True, gc=False):
     """True where at least one part is."""
 
     of: tuple["Clause", ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Not:
+class Not(msgspec.Struct, frozen=True, gc=False):
     """True where the part is not, a missing value included."""
 
     clause: "Clause"
@@ -94,9 +91,12 @@ def every(*clauses: Clause) -> Clause:
     """All of these, in the simplest form."""
     of: list[Clause] = []
     for clause in clauses:
-        if clause == NOTHING:
+        if isinstance(clause, All):
+            of += clause.of
+        elif isinstance(clause, Any) and not clause.of:
             return NOTHING
-        of.extend(clause.of if isinstance(clause, All) else (clause,))
+        else:
+            of.append(clause)
     return of[0] if len(of) == 1 else All(tuple(of))
 
 
@@ -104,9 +104,12 @@ def some(*clauses: Clause) -> Clause:
     """At least one of these, in the simplest form."""
     of: list[Clause] = []
     for clause in clauses:
-        if clause == EVERYTHING:
+        if isinstance(clause, Any):
+            of += clause.of
+        elif isinstance(clause, All) and not clause.of:
             return EVERYTHING
-        of.extend(clause.of if isinstance(clause, Any) else (clause,))
+        else:
+            of.append(clause)
     return of[0] if len(of) == 1 else Any(tuple(of))
 
 

@@ -1,4 +1,4 @@
-"""The few elements that tell whose a resource is and under which identifier it is known.
+"""The few elements that tell whose a resource is, under which identifier it is known and what it points at.
 
 Knows: how to read them without decoding the rest, which for a re-sent resource is all that is needed.
 Must not know: stores, what is done with an identity.
@@ -12,6 +12,8 @@ import msgspec
 
 from gateway.fhir.registry import Registry, ResourceType
 from gateway.fhir.values import has_system
+
+IDENTIFIER_BYTES, SOURCE_BYTES = 12, 4
 
 
 class Identities:
@@ -32,17 +34,35 @@ class Identities:
 def business_key(kind: ResourceType, identity: Any, patient: str | None, source: str) -> bytes | None:
     """The hash under which a resource is unique, None where it has no business identifier.
 
-    `identity`: the resource, or what `Identities.read` gives. In a patient's compartment the key is the sender's own
-    (patient, source, identifier): two sources never collide. A directory entry or a Patient is one for all sources.
+    `identity`: the resource, or what `Identities.read` gives. In a patient's compartment the key is the sender's own: its
+    first part stands for patient and identifier, its second for the source, so that two sources never collide. A directory
+    entry or a Patient is one for all sources.
     """
+    first = identifier_key(kind, identity, patient)
+    return None if first is None else first + _hash(source if kind.patient else "", SOURCE_BYTES)
+
+
+def identifier_key(kind: ResourceType, identity: Any, patient: str | None) -> bytes | None:
+    """The first part of a business key, which needs no source to be known."""
     for name in kind.unique:
         for branch, convert in kind.search[name].readers:
             for item in branch.read(identity):
                 token = next(iter(convert(item)), "")
                 if has_system(token):
-                    owner = f"{patient}\0{source}\0" if kind.patient else ""
-                    return blake2b((owner + token).encode(), digest_size=16).digest()
+                    return _hash(f"{patient}\0{token}" if kind.patient else token, IDENTIFIER_BYTES)
     return None
+
+
+def references_of(identity: Any) -> list[str]:
+    """The literal references among the identifying elements."""
+    found = []
+    for name in identity.__struct_fields__:
+        value = getattr(identity, name)
+        for item in value if isinstance(value, list) else (value,):
+            text = getattr(item, "reference", None)
+            if text:
+                found.append(text)
+    return found
 
 
 def digest_of(data: bytes) -> int:
@@ -50,10 +70,15 @@ def digest_of(data: bytes) -> int:
     return int.from_bytes(blake2b(data, digest_size=8).digest(), signed=True)
 
 
+def _hash(text: str, size: int) -> bytes:
+    return blake2b(text.encode(), digest_size=size).digest()
+
+
 def _decoder(registry: Registry, kind: ResourceType) -> msgspec.json.Decoder[Any]:
     branches = [*kind.patient, *(branch for name in kind.unique for branch, _ in kind.search[name].readers)]
-    firsts = {branch.first for branch in branches}
     types = registry.types
+    firsts = {branch.first for branch in branches}
+    firsts |= {element.attribute for element in types.elements(kind.name) if element.type == "Reference"}
     struct = types.struct(kind.name)
     # Forward references in the annotations are names of types: the derived Struct's module knows them.
     fields = [(name, typing.get_type_hints(struct, include_extras=True)[name], None) for name in sorted(firsts)]

@@ -36,6 +36,7 @@ class _ProfileFile(msgspec.Struct, forbid_unknown_fields=True):
 
 
 Rule = Callable[[Any], Issue | None]
+Read = Callable[[Any], list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +63,18 @@ def read_profiles(folder: FilePath, types: Types) -> Mapping[str, Profile]:
 
 
 def _compile(file: FilePath, types: Types, profile: _ProfileFile, key: str, rule: _RuleFile) -> Rule:
-    def branches(path: str) -> tuple[Branch, ...]:
+    def reader(path: str) -> Read:
         try:
-            return compile_path(types, profile.type, path).branches
+            return _reader(compile_path(types, profile.type, path).branches)
         except PathError as error:
             raise SchemaError(file, key, str(error)) from error
 
     if rule.any_of:
-        return _any_of(profile.type, rule.any_of, [branches(path) for path in rule.any_of])
+        return _any_of(profile.type, rule.any_of, [reader(path) for path in rule.any_of])
     if rule.path is None:
         raise SchemaError(file, key, "needs a path or any_of")
     expression = f"{profile.type}.{rule.path}"
-    at = branches(rule.path)
+    at = reader(rule.path)
     if rule.code:
         return _one_of_codes(expression, at, rule.code)
     if rule.unit:
@@ -85,38 +86,40 @@ def _compile(file: FilePath, types: Types, profile: _ProfileFile, key: str, rule
     return _presence(expression, at, required=rule.required)
 
 
-def _read(branches: tuple[Branch, ...], resource: Any) -> list[Any]:
-    return [value for branch in branches for value in branch.read(resource)]
+def _reader(branches: tuple[Branch, ...]) -> Read:
+    if len(branches) == 1:
+        return branches[0].read
+    return lambda resource: [value for branch in branches for value in branch.read(resource)]
 
 
-def _presence(expression: str, at: tuple[Branch, ...], *, required: bool) -> Rule:
+def _presence(expression: str, at: Read, *, required: bool) -> Rule:
     code, text = (
         ("required", "the profile requires this element") if required else ("value", "the profile forbids this element")
     )
 
     def rule(resource: Any) -> Issue | None:
-        return None if bool(_read(at, resource)) is required else Issue(code, text, expression)
+        return None if bool(at(resource)) is required else Issue(code, text, expression)
 
     return rule
 
 
-def _any_of(type_name: str, paths: list[str], branches: list[tuple[Branch, ...]]) -> Rule:
+def _any_of(type_name: str, paths: list[str], readers: list[Read]) -> Rule:
     text = f"the profile requires one of {', '.join(paths)}"
 
     def rule(resource: Any) -> Issue | None:
-        return None if any(_read(at, resource) for at in branches) else Issue("required", text, type_name)
+        return None if any(at(resource) for at in readers) else Issue("required", text, type_name)
 
     return rule
 
 
-def _one_of_codes(expression: str, at: tuple[Branch, ...], codes: list[str]) -> Rule:
+def _one_of_codes(expression: str, at: Read, codes: list[str]) -> Rule:
     allowed = set(codes)
     text = f"the profile requires one of {', '.join(codes)}"
 
     def rule(resource: Any) -> Issue | None:
         found = {
             token
-            for concept in _read(at, resource)
+            for concept in at(resource)
             for coding in getattr(concept, "coding", None) or [concept]
             for token in token_values(coding.system, coding.code)
         }
@@ -125,24 +128,24 @@ def _one_of_codes(expression: str, at: tuple[Branch, ...], codes: list[str]) -> 
     return rule
 
 
-def _one_of_units(expression: str, at: tuple[Branch, ...], units: list[str]) -> Rule:
+def _one_of_units(expression: str, at: Read, units: list[str]) -> Rule:
     allowed = set(units)
     text = f"the profile requires the unit {' or '.join(units)}"
 
     def rule(resource: Any) -> Issue | None:
-        wrong = any(not allowed & set(token_values(q.system, q.code)) for q in _read(at, resource))
+        wrong = any(not allowed & set(token_values(q.system, q.code)) for q in at(resource))
         return Issue("code-invalid", text, expression) if wrong else None
 
     return rule
 
 
-def _in_range(expression: str, at: tuple[Branch, ...], minimum: float | None, maximum: float | None) -> Rule:
+def _in_range(expression: str, at: Read, minimum: float | None, maximum: float | None) -> Rule:
     low = float("-inf") if minimum is None else minimum
     high = float("inf") if maximum is None else maximum
     text = f"the profile allows values from {low:g} to {high:g}"
 
     def rule(resource: Any) -> Issue | None:
-        wrong = any(q.value is not None and not low <= float(q.value) <= high for q in _read(at, resource))
+        wrong = any(q.value is not None and not low <= float(q.value) <= high for q in at(resource))
         return Issue("value", text, expression) if wrong else None
 
     return rule

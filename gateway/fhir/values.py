@@ -8,6 +8,7 @@ a system it is `|code`; `|` and `\\` inside the parts are escaped. A string is i
 sent. A reference is `Type/id` or the absolute URL.
 """
 
+import functools
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -32,12 +33,13 @@ def escape(part: str) -> str:
     return _PART_TO_ESCAPE.sub(r"\\\1", part) if "|" in part or "\\" in part else part
 
 
-def token_values(system: str | None, code: str | None) -> list[str]:
+@functools.lru_cache(maxsize=4_096)
+def token_values(system: str | None, code: str | None) -> tuple[str, ...]:
     """Both spellings of a token; none without a code."""
     if not code:
-        return []
+        return ()
     plain = escape(code)
-    return [f"{escape(system) if system else ''}|{plain}", plain]
+    return (f"{escape(system) if system else ''}|{plain}", plain)
 
 
 def has_system(token: str) -> bool:
@@ -71,7 +73,7 @@ def _coding(it: Any) -> Iterable[str]:
 
 
 def _identifier(it: Any) -> Iterable[str]:
-    return token_values(it.system, it.value)
+    return token_values.__wrapped__(it.system, it.value)  # each one is another: nothing to remember
 
 
 def _contact_point(it: Any) -> Iterable[str]:

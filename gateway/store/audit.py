@@ -21,7 +21,7 @@ from gateway.fhir.balp import Event, audit_values
 from gateway.problem import Problem
 from gateway.store.gather import Gather
 from gateway.store.ids import Ids
-from gateway.store.mongo import Binary, Document, Mongo, Session, Stale
+from gateway.store.mongo import Document, Mongo, Session, Stale
 from gateway.store.schema import SEALS, WRITERS
 
 _START = bytes(32)
@@ -127,9 +127,9 @@ def make_seal(writer: str, number: int, previous: bytes, documents: list[Documen
     return {
         "writer": writer,
         "number": number,
-        "events": Binary(struct.pack(f">{len(documents)}I", *(document["n"] for document in documents))),
-        "links": Binary(b"".join(one[:_LINK] for one in links)),
-        "hash": Binary(previous),
+        "events": struct.pack(f">{len(documents)}I", *(document["n"] for document in documents)),
+        "links": b"".join(one[:_LINK] for one in links),
+        "hash": previous,
     }
 
 

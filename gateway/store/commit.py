@@ -13,22 +13,27 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from gateway.access.access import Access
 from gateway.fhir.balp import Event
 from gateway.fhir.clause import Clause, Values
-from gateway.fhir.dates import write_instant
+from gateway.fhir.dates import EARLIEST, write_instant
 from gateway.fhir.registry import ResourceType
 from gateway.store.audit import AuditWriter
 from gateway.store.gather import Gather
-from gateway.store.mongo import Binary, Document, Mongo, Session, Stale
+from gateway.store.mongo import Document, Mongo, Session, Stale
 from gateway.store.resources import find_matches
 from gateway.store.schema import HEADS, history_of
 
 Encode = Callable[[Any], bytes]
 
+Moment = tuple[int, datetime]  # number and time of a commit
+
+_NEVER: Moment = (0, EARLIEST)
+_MILLISECOND = timedelta(milliseconds=1)
+_MOST_REMEMBERED = 10_000
 _MOST_IN_GROUP = 1_000  # resources; a larger transaction holds its records for too long
 
 
@@ -59,13 +64,23 @@ class Change:
         """The version this change makes."""
         return 1 if self.former is None else int(self.former["version"]) + 1
 
+    @property
+    def makes_head(self) -> bool:
+        """Whether the head it belongs to begins with it: a new patient's, or that of a type that belongs to nobody."""
+        return (self.kind.is_patient and self.former is None) or self.patient is None
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether one of its dates covers more than a common span."""
+        return any(isinstance(value, dict) and "wide" in value for value in self.values["search"].values())
+
     def new_values(self) -> Document | None:
         """The index values of the new version, None for a deletion."""
         if self.resource is None:
             return None
         return {**self.values, "_id": self.id, "source": self.source, "patient": self.patient}
 
-    def document(self, updated: datetime, commit: int, encode: Encode) -> Document:
+    def document(self, commit: int, updated: datetime, encode: Encode) -> Document:
         """The resource as it will be stored."""
         document: Document = {
             "_id": self.id,
@@ -78,7 +93,7 @@ class Change:
         if self.patient is not None:
             document["patient"] = self.patient
         if self.key is not None:
-            document["key"] = Binary(self.key)
+            document["key"] = self.key
         if self.digest is not None:
             document["digest"] = self.digest
         document.update(self.values)
@@ -154,7 +169,10 @@ class Committer:
         self._encode = encode
         self._care_team = care_team
         self._seconds = seconds
-        self._gather: Gather[Work, list[Document]] = Gather(self._commit_group, most=_MOST_IN_GROUP, weigh=_weigh)
+        self._gather: Gather[Work, list[Document]] = Gather(
+            self._commit_group, lanes=int(__import__("os").environ.get("LANES", "1")), most=_MOST_IN_GROUP, weigh=_weigh
+        )
+        self._moments: dict[str, Moment] = {}
         # Writers of one process queue here for a record instead of failing against each other in the database.
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
@@ -185,18 +203,31 @@ class Committer:
         async with AsyncExitStack() as held:
             for head in heads:
                 await held.enter_async_context(self._locks.setdefault(head, asyncio.Lock()))
-            written, audited = await self._mongo.transaction(
-                lambda session: self._write(group, heads, session), seconds=self._seconds
-            )
+            hints = self._hints(group, heads)
+            try:
+                written, audited = await self._transact(group, heads, hints)
+            except _Missed:  # another process has written to one of these records
+                written, audited = await self._transact(group, heads, {})
         self._audit.committed(audited)
         return written
 
-    async def _write(
-        self, group: list[Work], heads: list[str], session: Session
+    async def _transact(
+        self, group: list[Work], heads: list[str], hints: Mapping[str, Moment]
     ) -> tuple[list[list[Document]], list[Document]]:
-        now = max(work.access.now for work in group)
-        patients = {c.id: c for work in group for c in work.plan.changes if c.kind.is_patient}
-        moments = await self._touch(heads, patients, now, session)
+        moments: dict[str, Moment] = {}
+
+        async def work(session: Session) -> tuple[list[list[Document]], list[Document]]:
+            moments.update(await self._touch(group, heads, hints, session))
+            return await self._write(group, moments, session)
+
+        outcome = await self._mongo.transaction(work, seconds=self._seconds)
+        for head, moment in moments.items():
+            self._remember(head, moment)
+        return outcome
+
+    async def _write(
+        self, group: list[Work], moments: Mapping[str, Moment], session: Session
+    ) -> tuple[list[list[Document]], list[Document]]:
         for work in group:
             for condition in work.plan.conditions:
                 if await find_matches(work.access, self._mongo, condition.kind, condition.clause, seconds=2, session=session):
@@ -204,42 +235,60 @@ class Committer:
         written = [[change.document(*moments[change.head], self._encode) for change in work.plan.changes] for work in group]
         changes = [change for work in group for change in work.plan.changes]
         await self._store(changes, [document for documents in written for document in documents], session)
-        commits = {head: commit for head, (_, commit) in moments.items()}
+        commits = {head: commit for head, (commit, _) in moments.items()}
         audited: list[Document] = []
         for work in group:
             happened = [*work.events(commits), *(await work.reads(session) if work.reads is not None else ())]
-            audited += self._audit.documents(happened, now)
+            audited += self._audit.documents(happened, work.access.now)
         await self._audit.write(audited, session)
         return written, audited
 
-    async def _touch(
-        self, heads: list[str], patients: Mapping[str, Change], now: datetime, session: Session
-    ) -> dict[str, tuple[datetime, int]]:
-        """Count a commit of each record and give it a time later than the last one's."""
-        moment = now.replace(microsecond=now.microsecond // 1000 * 1000)
-        updates = {head: self._head_update(patients.get(head), moment) for head in heads}
-        if len(heads) > 1 and not patients:
-            await self._mongo.change_many(HEADS, [({"_id": head}, updates[head]) for head in heads], session)
-            found = await self._mongo.find(HEADS, {"_id": {"$in": heads}}, session=session)
-        else:
-            found = []
-            for head in heads:
-                is_new = (head in patients and patients[head].former is None) or head[0].isupper()
-                one = await self._mongo.change(HEADS, {"_id": head}, updates[head], upsert=is_new, session=session)
-                found += [one] if one is not None else []
-        if len(found) < len(heads):
-            raise Stale  # a record that was not there or is not there any more: planning again finds that out
-        return {head["_id"]: (head["updated"], int(head["commit"])) for head in found}
+    def _hints(self, group: list[Work], heads: list[str]) -> dict[str, Moment]:
+        """What is known of the heads without asking: enough to try. Empty where that is not all of them."""
+        read = {p: r.moment for work in group for p, r in work.access.records.items() if r.moment is not None}
+        hints = {head: max(self._moments.get(head, _NEVER), read.get(head, _NEVER)) for head in heads}
+        return {} if _NEVER in hints.values() else hints
 
-    def _head_update(self, patient: Change | None, moment: datetime) -> list[Document]:
-        fields: Document = {
-            "commit": {"$add": [{"$ifNull": ["$commit", 0]}, 1]},
-            # Adding to nothing gives nothing, which $max passes over.
-            "updated": {"$max": [moment, {"$add": ["$updated", 1]}]},
-        }
-        if patient is not None and patient.resource is not None:
-            fields["care_team"] = {"$literal": self._care_team(patient.resource)}
-        return [{"$set": fields}]
+    def _remember(self, head: str, moment: Moment) -> None:
+        self._moments[head] = moment
+        if len(self._moments) > _MOST_REMEMBERED:
+            del self._moments[next(iter(self._moments))]
+
+    async def _touch(
+        self, group: list[Work], heads: list[str], hints: Mapping[str, Moment], session: Session
+    ) -> dict[str, Moment]:
+        """Count a commit of each record and give it a time later than the last one's.
+
+        `hints`: the last commits as far as known. Raises _Missed where one is outdated.
+        """
+        known = dict(hints)
+        if not known:
+            found = await self._mongo.find(HEADS, {"_id": {"$in": heads}}, session=session)
+            known = {head["_id"]: (int(head["commit"]), head["updated"]) for head in found}
+        changes = [change for work in group for change in work.plan.changes]
+        new = {change.head for change in changes if change.makes_head} - known.keys()
+        if len(known) + len(new) < len(heads):
+            raise Stale  # a record that is not there (any more): planning again finds that out
+        now = max(work.access.now for work in group)
+        now = now.replace(microsecond=now.microsecond // 1000 * 1000)
+        moments: dict[str, Moment] = dict.fromkeys(new, (1, now))
+        updates: list[tuple[Document, Document]] = []
+        for head, (commit, updated) in known.items():
+            moments[head] = (commit + 1, max(now, updated + _MILLISECOND))
+            facts = self._facts(changes, head)
+            update: Document = {"$set": {"commit": commit + 1, "updated": moments[head][1], **facts.once}}
+            updates.append(({"_id": head, "commit": commit}, update | facts.added))
+        inserts = [{"_id": head, "commit": 1, "updated": now, **self._facts(changes, head).whole} for head in sorted(new)]
+        if await self._mongo.bulk(HEADS, updates, inserts, session) < len(updates):
+            raise _Missed
+        return moments
+
+    def _facts(self, changes: list[Change], head: str) -> "_Facts":
+        """What the head keeps of a record besides its last commit."""
+        mine = [change for change in changes if change.head == head]
+        patient = next((c.resource for c in mine if c.kind.is_patient and c.resource is not None), None)
+        once = {"care_team": self._care_team(patient)} if patient is not None else {}
+        return _Facts(once, sorted({change.kind.name for change in mine if change.is_wide}))
 
     async def _store(self, changes: list[Change], documents: list[Document], session: Session) -> None:
         inserts: dict[str, list[Document]] = {}
@@ -255,6 +304,24 @@ class Committer:
             await self._mongo.replace(change.kind.name, where, document, session)
         for collection, found in inserts.items():
             await self._mongo.insert(collection, found, session)
+
+
+class _Missed(Exception):
+    """A hint was outdated."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    once: Document
+    wide: list[str]
+
+    @property
+    def added(self) -> Document:
+        return {"$addToSet": {"wide": {"$each": self.wide}}} if self.wide else {}
+
+    @property
+    def whole(self) -> Document:
+        return {**self.once, "wide": self.wide} if self.wide else self.once
 
 
 def _weigh(work: Work) -> int:

@@ -5,28 +5,32 @@ list needs `$elemMatch`, `$nor` matches documents that lack the field.
 Must not know: where a clause came from.
 """
 
-from typing import Any
+from datetime import datetime
 
 from gateway.fhir.clause import FIELDS, All, Clause, Interval, Measure, Not, Test
 from gateway.fhir.clause import Any as AnyOf
-from gateway.fhir.dates import Span
+from gateway.fhir.dates import EARLIEST, Span
 from gateway.fhir.values import COMMON_SPAN
 from gateway.store.mongo import Document
 
 _NOTHING: Document = {"$alwaysFalse": 1}
 
 
-def to_filter(clause: Clause) -> Document:
-    """The filter that matches the stored documents which satisfy the clause."""
+def to_filter(clause: Clause, *, common_spans: bool = False) -> Document:
+    """The filter that matches the stored documents which satisfy the clause.
+
+    `common_spans`: every date of the documents in question covers a common span or less. Then a date is found by where it
+    begins, give or take one span, and the filter bounds the index; without that knowledge it is exact, and unbounded.
+    """
     match clause:
         case All(of):
-            return _all([to_filter(part) for part in of])
+            return _all([to_filter(part, common_spans=common_spans) for part in of])
         case AnyOf(of):
-            return _any([to_filter(part) for part in of])
+            return _any([to_filter(part, common_spans=common_spans) for part in of])
         case Not(part):
-            return {"$nor": [to_filter(part)]}
+            return {"$nor": [to_filter(part, common_spans=common_spans)]}
         case Test():
-            return _test(clause)
+            return _test(clause, common_spans=common_spans)
 
 
 def _all(parts: list[Document]) -> Document:
@@ -58,12 +62,14 @@ def _any(parts: list[Document]) -> Document:
     return {"$or": possible}
 
 
-def _test(test: Test) -> Document:
+def _test(test: Test, *, common_spans: bool) -> Document:
     field = FIELDS.get(test.parameter, f"search.{test.parameter}")
     if test.op == "missing":
         return {field: {"$exists": not test.value}}
     if isinstance(test.value, Span):
-        return _instant(field, test.op, test.value) if field == "updated" else _span(field, test.op, test.value)
+        if field == "updated":
+            return _instant(field, test.op, test.value)
+        return _span(field, test.op, test.value, common=common_spans)
     if isinstance(test.value, Interval):
         return {field: {"$elemMatch": _number(test.op, test.value)}}
     if isinstance(test.value, Measure):
@@ -77,7 +83,7 @@ def _test(test: Test) -> Document:
     return {field: {"$elemMatch": {"$gte": test.value, "$lt": _successor(test.value)}}}
 
 
-def _span(field: str, op: str, asked: Span) -> Document:
+def _span(field: str, op: str, asked: Span, *, common: bool) -> Document:
     low, high = f"{field}.low", f"{field}.high"
     match op:
         case "eq":
@@ -87,35 +93,27 @@ def _span(field: str, op: str, asked: Span) -> Document:
         case "lt":
             return {low: {"$lt": asked.low}}
         case "gt":
-            return _reaching(field, asked.high, asked.high)
+            return _reaching(field, asked.high, asked.high, common=common)
         case "le":
             return {low: {"$lt": asked.high}, "$or": [{low: {"$lt": asked.low}}, {high: {"$lte": asked.high}}]}
         case "ge":
-            return _reaching(field, asked.low, asked.high)
+            return _reaching(field, asked.low, asked.high, common=common)
         case "sa":
             return {low: {"$gte": asked.high}}
         case "eb":
             return {low: {"$lt": asked.low}, high: {"$lte": asked.low}}
         case _:
-            return _all([{low: {"$lt": asked.high}}, _reaching(field, asked.low, asked.low)])
+            return _all([{low: {"$lt": asked.high}}, _reaching(field, asked.low, asked.low, common=common)])
 
 
-def _reaching(field: str, start: Any, end: Any) -> Document:
-    """Spans that begin at `start` or later, or end after `end`.
-
-    The end is not indexed. But a span that ends after `end` begins less than a common span before it, or is marked wide, so
-    that each branch is a short stretch of the index on the beginning.
-    """
+def _reaching(field: str, start: datetime, end: datetime, *, common: bool) -> Document:
+    """Spans that begin at `start` or later, or end after `end`. Ends are not indexed: see `to_filter`."""
     low, high = f"{field}.low", f"{field}.high"
-    branches: list[Document] = [{low: {"$gte": start}}]
-    try:
-        earliest = end - COMMON_SPAN
-    except OverflowError:
-        return {"$or": [*branches, {high: {"$gt": end}}]}
-    if earliest < start:
-        branches.append({low: {"$gt": earliest, "$lt": start}, high: {"$gt": end}})
-    branches.append({f"{field}.wide": True, low: {"$lt": start}, high: {"$gt": end}})
-    return {"$or": branches}
+    either = [{low: {"$gte": start}}, {high: {"$gt": end}}]
+    if not common or end - EARLIEST < COMMON_SPAN:
+        return {"$or": either}
+    earliest = end - COMMON_SPAN  # what ends after `end` begins after this
+    return {low: {"$gte": start}} if earliest >= start else {low: {"$gt": earliest}, "$or": either}
 
 
 def _instant(field: str, op: str, asked: Span) -> Document:

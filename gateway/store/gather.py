@@ -24,7 +24,7 @@ class Gather(Generic[Asked, Given]):
         self,
         answer: Callable[[list[Asked]], Awaitable[Sequence[Given | Exception]]],
         *,
-        lanes: int = 2,
+        lanes: int = 1,
         most: int = 64,
         weigh: Callable[[Asked], int] = lambda _: 1,
     ) -> None:

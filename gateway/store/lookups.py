@@ -10,11 +10,12 @@ from functools import partial
 from typing import NamedTuple
 
 from gateway.access.access import Access
-from gateway.fhir.clause import FIELDS, matches, parameters_of
+from gateway.fhir.clause import FIELDS, Clause, Values, matches, parameters_of
+from gateway.fhir.identity import IDENTIFIER_BYTES
 from gateway.fhir.registry import ResourceType
 from gateway.store.gather import Gather
 from gateway.store.ids import bucket_of
-from gateway.store.mongo import Binary, Document, Mongo
+from gateway.store.mongo import Document, Mongo
 
 _MOST = 4_096  # keys or ids in one call
 _KNOWN = {"key": 1, "digest": 1, "version": 1, "updated": 1, "patient": 1, "source": 1, "deleted": 1}
@@ -47,29 +48,36 @@ class Lookups:
 
         A key is made of its sender's own name: whoever can make it has sent the resource.
         """
+        wanted = [key for found in keys.values() for key in found]
+        if all(key[:IDENTIFIER_BYTES] in access.prefetched.known for key in wanted):
+            known = (d for key in wanted for d in access.prefetched.known[key[:IDENTIFIER_BYTES]])
+            return {bytes(d["key"]): dict(d) for d in known if d["key"] in wanted}
         if kind.name not in self._known:
             weigh = _weigh_keys
             self._known[kind.name] = Gather(partial(self._find_known, kind.name), most=_MOST, weigh=weigh)
         # Whether a resource may be written again can depend on what it says.
         look_inside = bool(parameters_of(access.clause(kind, "create")) - FIELDS.keys())
         found = await self._known[kind.name].ask(_Keys(keys, look_inside))
-        return {key: found[key] for wanted in keys.values() for key in wanted if key in found}
+        return {key: found[key] for key in wanted if key in found}
 
     async def find_targets(self, access: Access, kind: ResourceType, ids: Sequence[str]) -> dict[str, str | None]:
         """Which of these resources exist and may be pointed at by the caller, with the patient each belongs to."""
         clause = access.referable(kind)
+        prefetched = access.prefetched.resources
+        if all(f"{kind.name}/{identifier}" in prefetched for identifier in ids):
+            there = (prefetched[f"{kind.name}/{identifier}"] for identifier in ids)
+            return _allowed(clause, [d for d in there if d is not None])
         if kind.name not in self._targets:
             self._targets[kind.name] = Gather(partial(self._find_by_id, kind.name), most=_MOST, weigh=_weigh_ids)
         question = _Ids(ids, bool(parameters_of(clause) - FIELDS.keys()))
         found = await self._targets[kind.name].ask(question)
-        mine = (found[identifier] for identifier in ids if identifier in found)
-        return {d["_id"]: d.get("patient") for d in mine if not d.get("deleted") and matches(clause, d)}
+        return _allowed(clause, [found[identifier] for identifier in ids if identifier in found])
 
     async def _find_known(self, collection: str, asked: list[_Keys]) -> list[dict[bytes, Document]]:
-        by_bucket: dict[str, list[Binary]] = {}
+        by_bucket: dict[str, list[bytes]] = {}
         for question in asked:
             for bucket, keys in question.by_bucket.items():
-                by_bucket.setdefault(bucket, []).extend(map(Binary, keys))
+                by_bucket.setdefault(bucket, []).extend(keys)
         branches: list[Document] = [{"bucket": bucket, "key": {"$in": keys}} for bucket, keys in by_bucket.items()]
         where = branches[0] if len(branches) == 1 else {"$or": branches}
         fields = _KNOWN | _INSIDE if any(question.look_inside for question in asked) else _KNOWN
@@ -83,6 +91,10 @@ class Lookups:
         fields = _TARGET | _INSIDE if any(question.look_inside for question in asked) else _TARGET
         found = {document["_id"]: document for document in await self._mongo.find(collection, where, fields)}
         return [found] * len(asked)
+
+
+def _allowed(clause: Clause, found: Sequence[Values]) -> dict[str, str | None]:
+    return {d["_id"]: d.get("patient") for d in found if not d.get("deleted") and matches(clause, d)}
 
 
 def _weigh_keys(question: _Keys) -> int:

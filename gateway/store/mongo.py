@@ -10,11 +10,11 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from datetime import UTC
 from typing import Any, TypeVar
 
 import pymongo
-from bson.binary import Binary
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, ReturnDocument
 from pymongo.errors import (
@@ -38,7 +38,7 @@ T = TypeVar("T")
 Document = dict[str, Any]
 Session = Any
 
-__all__ = ["Binary", "Document", "Mongo", "Session", "Stale"]
+__all__ = ["Document", "Mongo", "Part", "Session", "Stale"]
 
 # An acknowledged write is on disk on a majority; a read sees only what cannot be rolled back.
 _OPTIONS: Mapping[str, Any] = {
@@ -67,6 +67,21 @@ _MAX_TIME_EXPIRED = 50
 
 class Stale(Exception):
     """What a write was planned on has changed meanwhile: plan again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What to find in one collection; each document found says `of` what it is. `fields`: as in a projection."""
+
+    collection: str
+    where: Document
+    of: str
+    fields: Mapping[str, Any] | None = None
+
+    def stages(self) -> list[Document]:
+        """The part as stages of a pipeline."""
+        projection: list[Document] = [{"$project": self.fields}] if self.fields else []
+        return [{"$match": self.where}, *projection, {"$set": {"of": {"$literal": self.of}}}]
 
 
 class Mongo:
@@ -118,14 +133,22 @@ class Mongo:
         with self._reading(seconds):
             return int(await self._database[collection].count_documents(where, session=session))
 
-    async def aggregate(self, collection: str | None, pipeline: list[Document]) -> list[Document]:
-        """The result of a pipeline; without a collection, one that brings its own documents."""
+    async def aggregate(self, collection: str, pipeline: list[Document]) -> list[Document]:
+        """The result of a pipeline."""
         with self._reading(None):
-            cursor = (self._database if collection is None else self._database[collection]).aggregate(pipeline)
+            cursor = self._database[collection].aggregate(pipeline)
             if not self._is_motor:
                 cursor = await cursor
             found: list[Document] = await cursor.to_list(None)
             return found
+
+    async def find_all(self, parts: list[Part]) -> list[Document]:
+        """The documents of several collections in one call, in any order."""
+        if not parts:
+            return []
+        first, *others = parts
+        pipeline = first.stages() + [{"$unionWith": {"coll": p.collection, "pipeline": p.stages()}} for p in others]
+        return await self.aggregate(first.collection, pipeline)
 
     async def explain(self, collection: str, where: Document, **options: Any) -> Document:
         """The winning plan of a find, for tests and `gateway check`."""
@@ -156,12 +179,13 @@ class Mongo:
             )
             return found
 
-    async def change_many(self, collection: str, changes: list[tuple[Document, Any]], session: Session = None) -> int:
-        """Make several updates of one document each in one call. Returns how many documents matched."""
+    async def bulk(
+        self, collection: str, updates: list[tuple[Document, Document]], inserts: list[Document], session: Session = None
+    ) -> int:
+        """Updates of one document each, and inserts, in one call. Returns how many of the updates found their document."""
         with self._writing():
-            answer = await self._database[collection].bulk_write(
-                [pymongo.UpdateOne(where, update) for where, update in changes], ordered=False, session=session
-            )
+            requests = [*(pymongo.UpdateOne(*update) for update in updates), *map(pymongo.InsertOne, inserts)]
+            answer = await self._database[collection].bulk_write(requests, ordered=False, session=session)
             return int(answer.matched_count)
 
     async def delete(self, collection: str, where: Document) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.access.access import Access
-from gateway.fhir.clause import All, Clause, Test, Values, every, matches
+from gateway.fhir.clause import All, Clause, Test, Values, every, matches, parameters_of
 from gateway.fhir.clause import Any as AnyOf
 from gateway.fhir.registry import ResourceType
 from gateway.store.filter import to_filter
@@ -100,37 +100,47 @@ async def find(
     seconds: float,
     session: Session = None,
 ) -> list[Document]:
-    """A page of the resources that satisfy the search and that the caller may see, with their sort keys as `key`."""
+    """A page of the resources that satisfy the search and that the caller may see: bodies, owners where they may differ."""
     asked = every(clause, access.clause(kind, "search-type"))
-    where = to_filter(asked)
     field = sort_field(order.parameter)
     down = -1 if order.descending else 1
-    if after is not None:
-        where = {"$and": [where, _behind(field, order, after)]}
-    return await mongo.find(
-        kind.name,
-        where | LIVE,
-        {**_BODY, "key": f"${field}"},
-        sort=[(field, down)] if field == "_id" else [(field, down), ("_id", -down)],
-        limit=limit,
-        hint=choose_index(kind, asked, order),
-        seconds=seconds,
-        session=session,
-    )
+    behind = [] if after is None else [_behind(field, order, after)]
+    fields: Document = {"event": 1, "updated": 1} if kind.name == "AuditEvent" else {"body": 1}
+    if kind.in_compartment and "patient" not in _fixed(asked):
+        fields["patient"] = 1
+    branches = _branches(access, kind, asked)
+    if len(branches) > 1:
+        fields[field] = 1
+    pages = [
+        await mongo.find(
+            kind.name,
+            {"$and": [where, *behind]} if behind else where,
+            fields,
+            sort=[(field, down)] if field == "_id" else [(field, down), ("_id", -down)],
+            limit=limit,
+            hint=choose_index(kind, asked, order),
+            seconds=seconds,
+            session=session,
+        )
+        for where in branches
+    ]
+    return pages[0] if len(pages) == 1 else _merge(pages, field, order)[:limit]
 
 
 async def count(
     access: Access, mongo: Mongo, kind: ResourceType, clause: Clause, *, seconds: float, session: Session = None
 ) -> int:
     """How many resources satisfy the search among those the caller may see."""
-    where = to_filter(every(clause, access.clause(kind, "search-type")))
-    return await mongo.count(kind.name, where | LIVE, seconds=seconds, session=session)
+    asked = every(clause, access.clause(kind, "search-type"))
+    branches = _branches(access, kind, asked)
+    return sum([await mongo.count(kind.name, where, seconds=seconds, session=session) for where in branches])
 
 
 async def find_for_change(access: Access, mongo: Mongo, kind: ResourceType, ids: Sequence[str]) -> dict[str, Document]:
     """The whole documents (or tombstones) of resources that the caller may see or deposited, to be changed."""
-    if access.candidate is not None and [access.candidate["_id"]] == list(ids):
-        return {ids[0]: dict(access.candidate)} if matches(access.referable(kind), access.candidate) else {}
+    if len(ids) == 1 and f"{kind.name}/{ids[0]}" in access.prefetched.resources:
+        found = access.prefetched.resources[f"{kind.name}/{ids[0]}"]
+        return {ids[0]: dict(found)} if found is not None and matches(access.referable(kind), found) else {}
     where = to_filter(every(AnyOf(tuple(Test("_id", "is", identifier) for identifier in ids)), access.referable(kind)))
     return {document["_id"]: document for document in await mongo.find(kind.name, where)}
 
@@ -161,6 +171,39 @@ async def find_patient(mongo: Mongo, token: str) -> str | None:
     return found[0]["_id"] if len(found) == 1 else None
 
 
+def _branches(access: Access, kind: ResourceType, clause: Clause) -> list[Document]:
+    """The filters that together match the search, each of which one index serves.
+
+    Nearly all records hold only moments and days, which are found by where they begin. Where a record also holds longer
+    periods, those few are looked for apart.
+    """
+    patients = {part.value for part in _parts(clause) if isinstance(part, Test) and part.parameter == "patient"}
+    record = access.records.get(patients.pop()) if len(patients) == 1 else None
+    dates = [p.name for p in kind.search.values() if p.type == "date"]
+    compared = [name for name in dates if name in parameters_of(clause)]
+    if record is None or not compared:
+        return [to_filter(clause) | LIVE]
+    bounded = to_filter(clause, common_spans=True) | LIVE
+    if kind.name not in record.wide:
+        return [bounded]
+    wide = [{f"search.{name}.wide": True} for name in compared]
+    return [{"$and": [bounded, {"$nor": wide}]}, {"$and": [to_filter(clause) | LIVE, {"$or": wide}]}]
+
+
+def _merge(pages: list[list[Document]], field: str, order: Order) -> list[Document]:
+    """Pages sorted alike as one. What has no key sorts before everything, as in MongoDB."""
+
+    def key(document: Document) -> tuple[bool, Any]:
+        value: Any = document
+        for name in field.split("."):
+            value = value.get(name) if value else None
+        return (value is not None, value or 0)
+
+    # Ids run against the keys: sort by them first, and the other way round.
+    found = sorted((d for page in pages for d in page), key=lambda d: str(d["_id"]), reverse=not order.descending)
+    return sorted(found, key=key, reverse=order.descending)
+
+
 def as_values(document: Document) -> Values:
     """A stored document as the index values of its resource, also when it is a former version."""
     return {**document, "_id": document["id"]} if "id" in document else document
@@ -185,11 +228,14 @@ def choose_index(kind: ResourceType, clause: Clause, order: Order) -> str | None
     return chosen
 
 
+def _parts(clause: Clause) -> Sequence[Clause]:
+    return clause.of if isinstance(clause, All) else (clause,)
+
+
 def _fixed(clause: Clause) -> list[str]:
     """The parameters that a clause fixes to one value or a few."""
-    parts = clause.of if isinstance(clause, All) else (clause,)
     found: list[str] = []
-    for part in parts:
+    for part in _parts(clause):
         if isinstance(part, Test) and part.op == "is":
             found.append(part.parameter)
         elif isinstance(part, AnyOf) and part.of:
@@ -204,9 +250,10 @@ async def _current(
 ) -> Document | None:
     if bucket_of(identifier) is None:
         return None
-    candidate = access.candidate
-    if candidate is not None and candidate["_id"] == identifier and session is None:
-        return dict(candidate) if matches(clause, candidate) else None
+    reference = f"{kind.name}/{identifier}"
+    if session is None and reference in access.prefetched.resources:
+        found = access.prefetched.resources[reference]
+        return dict(found) if found is not None and matches(clause, found) else None
     where = to_filter(every(Test("_id", "is", identifier), clause))
     return await mongo.find_one(kind.name, where, _BODY, session)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.fhir.clause import FIELDS
 from gateway.fhir.registry import COMMON_PARAMETERS, Registry, ResourceType
-from gateway.store.mongo import Binary, Document, Mongo
+from gateway.store.mongo import Document, Mongo
 
 HEADS = "heads"  # one document per patient, and one per type that belongs to nobody: orders the commits
 TOKENS = "tokens"
@@ -160,6 +160,6 @@ async def find_topology_problems(mongo: Mongo) -> list[str]:
 async def _check_secret(mongo: Mongo, secret: str) -> None:
     """Refuse a database whose buckets were made with another secret: unique keys would no longer be unique."""
     mark = blake2b(secret.encode(), digest_size=16, person=b"gateway-mark").digest()
-    found = await mongo.change(META, {"_id": "secret"}, {"$setOnInsert": {"mark": Binary(mark)}}, upsert=True)
+    found = await mongo.change(META, {"_id": "secret"}, {"$setOnInsert": {"mark": mark}}, upsert=True)
     if found is None or not hmac.compare_digest(bytes(found["mark"]), mark):
         raise StoreError("GATEWAY_SECRET is not the one this database was made with")

@@ -1,41 +1,54 @@
-"""Who calls and what the record says of it, in one round trip: token, consents and care team.
+"""Who calls and what the record says of it: token, consents, head and what else the request names, looked up together.
 
 Knows: how tokens are stored (by SHA-256, never themselves), and where consents and heads lie.
 Must not know: what scopes and consents mean.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from hashlib import sha256
 
+from gateway.access.access import Prefetched
+from gateway.fhir.identity import IDENTIFIER_BYTES, SOURCE_BYTES
 from gateway.store.gather import Gather
-from gateway.store.mongo import Binary, Document, Mongo
+from gateway.store.mongo import Document, Mongo, Part
 from gateway.store.schema import HEADS, TOKENS
-
-_CONSENT_FIELDS = {"body": 1, "version": 1, "deleted": 1, "actors": "$search.actor"}
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """Whose record a request is about, as far as its address tells: a patient's id, or a resource's type and id."""
+    """What a request is about, as far as its address, or a small body, tells before anybody is known to ask.
+
+    `patient`: whose record; `resource`: type and id of the resource asked for; `keys`: type, bucket and first part of the
+    business key of what is to be created; `targets`: type and id of what that refers to.
+    """
 
     patient: str | None = None
     resource: tuple[str, str] | None = None
+    keys: tuple[tuple[str, str, bytes], ...] = ()
+    targets: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the store found: the token, the patient in question (None: nobody, or unknown), that record's consents.
+    """What the store found: the token, the record in question (None: nobody's, or unknown), and what the request names.
 
-    `candidate`: the stored document of the resource the request is about. It has passed no door yet.
+    The prefetched documents have passed no door yet.
     """
 
     token: Document
-    patient: str | None
+    record: "StoredRecord | None"
+    prefetched: Prefetched
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """A patient's Consents, tombstones too, and the head of the record (empty where there is no such patient)."""
+
+    patient: str
     consents: list[Document]
-    care_team: list[str]
-    candidate: Document | None
+    head: Document
 
 
 class Standings:
@@ -43,63 +56,125 @@ class Standings:
 
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
-        # The resources of one call lie in one collection: requests about different types gather apart.
-        self._gathers: dict[str, Gather[tuple[str, About], Standing | None]] = {}
+        self._gather: Gather[tuple[str, About], Standing | None] = Gather(self._find)
 
     async def find(self, token: str, about: About, now: datetime) -> Standing | None:
         """The standing of a bearer token towards a record; None where nobody issued the token or it has expired.
 
         The record is the one in the token's context or, without a context, the one the request is about.
         """
-        collection = about.resource[0] if about.resource else ""
-        if collection not in self._gathers:
-            self._gathers[collection] = Gather(partial(self._find, collection))
-        found = await self._gathers[collection].ask((token, about))
+        found = await self._gather.ask((token, about))
         return found if found is not None and found.token["expires"] > now else None
 
-    async def _find(self, collection: str, asked: list[tuple[str, About]]) -> list[Standing | None]:
-        rows: list[Document] = [
-            {
-                "n": n,
-                "token": token_key(token),
-                "about": {"$literal": about.patient},  # what came in a URL is never an expression
-                "id": {"$literal": about.resource[1] if about.resource else None},
-            }
-            for n, (token, about) in enumerate(asked)
+    async def find_records(self, patients: Iterable[str]) -> dict[str, StoredRecord]:
+        """Several records, by patient; none for a patient that does not exist."""
+        found = _Found(await self._mongo.find_all(_record_parts(set(patients))))
+        return {patient: found.record(patient) for patient in patients if patient in found.heads}
+
+    async def _find(self, asked: list[tuple[str, About]]) -> list[Standing | None]:
+        """One call for everything that the requests name; a second one for records that only tokens or resources name."""
+        abouts = [about for _, about in asked]
+        keys = [token_key(token) for token, _ in asked]
+        named = {about.patient for about in abouts if about.patient}
+        parts = [
+            Part(TOKENS, {"_id": {"$in": keys}}, "token"),
+            *_record_parts(named),
+            *_known_parts(abouts),
+            *_resource_parts(abouts),
         ]
-        pipeline: list[Document] = [
-            {"$documents": rows},
-            {"$lookup": {"from": TOKENS, "localField": "token", "foreignField": "_id", "as": "token"}},
-            {"$unwind": "$token"},
-        ]
-        owner: object = "$about"
-        if collection:
-            pipeline.append({"$lookup": {"from": collection, "localField": "id", "foreignField": "_id", "as": "candidate"}})
-            owner = {"$first": "$candidate.patient"}
-        pipeline += [
-            {"$set": {"record": {"$ifNull": ["$token.patient", owner]}}},
-            {"$set": {"bucket": {"$substrBytes": [{"$ifNull": ["$record", ""]}, 0, 3]}}},
-            _lookup_consents(),
-            {"$lookup": {"from": HEADS, "localField": "record", "foreignField": "_id", "as": "head"}},
-        ]
-        found: dict[int, Standing] = {row["n"]: _standing(row) for row in await self._mongo.aggregate(None, pipeline)}
-        return [found.get(n) for n in range(len(asked))]
+        found = _Found(await self._mongo.find_all(parts))
+        wanted = [found.patient_of(key, about) for key, about in zip(keys, abouts, strict=True)]
+        missing = {patient for patient in wanted if patient} - named
+        if missing:
+            found.add(await self._mongo.find_all(_record_parts(missing)))
+        return [found.standing(*one) for one in zip(keys, abouts, wanted, strict=True)]
 
 
-def token_key(token: str) -> Binary:
-    """The key a bearer token is stored under."""
-    return Binary(sha256(token.encode()).digest())
+class _Found:
+    """The documents of a call, sorted out."""
+
+    def __init__(self, documents: list[Document]) -> None:
+        self.tokens: dict[bytes, Document] = {}
+        self.heads: dict[str, Document] = {}
+        self.consents: dict[str, list[Document]] = {}
+        self.known: dict[bytes, list[Document]] = {}
+        self.resources: dict[str, Document] = {}
+        self.add(documents)
+
+    def add(self, documents: list[Document]) -> None:
+        for document in documents:
+            match document.pop("of"):
+                case "token":
+                    self.tokens[document["_id"]] = document
+                case "head":
+                    self.heads[document["_id"]] = document
+                case "consent":
+                    self.consents.setdefault(document["patient"], []).append(document)
+                case "known":
+                    self.known.setdefault(document["key"][:IDENTIFIER_BYTES], []).append(document)
+                case type_name:
+                    self.resources[f"{type_name}/{document['_id']}"] = document
+
+    def record(self, patient: str) -> StoredRecord:
+        return StoredRecord(patient, self.consents.get(patient, []), self.heads.get(patient, {}))
+
+    def patient_of(self, key: bytes, about: About) -> str | None:
+        """Whose record the request behind this token is about."""
+        token = self.tokens.get(key, {})
+        if "patient" in token:
+            patient: str | None = token["patient"]
+            return patient
+        if about.resource is not None:
+            return self.resources.get("/".join(about.resource), {}).get("patient")
+        return about.patient if token else None
+
+    def standing(self, key: bytes, about: About, patient: str | None) -> Standing | None:
+        if key not in self.tokens:
+            return None
+        named = [*(("/".join(target)) for target in about.targets), *(["/".join(about.resource)] if about.resource else [])]
+        return Standing(
+            token=self.tokens[key],
+            record=self.record(patient) if patient else None,
+            prefetched=Prefetched(
+                resources={reference: self.resources.get(reference) for reference in named},
+                known={first: tuple(self.known.get(first, ())) for _, _, first in about.keys},
+            ),
+        )
 
 
-async def find_records(mongo: Mongo, patients: list[str]) -> dict[str, tuple[list[Document], list[str]]]:
-    """Consents and care team of several records, by patient."""
-    pipeline: list[Document] = [
-        {"$match": {"_id": {"$in": patients}}},
-        {"$set": {"record": "$_id", "bucket": {"$substrBytes": ["$_id", 0, 3]}}},
-        _lookup_consents(),
+def _record_parts(patients: set[str]) -> list[Part]:
+    if not patients:
+        return []
+    ids = sorted(patients)
+    where = {"bucket": {"$in": sorted({patient[:3] for patient in ids})}, "patient": {"$in": ids}}
+    fields = {"patient": 1, "body": 1, "version": 1, "deleted": 1, "actors": "$search.actor"}
+    return [Part("Consent", where, "consent", fields), Part(HEADS, {"_id": {"$in": ids}}, "head")]
+
+
+def _known_parts(abouts: list[About]) -> list[Part]:
+    """What is stored under the keys asked for, of every source."""
+    ranges: dict[str, list[Document]] = {}
+    for collection, bucket, first in {key for about in abouts for key in about.keys}:
+        low, high = (first + end * SOURCE_BYTES for end in (b"\x00", b"\xff"))
+        ranges.setdefault(collection, []).append({"bucket": bucket, "key": {"$gte": low, "$lte": high}})
+    return [Part(name, {"$or": found}, "known", {"body": 0}) for name, found in ranges.items()]
+
+
+def _resource_parts(abouts: list[About]) -> list[Part]:
+    """The resources asked for, and what is referred to; each is of its type."""
+    ids: dict[str, set[str]] = {}
+    for about in abouts:
+        for type_name, identifier in (*about.targets, *([about.resource] if about.resource else ())):
+            ids.setdefault(type_name, set()).add(identifier)
+    return [
+        Part(name, {"_id": {"$in": sorted(wanted)}, "bucket": {"$in": sorted({i[:3] for i in wanted})}}, name)
+        for name, wanted in ids.items()
     ]
-    found = await mongo.aggregate(HEADS, pipeline)
-    return {head["_id"]: (head["consents"], head.get("care_team", [])) for head in found}
+
+
+def token_key(token: str) -> bytes:
+    """The key a bearer token is stored under."""
+    return sha256(token.encode()).digest()
 
 
 async def put_token(mongo: Mongo, token: str, fields: Document) -> None:
@@ -112,26 +187,3 @@ async def put_token(mongo: Mongo, token: str, fields: Document) -> None:
 async def delete_token(mongo: Mongo, token: str) -> bool:
     """Forget a token, whose next use is then refused. Returns whether it was known."""
     return await mongo.delete(TOKENS, {"_id": token_key(token)}) == 1
-
-
-def _standing(row: Document) -> Standing:
-    head, candidate = row["head"], row.get("candidate")
-    return Standing(
-        token=row["token"],
-        patient=row.get("record"),
-        consents=row["consents"],
-        care_team=head[0].get("care_team", []) if head else [],
-        candidate=candidate[0] if candidate else None,
-    )
-
-
-def _lookup_consents() -> Document:
-    same_record = [{"$eq": ["$bucket", "$$bucket"]}, {"$eq": ["$patient", "$$record"]}]
-    return {
-        "$lookup": {
-            "from": "Consent",
-            "let": {"record": "$record", "bucket": "$bucket"},
-            "pipeline": [{"$match": {"$expr": {"$and": same_record}}}, {"$project": _CONSENT_FIELDS}],
-            "as": "consents",
-        }
-    }
