@@ -172,7 +172,7 @@ async def check_system(environ: Mapping[str, str], *, create_indexes: bool) -> t
     return [*lines, *(problems or ["topology and indexes: sound"])], not problems
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, clock: Callable[[], datetime] = now) -> FastAPI:
     """The application. Without settings they are read from the environment (so uvicorn's workers can call this)."""
     settings = settings or read_settings()
     set_up_logging(settings.log_level)
@@ -180,7 +180,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(build_gateway(settings, schemas, _connect(settings), Ids(settings.secret))) as gateway:
+        async with running(build_gateway(settings, schemas, _connect(settings), Ids(settings.secret), clock)) as gateway:
             app.state.gateway = gateway
             _spare_the_collector()
             log("started", version=__version__)

@@ -169,9 +169,7 @@ class Committer:
         self._encode = encode
         self._care_team = care_team
         self._seconds = seconds
-        self._gather: Gather[Work, list[Document]] = Gather(
-            self._commit_group, lanes=int(__import__("os").environ.get("LANES", "1")), most=_MOST_IN_GROUP, weigh=_weigh
-        )
+        self._gather: Gather[Work, list[Document]] = Gather(self._commit_group, most=_MOST_IN_GROUP, weigh=_weigh)
         self._moments: dict[str, Moment] = {}
         # Writers of one process queue here for a record instead of failing against each other in the database.
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()

@@ -44,9 +44,8 @@ def _print(rows: list[Row], sizes: dict[str, float], memory: float, driver: str)
     for row in rows:
         p50, p95, p99 = (row.measured.quantile(q) for q in (0.5, 0.95, 0.99))
         ratio = f"{row.rate / row.raw:.2f}" if row.raw else "-"
-        print(
-            f"{row.job:5} {row.what:34} {row.clients:7} {row.rate:9.0f} {p50:7.1f} {p95:7.1f} {p99:7.1f} {ratio:>6} {row.calls:6.1f}"
-        )
+        latencies = f"{p50:7.1f} {p95:7.1f} {p99:7.1f}"
+        print(f"{row.job:5} {row.what:34} {row.clients:7} {row.rate:9.0f} {latencies} {ratio:>6} {row.calls:6.1f}")
     print(
         f"\n{driver}; latencies in ms; ratio to raw synchronous PyMongo (W1b: to W1); calls: to mongod per request\n"
         f"gateway RSS {memory:.0f} MB; bytes on disk per reading: {sizes['data']:.0f} data, {sizes['indexes']:.0f} indexes,"

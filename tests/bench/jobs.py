@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tests.bench.client import Connection, Measured, drive, request
 from tests.bench.raw import Raw
-from tests.bench.world import EPOCH, World
+from tests.bench.world import EPOCH, World, bundle
 
 READINGS = 288
 
@@ -74,10 +74,8 @@ def run_jobs(world: World, raw: Raw, seconds: float, clients: int, wanted: set[s
 
     def resending(n: int) -> Callable[[], None]:
         connection = Connection(world.port)
-        days = world.days
-        world.days = dict.fromkeys(mine[n], 0)
-        again = itertools.cycle([request("POST", "/fhir", world.app_tokens[p], world.next_day(p)) for p in mine[n]])
-        world.days = days
+        first_days = ((p, bundle(p, world.sensors[p], 0)) for p in mine[n])
+        again = itertools.cycle([request("POST", "/fhir", world.app_tokens[p], day) for p, day in first_days])
         return lambda: [None, _ask(connection, next(again), (200,))][0]
 
     numbers = itertools.count()

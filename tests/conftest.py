@@ -1,0 +1,87 @@
+"""What all tests stand on: a real mongod, the wired system on it, and people who act over HTTP."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from gateway.app import create_app, read_schemas
+from gateway.fhir.codec import Codec
+from gateway.fhir.registry import Registry
+from gateway.sandbox.mongod import running_mongod
+from gateway.schemas import find_schemas
+from gateway.settings import Settings
+from tests.world import BASE, Clock, World, unique
+
+SECRET = "the tests hold no secrets of anybody"
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "reference"
+
+
+@pytest.fixture(scope="session")
+def mongo_url() -> Iterator[str]:
+    """A mongod of this session."""
+    with running_mongod(cache_gb=0.25) as url:
+        yield url
+
+
+def make_settings(mongo_url: str, **changes: object) -> Settings:
+    """Settings on a database of their own."""
+    values: dict[str, object] = {
+        "mongo_url": mongo_url,
+        "mongo_database": unique("db"),
+        "mongo_driver": "motor",
+        "base_url": BASE,
+        "secret": SECRET,
+        "trusted_proxies": "",
+        "log_level": "error",
+        "schemas": find_schemas(),
+        **changes,
+    }
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+async def running_world(settings: Settings) -> AsyncIterator[World]:
+    """The whole application on these settings, and its people."""
+    clock = Clock()
+    app = create_app(settings, clock)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url=BASE) as http:
+            yield await World(app.state.gateway, http, clock).start()
+
+
+@pytest.fixture(scope="session")
+async def session_world(mongo_url: str) -> AsyncIterator[World]:
+    """The one running gateway that nearly all tests share (a database is dear to make, a patient is cheap)."""
+    async for world in running_world(make_settings(mongo_url)):
+        yield world
+
+
+@pytest.fixture
+def world(session_world: World) -> Iterator[World]:
+    """The shared gateway; its clock is put right again afterwards."""
+    yield session_world
+    session_world.clock.ahead *= 0
+
+
+@pytest.fixture(scope="session")
+def registry() -> Registry:
+    """The registry of the packaged schemas, for tests that need no database."""
+    return read_schemas(make_settings("mongodb://127.0.0.1:1")).registry
+
+
+@pytest.fixture(scope="session")
+def codec(registry: Registry) -> Codec:
+    """Decodes and encodes the registry's types, with the limits of production."""
+    limits = read_schemas(make_settings("mongodb://127.0.0.1:1")).limits
+    return Codec(registry.types, depth=limits.depth, explain_bytes=limits.explain_bytes)
+
+
+@pytest.fixture(scope="session")
+def specifications() -> Path:
+    """The folder of real specification examples, which only the makers have beside the repository."""
+    folder = SHARED / "specs"
+    if not folder.is_dir():
+        pytest.skip("the specification examples are not beside this repository")
+    return folder
