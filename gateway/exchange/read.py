@@ -3,9 +3,11 @@
 Knows: https://hl7.org/fhir/R4/http.html#read, #vread, #history. Must not know: HTTP, MongoDB.
 """
 
+import re
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -16,11 +18,14 @@ from gateway.exchange.gateway import Gateway
 from gateway.fhir.balp import Event, render_event
 from gateway.fhir.bundle import build_bundle
 from gateway.fhir.dates import write_instant
+from gateway.fhir.search import clip
 from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.mongo import Document, Session
 
 Result = tuple[Answer, list[Event]]
+
+_POSITIVE = re.compile(r"[1-9][0-9]{0,8}\Z")  # of each number one spelling
 
 
 async def read(gateway: Gateway, access: Access, call: Call, session: Session = None) -> Result:
@@ -33,7 +38,7 @@ async def read(gateway: Gateway, access: Access, call: Call, session: Session = 
 async def vread(gateway: Gateway, access: Access, call: Call, session: Session = None) -> Result:
     """One version, visible only if the current one is as well."""
     kind = gateway.registry[call.type]
-    version = int(call.version) if call.version and call.version.isdecimal() and len(call.version) < 10 else 0
+    version = int(call.version) if call.version and _POSITIVE.match(call.version) else 0
     found = await store.read_version(access, gateway.mongo, kind, call.id or "", version, session)
     return _answer_version(gateway, access, call, found)
 
@@ -41,16 +46,19 @@ async def vread(gateway: Gateway, access: Access, call: Call, session: Session =
 async def history_instance(gateway: Gateway, access: Access, call: Call, session: Session = None) -> Result:
     """Every version, newest first, deletions included; paged by version with `_count`."""
     kind = gateway.registry[call.type]
-    limit, before = _read_paging(gateway, call)
-    found, go_on = await store.read_history(
-        access, gateway.mongo, kind, call.id or "", before=before, limit=limit, session=session
+    asked = _read_paging(call)
+    limit = min(asked.get("_count", gateway.limits.page_default), gateway.limits.history_most)
+    seen = await store.read_history(
+        access, gateway.mongo, kind, call.id or "", before=asked.get("_before"), limit=limit, session=session
     )
-    if not found and before is None:
+    if seen is None:
         raise not_found(call)
-    base = f"{gateway.settings.base_url}/{call.type}/{call.id}"
-    links = [{"relation": "self", "url": f"{base}/_history"}]
+    found, go_on = seen
+    base = f"{gateway.settings.base_url}/{call.type}/{call.id}/_history"
+    applied = asked | ({"_count": limit} if "_count" in asked else {})
+    links = [{"relation": "self", "url": f"{base}?{urlencode(applied)}" if applied else base}]
     if go_on is not None:
-        links.append({"relation": "next", "url": f"{base}/_history?_count={limit}&_before={go_on}"})
+        links.append({"relation": "next", "url": f"{base}?{urlencode({'_count': limit, '_before': go_on})}"})
     entries = [_history_entry(gateway, call, document) for document in found]
     body = build_bundle("history", entries, link=links)
     owner = found[0].get("patient") if found else None
@@ -112,14 +120,18 @@ def _history_entry(gateway: Gateway, call: Call, document: Document) -> dict[str
     return entry
 
 
-def _read_paging(gateway: Gateway, call: Call) -> tuple[int, int | None]:
-    values = {"_count": gateway.limits.page_default, "_before": 0}
+def _read_paging(call: Call) -> dict[str, int]:
+    """`_count` and `_before`, the version to begin behind, as far as they are asked for."""
+    values: dict[str, int] = {}
     for name, value in call.parameters:
         if name == "_format":
             continue
-        if name not in values:
-            raise Problem("not-supported", f"a history has no parameter '{name[:60]}' here", name[:60], status=400)
-        if not value.isdecimal() or len(value) > 9 or int(value) < 1:
+        if name not in ("_count", "_before"):
+            shown = clip(name)
+            raise Problem("not-supported", f"a history has no parameter '{shown}' here", shown, status=400)
+        if name in values:
+            raise Problem("invalid", f"'{name}' stands twice", name)
+        if not _POSITIVE.match(value):
             raise Problem("invalid", f"the value of '{name}' is not a positive number", name)
         values[name] = int(value)
-    return min(values["_count"], gateway.limits.history_most), values["_before"] or None
+    return values

@@ -97,7 +97,7 @@ def read_parameter(registry: Registry, kind: ResourceType, name: str, value: str
     base, modifier = split_name(name)
     parameter = find_parameter(kind, base)
     if parameter is None:
-        raise Problem("not-supported", f"{kind.name} has no search parameter '{_clip(base)}'", _clip(base), status=400)
+        raise Problem("not-supported", f"{kind.name} has no search parameter '{clip(base)}'", clip(base), status=400)
     asked = Asked(base, modifier, value)
     if parameter.any_of:
         return _read_union(registry, kind, parameter, asked, reading)
@@ -145,7 +145,7 @@ def _apply_type_modifier(parameter: SearchParameter, asked: Asked) -> tuple[Aske
     if asked.modifier not in _MODIFIERS[parameter.type]:
         raise Problem(
             "not-supported",
-            f"'{_clip(asked.text)}': no such modifier for a {parameter.type} parameter here",
+            f"'{clip(asked.text)}': no such modifier for a {parameter.type} parameter here",
             asked.name,
             status=400,
         )
@@ -274,7 +274,7 @@ def _unescape(value: str) -> str:
     return _ESCAPED.sub(r"\1", value) if "\\" in value else value
 
 
-def _clip(text: str) -> str:
+def clip(text: str) -> str:
     """A parameter name as it may stand in an answer: short and printable."""
     return "".join(c if c.isprintable() else "?" for c in text[:60])
 

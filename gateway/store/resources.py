@@ -67,16 +67,16 @@ async def read_history(
     before: int | None,
     limit: int,
     session: Session = None,
-) -> tuple[list[Document], int | None]:
+) -> tuple[list[Document], int | None] | None:
     """The visible versions of a resource older than version `before` (None: all), newest first.
 
-    Looks at `limit` versions at most. Returns the visible ones and the version to go on before, None at the end; the list
-    is empty where the resource itself is not visible.
+    Looks at `limit` versions at most. Returns the visible ones and the version to go on before, None at the end; None in
+    place of both where the resource itself is not visible.
     """
     clause = access.clause(kind, "history-instance")
     current = await _current(access, mongo, kind, identifier, clause, session)
     if current is None:
-        return [], None
+        return None
     newest = [current] if before is None or current["version"] < before else []
     where = _versions_of(identifier) | ({"version": {"$lt": before}} if before is not None else {})
     former = await mongo.find(
@@ -85,7 +85,7 @@ async def read_history(
     more = len(newest) + len(former) > limit
     looked_at = former[: limit - len(newest)]
     visible = [document for document in looked_at if matches(clause, as_values(document))]
-    return [*newest, *visible], looked_at[-1]["version"] if more and looked_at else None
+    return [*newest, *visible], [*newest, *looked_at][-1]["version"] if more else None
 
 
 async def find(
