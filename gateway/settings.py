@@ -47,6 +47,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     depth: int
     string_length: int
     url_bytes: int
+    header_bytes: int
+    form_bytes: int
     parameters: int
     or_values: int
     page_default: int

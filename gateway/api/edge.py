@@ -74,9 +74,11 @@ class Edge:
 
     def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         length = headers.get(b"content-length", b"0")
+        if sum([len(name) + len(value) for name, value in scope["headers"]]) > self._limits.header_bytes:
+            raise Problem("too-long", f"the headers have at most {self._limits.header_bytes} bytes here", status=431)
         if not length.isdigit():
             raise Problem("invalid", "the Content-Length is not a number")
-        if int(length) > self._limits.body_bytes:
+        if len(length) > 18 or int(length) > self._limits.body_bytes:
             raise _too_long(self._limits)
         if len(scope["raw_path"]) + len(scope["query_string"]) > self._limits.url_bytes:
             raise Problem("too-long", f"a URL has at most {self._limits.url_bytes} bytes here", status=414)

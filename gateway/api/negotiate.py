@@ -3,30 +3,35 @@
 Knows: the headers and general parameters of https://hl7.org/fhir/R4/http.html. Must not know: interactions, stores.
 """
 
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Iterator, Mapping
 from typing import get_args
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
 from gateway.exchange.call import Origin, Return
+from gateway.fhir.search import clip
 from gateway.problem import Problem
 
 JSON = "application/fhir+json"
 _JSON_TYPES = frozenset({JSON, "application/json", "text/json", "json"})
-_ANY = frozenset({"*/*", "application/*"})
+# How closely a media range names what is sent (https://www.rfc-editor.org/rfc/rfc9110#section-12.5.1).
+_CLOSENESS: Mapping[str, int] = {"*/*": 1, "application/*": 2, **dict.fromkeys(_JSON_TYPES, 3)}
+
+Pairs = tuple[tuple[str, str], ...]
 
 
-def require_json_answer(request: Request) -> None:
-    """Refuse with 406 an `_format` or `Accept` that leaves no room for FHIR JSON 4.0."""
-    asked = request.query_params.get("_format")
-    if asked is not None:
-        # An unescaped + arrives as a space.
-        acceptable = _accepts([asked.replace(" ", "+")])
-    else:
-        accept = request.headers.get("accept")
-        acceptable = accept is None or _accepts(accept.split(","))
-    if not acceptable:
+def require_json_answer(request: Request, parameters: Pairs | None = None) -> None:
+    """Refuse with 406 an `_format` or `Accept` that leaves no room for FHIR JSON 4.0.
+
+    `parameters`: those of the request, where they are not all in its URL. `_format` goes before `Accept`.
+    """
+    if parameters is None:
+        parameters = tuple(request.query_params.multi_items()) if request.scope["query_string"] else ()
+    # An unescaped + arrives as a space.
+    asked = [value.replace(" ", "+") for name, value in parameters if name == "_format"] or request.headers.getlist("accept")
+    if not _accepts(",".join(asked)):
         raise Problem("not-supported", f"answers are {JSON} of FHIR version 4.0", status=406)
 
 
@@ -40,23 +45,24 @@ def require_no_query(request: Request) -> None:
     """Refuse query parameters where an interaction has none, rather than to skip them."""
     for name, _ in query_pairs(request):
         if name != "_format":
-            raise Problem("not-supported", f"there is no parameter '{name[:60]}' here", name[:60], status=400)
+            shown = clip(name)
+            raise Problem("not-supported", f"there is no parameter '{shown}' here", shown, status=400)
 
 
-def query_pairs(request: Request) -> tuple[tuple[str, str], ...]:
+def query_pairs(request: Request) -> Pairs:
     """The decoded query parameters in order. A token among them is refused: URLs are logged all along the way."""
-    pairs = tuple(_decode(request.scope["query_string"].decode("latin-1")))
-    if any(name == "access_token" for name, _ in pairs):
-        raise Problem("invalid", "a token is sent in the Authorization header only", "access_token")
-    return pairs
+    return tuple(_decode(request.scope["query_string"]))
 
 
-async def form_pairs(request: Request) -> tuple[tuple[str, str], ...]:
-    """The decoded parameters of a POSTed search."""
+async def form_pairs(request: Request, most_bytes: int) -> Pairs:
+    """The decoded parameters of a POSTed search. A token among them is refused as well: the audit keeps the form."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/x-www-form-urlencoded":
         raise Problem("not-supported", "a search is sent as application/x-www-form-urlencoded", status=415)
-    return tuple(_decode((await request.body()).decode("latin-1")))
+    form = await request.body()
+    if len(form) > most_bytes:
+        raise Problem("too-long", f"the form of a search has at most {most_bytes} bytes here")
+    return tuple(_decode(form))
 
 
 def bearer_token(request: Request) -> str | None:
@@ -72,42 +78,65 @@ def origin_of(request: Request) -> Origin:
 
 def preferred_return(request: Request) -> Return | None:
     """`Prefer: return=…` (https://hl7.org/fhir/R4/http.html#return), None where nothing is preferred."""
-    asked = _preferences(request)
-    return next((choice for choice in get_args(Return) if f"return={choice}" in asked), None)
+    asked = _preferences(request).get("return")
+    return next((choice for choice in get_args(Return) if choice == asked), None)
 
 
 def is_lenient(request: Request) -> bool:
     """`Prefer: handling=lenient`: search parameters that are not understood are to be ignored."""
-    return "handling=lenient" in _preferences(request)
+    return _preferences(request).get("handling") == "lenient"
 
 
-def _preferences(request: Request) -> list[str]:
-    values = request.headers.getlist("prefer")
-    return [token.strip() for value in values for token in value.replace(";", ",").split(",")]
+def _preferences(request: Request) -> dict[str, str]:
+    """The preferences by name; of one that is stated twice the first counts (https://www.rfc-editor.org/rfc/rfc7240)."""
+    found: dict[str, str] = {}
+    for header in request.headers.getlist("prefer"):
+        for preference in header.replace(";", ",").split(","):
+            name, _, value = preference.partition("=")
+            found.setdefault(name.strip().lower(), value.strip().strip('"'))
+    return found
 
 
-def _decode(text: str) -> Iterator[tuple[str, str]]:
+def _decode(text: bytes) -> Iterator[tuple[str, str]]:
     try:
-        yield from parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=1_000)
+        for name, value in parse_qsl(text.decode(), keep_blank_values=True, errors="strict", max_num_fields=1_000):
+            if name == "access_token":
+                raise Problem("invalid", "a token is sent in the Authorization header only", name)
+            yield name, value
     except ValueError:
         raise Problem("invalid", "the parameters are not percent-encoded UTF-8, or too many") from None
 
 
-def _accepts(ranges: Iterable[str]) -> bool:
-    for media_range in ranges:
-        media_type, *parameters = (part.strip() for part in media_range.split(";"))
-        values = dict(p.partition("=")[::2] for p in parameters)
-        if values.get("q", "1").strip() in ("0", "0.0", "0.00", "0.000"):
+@functools.lru_cache(maxsize=256)
+def _accepts(accept: str) -> bool:
+    """Whether these media ranges admit FHIR JSON 4.0: what the closest of them says of it counts."""
+    closest, admitted = 0, not accept.strip()
+    for media_range in accept.split(","):
+        media_type, parameters = _read_media_type(media_range)
+        closeness = _CLOSENESS.get(media_type, 0)
+        if not closeness or not _is_our_version(parameters):
             continue
-        if values.get("fhirVersion", "4.0").strip('"') not in ("4.0", "4.0.1"):
-            continue
-        if media_type.lower() in _JSON_TYPES or media_type in _ANY:
-            return True
-    return False
+        is_wanted = parameters.get("q", "1").strip("0") not in ("", ".")
+        if closeness > closest:
+            closest, admitted = closeness, is_wanted
+        elif closeness == closest:
+            admitted = admitted or is_wanted
+    return admitted
 
 
+@functools.lru_cache(maxsize=256)
 def _is_json(content_type: str) -> bool:
-    media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
-    values = dict(p.partition("=")[::2] for p in parameters)
-    right_version = values.get("fhirversion", "4.0").strip('"') in ("4.0", "4.0.1")
-    return media_type in _JSON_TYPES and right_version and values.get("charset", "utf-8").strip('"') in ("utf-8", "utf8")
+    media_type, parameters = _read_media_type(content_type)
+    is_utf8 = parameters.get("charset", "utf-8") in ("utf-8", "utf8")
+    return media_type in _JSON_TYPES and is_utf8 and _is_our_version(parameters)
+
+
+def _read_media_type(text: str) -> tuple[str, dict[str, str]]:
+    """A media type or range and its parameters, all in lower case: https://www.rfc-editor.org/rfc/rfc9110#section-8.3.1."""
+    media_type, *parameters = (part.strip().lower() for part in text.split(";"))
+    split = (parameter.partition("=") for parameter in parameters)
+    return media_type, {name.strip(): value.strip().strip('"') for name, _, value in split}
+
+
+def _is_our_version(parameters: Mapping[str, str]) -> bool:
+    return parameters.get("fhirversion", "4.0") in ("4.0", "4.0.1")

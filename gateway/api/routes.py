@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from gateway.api.capabilities import capabilities
@@ -33,6 +34,7 @@ ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", "/readyz", ready),
     ("GET", "/fhir/metadata", capabilities),
     ("POST", "/fhir", transaction),
+    ("POST", "/fhir/", transaction),
     ("GET", "/fhir/{type}", search_type),
     ("POST", "/fhir/{type}/_search", search_type),
     ("POST", "/fhir/{type}", create),
@@ -59,8 +61,16 @@ def route_pattern(registry: Registry, scope: Scope) -> str:
     return pattern.replace("{type}", type_name) if type_name and registry.find(type_name) else pattern
 
 
-async def _no_such_address(_: Request, error: Exception) -> Response:
+async def _no_such_address(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     code = {404: "not-found", 405: "not-supported"}.get(status, "invalid")
-    headers = getattr(error, "headers", None)
+    headers = {"Allow": ", ".join(sorted(_methods_at(request)))} if status == 405 else None
     return respond_problem(Problem(code, "there is no such interaction here", status=status, headers=headers))
+
+
+def _methods_at(request: Request) -> set[str]:
+    """What can be asked of this address by another method."""
+    there = [
+        route for route in request.app.routes if isinstance(route, Route) and route.matches(request.scope)[0] != Match.NONE
+    ]
+    return {method for route in there for method in route.methods or ()}

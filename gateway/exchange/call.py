@@ -3,12 +3,21 @@
 Knows: what the interactions of https://hl7.org/fhir/R4/http.html take and give. Must not know: HTTP, stores.
 """
 
+from collections.abc import Container, Mapping
 from datetime import datetime
 from typing import Literal
 
 import msgspec
 
 Return = Literal["minimal", "representation", "OperationOutcome"]
+
+# The interactions that share an address, each with its method.
+_ADDRESSES: tuple[Mapping[str, str], ...] = (
+    {"read": "GET, HEAD", "update": "PUT", "delete": "DELETE"},
+    {"search-type": "GET, HEAD", "create": "POST"},
+    {"vread": "GET, HEAD"},
+    {"history-instance": "GET, HEAD"},
+)
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -59,3 +68,9 @@ class Answer(msgspec.Struct, frozen=True):
     def etag(self) -> str | None:
         """The weak ETag of the version (https://hl7.org/fhir/R4/http.html#versioning)."""
         return None if self.version is None else f'W/"{self.version}"'
+
+
+def methods_beside(call: Call, interactions: Container[str]) -> str:
+    """The methods by which the address of this call serves others of these interactions (the header `Allow`)."""
+    address = next(found for found in _ADDRESSES if call.interaction in found)
+    return ", ".join(method for interaction, method in address.items() if interaction in interactions)

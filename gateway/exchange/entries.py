@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.access.access import Access
-from gateway.exchange.call import Call
+from gateway.exchange.call import Call, methods_beside
 from gateway.exchange.gateway import Gateway
 from gateway.fhir.identity import digest_of
 from gateway.fhir.registry import ResourceType
@@ -99,5 +99,6 @@ def require_kind(gateway: Gateway, call: Call) -> ResourceType:
     if kind is None:
         raise Problem("not-supported", "this resource type is not served here", call.place, status=404)
     if call.interaction not in kind.interactions:
-        raise Problem("not-supported", f"{kind.name} has no interaction '{call.interaction}' here", call.place)
+        text = f"{kind.name} has no interaction '{call.interaction}' here"
+        raise Problem("not-supported", text, call.place, headers={"Allow": methods_beside(call, kind.interactions)})
     return kind
