@@ -5,6 +5,7 @@ resource is already there (by condition, by business key), in which bucket a new
 Must not know: HTTP, MongoDB.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -14,7 +15,7 @@ from gateway.exchange.entries import Entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.search import read_criteria
 from gateway.exchange.standing import extend_to
-from gateway.fhir.clause import Clause
+from gateway.fhir.clause import Clause, Test, every
 from gateway.fhir.identity import IDENTIFIER_BYTES, business_key, identifier_key, references_of
 from gateway.fhir.registry import ResourceType
 from gateway.fhir.values import token_values
@@ -54,22 +55,51 @@ def preview(gateway: Gateway, kind: ResourceType, body: bytes) -> About:
 
 @dataclass(slots=True)
 class Draft:
-    """A plan in the making. `urls`: what each fullUrl of the Bundle stands for, as `Type/id`."""
+    """A plan in the making.
+
+    `own`: the address of this service; `urls`: what each fullUrl of the Bundle stands for, as `Type/id`; `patients`: which
+    patient each identifier stands for; `born`: the patients that come to be with it.
+    """
 
     access: Access
     entries: list[Entry]
+    own: str
     urls: dict[str, str] = field(default_factory=dict)
-    conditions: list[Condition] = field(default_factory=list)
+    patients: dict[str, str] = field(default_factory=dict)
+    born: set[str] = field(default_factory=set)
+
+    def localize(self, text: str, there: str | None = None) -> str:
+        """What a link leads to here: `Type/id` where it is a fullUrl of the Bundle or below our own address; else itself.
+
+        `there`: the address of the server whose ids the linking entry uses, where that is another one
+        (https://hl7.org/fhir/R4/bundle.html#references). The number that a version has elsewhere means nothing here.
+        """
+        if text in self.urls:
+            return self.urls[text]
+        link, mark, fragment = text.partition("#")
+        url = link.partition("/_history/")[0]
+        found = self.urls.get(url) or (self.urls.get(there + url) if there else None)
+        return text.removeprefix(self.own) if found is None else found + mark + fragment
+
+    def server_of(self, entry: Entry) -> str | None:
+        """The address of another server below which the entry's fullUrl lies."""
+        address, slash, rest = (entry.full_url or "").rpartition(f"/{entry.kind.name}/")
+        return f"{address}/" if slash and "/" not in rest and address.startswith("http") else None
 
 
 async def settle_ids(gateway: Gateway, draft: Draft) -> None:
     """Give every entry its patient and id, find what is already there, and widen the access to all records concerned."""
+    for entry in draft.entries:
+        if entry.full_url and not entry.is_create:
+            draft.urls[entry.full_url] = f"{entry.kind.name}/{entry.id}"
     creates = [entry for entry in draft.entries if entry.is_create]
     await _settle(gateway, draft, [entry for entry in creates if not entry.kind.patient])
     owned = [entry for entry in creates if entry.kind.patient]
-    tokens: dict[str, str | None] = {}
     for entry in owned:
-        entry.patient = await _find_patient(gateway, draft, entry, tokens)
+        entry.patient = await _find_patient(gateway, draft, entry)
+    for entry in draft.entries:
+        if entry.call.interaction == "update" and entry.kind.patient:
+            await _check_owner(gateway, draft, entry)
     if any(scope.level != "patient" for scope in draft.access.caller.scopes):
         named = {entry.patient for entry in owned if entry.patient}
         draft.access = await extend_to(gateway, draft.access, named)
@@ -83,8 +113,9 @@ async def _settle(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
     await _find_by_key(gateway, draft, [e for e in entries if e.key and e.existing is None and e.twin is None])
     first_with_key: dict[bytes, Entry] = {}
     for entry in entries:
-        if entry.key and entry.twin is None and first_with_key.setdefault(entry.key, entry) is not entry:
-            entry.twin = first_with_key[entry.key]
+        if entry.key and entry.twin is None and not entry.matched:
+            first = first_with_key.setdefault(entry.key, entry)
+            entry.twin = first if first is not entry else None
         if entry.twin is not None:
             entry.id, entry.existing = entry.twin.id, entry.twin.existing
         elif entry.id is None:
@@ -93,8 +124,8 @@ async def _settle(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
             draft.urls[entry.full_url] = f"{entry.kind.name}/{entry.id}"
         if entry.kind.is_patient:
             entry.patient = entry.id
-    created = [entry.id for entry in entries if entry.kind.is_patient and entry.id and entry.existing is None]
-    draft.access = draft.access.over(Record(patient) for patient in created)
+    draft.born |= {entry.id for entry in entries if entry.kind.is_patient and entry.id and entry.existing is None}
+    draft.access = draft.access.over(Record(patient) for patient in draft.born) if draft.born else draft.access
 
 
 def _bucket(gateway: Gateway, entry: Entry) -> str:
@@ -104,35 +135,46 @@ def _bucket(gateway: Gateway, entry: Entry) -> str:
 
 
 async def _find_by_condition(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
-    asked: dict[Clause, Entry] = {}
+    asked: dict[tuple[str, Clause], Entry] = {}
     for entry in entries:
         if entry.call.if_none_exist is None:
             continue
-        clause = await _condition(gateway, draft.access, entry)
-        first = asked.setdefault(clause, entry)
+        try:
+            clause = await _condition(gateway, draft.access, entry)
+        except Problem as problem:
+            where = entry.condition_expression
+            raise problem if where is None else problem.moved(where) from None
+        first = asked.setdefault((entry.kind.name, clause), entry)
         if first is not entry:  # the same condition twice in one Bundle: one resource answers both
             entry.twin, entry.matched = first, True
             continue
         seconds = gateway.limits.search_seconds
         found = await store.find_matches(draft.access, gateway.mongo, entry.kind, clause, seconds=seconds)
         if len(found) > 1:
-            expression = entry.call.place and f"{entry.call.place.removesuffix('.resource')}.request.ifNoneExist"
-            raise Problem("multiple-matches", "the condition matches several resources", expression)
+            raise Problem("multiple-matches", "the condition matches several resources", entry.condition_expression)
         if found:
             entry.id, entry.existing, entry.matched = found[0]["_id"], found[0], True
         else:
-            draft.conditions.append(Condition(entry.kind, clause))
+            entry.condition = Condition(entry.kind, clause, entry.kind.name if entry.kind.is_patient else None)
 
 
 async def _condition(gateway: Gateway, access: Access, entry: Entry) -> Clause:
+    """What must not exist yet. It is looked for in the record that the resource is for, whose head then guards it."""
     access.require(entry.kind, "search-type")
     pairs = parse_pairs(entry.call.if_none_exist or "")
-    return await read_criteria(gateway, access, entry.kind, pairs)
+    clause = await read_criteria(gateway, access, entry.kind, pairs)
+    if not entry.kind.patient:
+        return clause
+    own = Test("patient", "is", entry.patient) if entry.patient else Test("patient", "missing", True)
+    return every(clause, own)
 
 
 def parse_pairs(text: str) -> list[tuple[str, str]]:
-    """The decoded parameters of a query string."""
-    return parse_qsl(text.removeprefix("?"), keep_blank_values=True)
+    """The decoded parameters of a query string. Raises Problem where they are not UTF-8."""
+    try:
+        return parse_qsl(text.removeprefix("?"), keep_blank_values=True, errors="strict", max_num_fields=100)
+    except ValueError:
+        raise Problem("invalid", "the condition is not percent-encoded UTF-8, or too long") from None
 
 
 async def _find_by_key(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
@@ -148,13 +190,18 @@ async def _find_by_key(gateway: Gateway, draft: Draft, entries: list[Entry]) -> 
             entry.id = entry.existing["_id"]
 
 
-async def _find_patient(gateway: Gateway, draft: Draft, entry: Entry, tokens: dict[str, str | None]) -> str | None:
-    """The id of the patient whose resource this is, None where it is nobody's."""
+async def _find_patient(gateway: Gateway, draft: Draft, entry: Entry) -> str | None:
+    """The id of the patient whose resource is to be created, None where it is nobody's."""
     kind = entry.kind
     expression = f"{entry.expression()}.{kind.patient_path}"
     found: set[str] = set()
-    for reference in (r for branch in kind.patient for r in branch.read(entry.identity)):
-        found.add(await _resolve_patient(gateway, draft, reference, expression, tokens))
+    for reference in _owners(entry, entry.identity):
+        if _says_nothing(reference):
+            raise Problem("required", "it must say whose data it is", expression)
+        named = await _named_patient(gateway, draft, entry, reference)
+        if named is None:
+            raise unknown_reference(f"{expression}.reference")
+        found.add(named)
     if len(found) > 1:
         raise Problem("business-rule", "a resource belongs to one patient", expression)
     if found:
@@ -164,22 +211,36 @@ async def _find_patient(gateway: Gateway, draft: Draft, entry: Entry, tokens: di
     return draft.access.caller.patient
 
 
-async def _resolve_patient(
-    gateway: Gateway, draft: Draft, reference: Any, expression: str, tokens: dict[str, str | None]
-) -> str:
-    text = reference.reference
-    if text is not None:
-        text = draft.urls.get(text, text).removeprefix(f"{gateway.settings.base_url}/")
-        target, _, identifier = text.partition("/")
-        if target != "Patient" or not identifier or "/" in identifier:
-            raise unknown_reference(f"{expression}.reference")
-        return str(identifier)
-    values = token_values(reference.identifier.system, reference.identifier.value) if reference.identifier else []
-    if not values or reference.identifier.system is None:
+async def _check_owner(gateway: Gateway, draft: Draft, entry: Entry) -> None:
+    """An update leaves a resource in its record, and says so. Whether another patient exists is no matter."""
+    expression = f"{entry.expression()}.{entry.kind.patient_path}"
+    references = list(_owners(entry, entry.resource))
+    if not references and entry.kind.patient_required:
         raise Problem("required", "it must say whose data it is", expression)
-    if values[0] not in tokens:
-        tokens[values[0]] = await store.find_patient(gateway.mongo, values[0])
-    patient = tokens[values[0]]
-    if patient is None:
-        raise unknown_reference(expression)
-    return patient
+    for reference in references:
+        if await _named_patient(gateway, draft, entry, reference) != entry.patient:
+            raise Problem("business-rule", "an update cannot move a resource to another patient", expression)
+
+
+def _owners(entry: Entry, resource: Any) -> Iterable[Any]:
+    return (reference for branch in entry.kind.patient for reference in branch.read(resource))
+
+
+def _says_nothing(reference: Any) -> bool:
+    identifier = reference.identifier
+    return reference.reference is None and (identifier is None or not identifier.system or not identifier.value)
+
+
+async def _named_patient(gateway: Gateway, draft: Draft, entry: Entry, reference: Any) -> str | None:
+    """The id of the patient whom a reference names, whether there is such a patient or not; None where it names none."""
+    if reference.reference is not None:
+        target, _, identifier = draft.localize(reference.reference, draft.server_of(entry)).partition("/")
+        return identifier if target == "Patient" and identifier and "/" not in identifier else None
+    if _says_nothing(reference):
+        return None
+    token = token_values(reference.identifier.system, reference.identifier.value)[0]
+    if token not in draft.patients:
+        # Who is not known gets an id that nobody has: it is refused as somebody else's would be.
+        nobody = gateway.ids.new(gateway.ids.bucket(token.encode()))
+        draft.patients[token] = await store.find_patient(gateway.mongo, token) or nobody
+    return draft.patients[token]
