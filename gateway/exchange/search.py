@@ -35,11 +35,12 @@ CONTROLS = ("_count", "_cursor", "_format", "_sort", "_summary", "_total")
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """What shapes the answer and selects nothing. `count` 0: only the number of matches is asked."""
+    """What shapes the answer and selects nothing. `only_total`: no resources are asked for, only how many match."""
 
     count: int
     order: Order
     accurate: bool
+    only_total: bool
 
 
 async def search_type(gateway: Gateway, access: Access, call: Call, session: Session = None) -> Result:
@@ -48,49 +49,54 @@ async def search_type(gateway: Gateway, access: Access, call: Call, session: Ses
     pairs, after = _open_cursor(gateway, call)
     if len(pairs) > gateway.limits.parameters:
         raise Problem("too-costly", f"a search has at most {gateway.limits.parameters} parameters here", status=400)
-    control = _read_control(gateway, kind, pairs)
-    criteria = [(name, value) for name, value in pairs if name not in CONTROLS]
-    reading = await _reading(gateway, access, kind, criteria)
+    reading = await _reading(gateway, access, kind, pairs)
     if call.lenient:
-        ignored = [pair for pair in criteria if not _is_understood(gateway, kind, pair, reading)]
-        pairs = [pair for pair in pairs if pair not in ignored]
-        criteria = [pair for pair in criteria if pair not in ignored]
-    clause = read_parameters(gateway.registry, kind, criteria, reading)
+        pairs = [pair for pair in pairs if _is_understood(gateway, kind, pair, reading)]
+    control = _read_control(gateway, kind, pairs)
+    clause = read_parameters(gateway.registry, kind, _criteria(pairs), reading)
     named = await _patients_named(gateway, kind, clause)
     _require_patient(gateway, access, kind, named)
     if any(scope.level != "patient" for scope in access.caller.scopes):
         access = await extend_to(gateway, access, named)
-    seconds = gateway.limits.search_seconds
     in_vain = access.clause(kind, "search-type") == NOTHING
     about = named or ([access.caller.patient] if access.caller.patient and kind.in_compartment else [])
-    if control.count == 0:
-        matching = await store.count(access, gateway.mongo, kind, clause, seconds=seconds, session=session)
-        body = build_searchset("", [], _links(gateway, kind, pairs, control, None), total=matching)
-        return Answer(200, body), searched(access, call, about, in_vain=in_vain)
-    found = await store.find(
-        access,
-        gateway.mongo,
-        kind,
-        clause,
-        control.order,
-        after=after,
-        limit=control.count + 1,
-        seconds=seconds,
-        session=session,
-    )
-    page = found[: control.count]
+    found: list[Document] = []
+    if not control.only_total:
+        found = await store.find(
+            access,
+            gateway.mongo,
+            kind,
+            clause,
+            control.order,
+            after=after,
+            limit=control.count + 1,
+            seconds=gateway.limits.search_seconds,
+            session=session,
+        )
     total: int | None = None
-    if control.accurate:
+    if control.accurate or control.only_total:
+        seconds = gateway.limits.search_seconds
         total = await store.count(access, gateway.mongo, kind, clause, seconds=seconds, session=session)
     elif after is None and len(found) <= control.count:
         total = len(found)  # everything is on this page: the number costs nothing
-    last = page[-1] if len(found) > control.count else None
-    cursor = None if last is None else _cursor(gateway, kind, pairs, control.order, last)
-    base = f"{gateway.settings.base_url}/{kind.name}"
-    entries = [(document["_id"], document.get("body") or body_of(gateway, document)) for document in page]
-    body = build_searchset(base, entries, _links(gateway, kind, pairs, control, cursor), total=total)
-    owners = (document["patient"] for document in page if "patient" in document)
+    body = _build_page(gateway, kind, pairs, control, found, total)
+    owners = (document["patient"] for document in found[: control.count] if "patient" in document)
     return Answer(200, body), searched(access, call, [*about, *owners], in_vain=in_vain)
+
+
+def _build_page(
+    gateway: Gateway, kind: ResourceType, pairs: Pairs, control: Control, found: list[Document], total: int | None
+) -> bytes:
+    """The searchset. What was found beyond the page only says that there is more."""
+    page = found[: control.count]
+    cursor = None if len(found) <= control.count else _cursor(gateway, kind, pairs, control.order, page[-1])
+    entries = [(document["_id"], document.get("body") or body_of(gateway, document)) for document in page]
+    links = _links(gateway, kind, pairs, control, cursor)
+    return build_searchset(f"{gateway.settings.base_url}/{kind.name}", entries, links, total=total)
+
+
+def _criteria(pairs: Pairs) -> Pairs:
+    return [(name, value) for name, value in pairs if name not in CONTROLS]
 
 
 def record_named(pairs: Iterable[tuple[str, str]]) -> str | None:
@@ -101,7 +107,7 @@ def record_named(pairs: Iterable[tuple[str, str]]) -> str | None:
 
 async def read_criteria(gateway: Gateway, access: Access, kind: ResourceType, pairs: Pairs) -> Clause:
     """The clause of a condition (`If-None-Exist`). Raises Problem where there is nothing in it or it is not understood."""
-    criteria = [(name, value) for name, value in pairs if name not in CONTROLS]
+    criteria = _criteria(pairs)
     if not criteria:
         raise Problem("invalid", "a condition needs at least one search parameter")
     return read_parameters(gateway.registry, kind, criteria, await _reading(gateway, access, kind, criteria))
@@ -109,6 +115,7 @@ async def read_criteria(gateway: Gateway, access: Access, kind: ResourceType, pa
 
 async def _reading(gateway: Gateway, access: Access, kind: ResourceType, pairs: Pairs) -> Reading:
     identifiers = dict.fromkeys(patient_identifiers(kind, pairs))
+    _refuse_many(gateway, len(identifiers))
     patients = {token: await store.find_patient(gateway.mongo, token) for token in identifiers}
     return Reading(now=access.now, or_values=gateway.limits.or_values, patients=patients)
 
@@ -120,7 +127,14 @@ async def _patients_named(gateway: Gateway, kind: ResourceType, clause: Clause) 
         named += _values_fixed(clause, "_id")
         identified = [await store.find_patient(gateway.mongo, token) for token in _values_fixed(clause, "identifier")]
         named += [patient for patient in identified if patient is not None]
+    _refuse_many(gateway, len(named))
     return list(dict.fromkeys(named))
+
+
+def _refuse_many(gateway: Gateway, patients: int) -> None:
+    """Each record named is looked up, and learns of it in an audit event of its own."""
+    if patients > gateway.limits.or_values:
+        raise Problem("too-costly", f"a search names at most {gateway.limits.or_values} patients here", "patient", status=400)
 
 
 def _values_fixed(clause: Clause, parameter: str) -> list[str]:
@@ -173,7 +187,10 @@ def _sort_key(gateway: Gateway, kind: ResourceType, parameter: str, document: Do
 def _is_understood(gateway: Gateway, kind: ResourceType, pair: tuple[str, str], reading: Reading) -> bool:
     """Whether there is such a parameter with such a modifier; a value that is wrong is not excused by being lenient."""
     try:
-        read_parameter(gateway.registry, kind, *pair, reading)
+        if pair[0] in CONTROLS:
+            _read_control(gateway, kind, [pair])
+        else:
+            read_parameter(gateway.registry, kind, *pair, reading)
     except Problem as problem:
         return problem.code != "not-supported"
     return True
@@ -189,7 +206,7 @@ def _read_control(gateway: Gateway, kind: ResourceType, pairs: Pairs) -> Control
     count = _read_count(values.get("_count"), gateway.limits.page_default, gateway.limits.page_most)
     summary = _choice(values, "_summary", ("false", "count"), "false")
     total = _choice(values, "_total", ("none", "estimate", "accurate"), "none")
-    return Control(0 if summary == "count" else count, _read_order(kind, values.get("_sort")), total != "none")
+    return Control(count, _read_order(kind, values.get("_sort")), total != "none", summary == "count" or count == 0)
 
 
 def _read_count(value: str | None, default: int, most: int) -> int:
