@@ -92,6 +92,19 @@ class Problem(Exception):
         problem.records = self.records
         return problem
 
+    def moved(self, expression: str) -> "Problem":
+        """The same problem with another element: where the parameter stands that its expressions name."""
+        moved = [Issue(i.code, i.text, expression, i.severity) for i in self.issues]
+        problem = Problem(self.code, self.issues[0].text, status=self.status, headers=self.headers, issues=moved)
+        problem.records = self.records
+        return problem
+
+    def about(self, records: Iterable[str]) -> "Problem":
+        """The same problem, for these records unless it names some. A copy: several requests may meet one problem."""
+        problem = Problem(self.code, self.issues[0].text, status=self.status, headers=self.headers, issues=self.issues)
+        problem.records = self.records or tuple(records)
+        return problem
+
     def outcome(self) -> dict[str, Any]:
         """The OperationOutcome to send."""
         return operation_outcome(self.issues)

@@ -152,6 +152,12 @@ class World:
         """Documents as they lie in the database, past every door."""
         return await self.gateway.mongo.find(collection, where)
 
+    async def fingerprint(self) -> dict[str, str]:
+        """A hash of every collection but those of the audit: equal before and after where nothing was written."""
+        answer = await self.gateway.mongo._database.command("dbHash")
+        audit = {"AuditEvent", "seals", "writers"}
+        return {name: digest for name, digest in answer["collections"].items() if name not in audit}
+
 
 class Clock:
     """A clock that runs with the real one and can be set ahead (or back) by a test."""

@@ -7,6 +7,7 @@ Must not know: HTTP, MongoDB.
 
 import functools
 from dataclasses import dataclass
+from email.utils import format_datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -23,10 +24,20 @@ from gateway.exchange.standing import extend
 from gateway.exchange.write import write
 from gateway.fhir.balp import Event
 from gateway.fhir.bundle import build_bundle, read_bundle
-from gateway.fhir.dates import write_instant
-from gateway.problem import Problem
+from gateway.fhir.dates import read_span, write_instant
+from gateway.problem import Issue, Problem, operation_outcome
 from gateway.store.mongo import Session
 from gateway.store.standing import About
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What holds for every entry: where the Bundle came from, whether its JSON is calm, what is preferred."""
+
+    origin: Origin
+    calm: bool
+    prefer: Return | None
+    lenient: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +55,20 @@ async def process_bundle(
 
     Raises Problem for a Bundle that cannot be read and for a transaction that cannot be carried out as a whole.
     """
-    calm = gateway.codec.check_body(body)
-    bundle = read_bundle(gateway.codec, body, calm=calm, most_entries=gateway.limits.bundle_entries)
-    entries = bundle.entry or []
-    if bundle.type == "batch":
-        answers = await _batch(gateway, access, entries, origin, calm, prefer, lenient)
-        return build_bundle("batch-response", answers)
     try:
-        asked = [_read_entry(gateway, e, n, origin, calm, prefer, lenient) for n, e in enumerate(entries)]
-        answers = await _transaction(gateway, access, asked)
+        calm = gateway.codec.check_body(body)
+        bundle = read_bundle(gateway.codec, body, calm=calm, most_entries=gateway.limits.bundle_entries)
+        ways = Ways(origin, calm, prefer, lenient)
+        if bundle.type == "batch":
+            answers = await _batch(gateway, access, bundle.entry or [], ways)
+        else:
+            asked = [_read_entry(gateway, entry, n, ways) for n, entry in enumerate(bundle.entry or ())]
+            answers = await _transaction(gateway, access, asked)
     except Problem as problem:
         call = Call("transaction", "Bundle", origin)
         await gateway.audit.record(refused(access, call, problem), access.now)
         raise
-    return build_bundle("transaction-response", answers)
+    return build_bundle(f"{bundle.type}-response", answers)
 
 
 async def _transaction(gateway: Gateway, access: Access, asked: list[Asked]) -> list[dict[str, Any]]:
@@ -72,7 +83,7 @@ async def _transaction(gateway: Gateway, access: Access, asked: list[Asked]) -> 
             try:
                 answers[id(reading)], seen = await carry_out(gateway, access, reading.call, session)
             except Problem as problem:
-                raise problem.within(reading.call.place or "Bundle") from None
+                raise _placed(problem, reading.call) from None
             events += seen
         return events
 
@@ -83,26 +94,24 @@ async def _transaction(gateway: Gateway, access: Access, asked: list[Asked]) -> 
     return [_response(gateway, one.call, answers[id(one)]) for one in asked]
 
 
-async def _batch(
-    gateway: Gateway,
-    access: Access,
-    entries: list[Any],
-    origin: Origin,
-    calm: bool,
-    prefer: Return | None,
-    lenient: bool,
-) -> list[dict[str, Any]]:
+async def _batch(gateway: Gateway, access: Access, entries: list[Any], ways: Ways) -> list[dict[str, Any]]:
     responses: list[dict[str, Any]] = []
     events: list[Event] = []
+    known: dict[About, Access] = {}
     for n, entry in enumerate(entries):
-        call = Call("batch", "Bundle", origin)
+        call = Call("batch", "Bundle", ways.origin)
+        # Each entry stands for itself: neither rights nor refusals of one concern the records of another.
+        widened = access
         try:
-            call = _read_entry(gateway, entry, n, origin, calm, prefer, lenient).call
-            access = await extend(gateway, access, _about(call))
-            answer, seen = await carry_out(gateway, access, call)
+            call = _read_entry(gateway, entry, n, ways).call
+            about = _about(call)
+            if about not in known:
+                known[about] = await extend(gateway, access, about)
+            widened = known[about]
+            answer, seen = await carry_out(gateway, widened, call)
         except Problem as problem:
-            events += refused(access, call, problem)
-            responses.append(_failure(problem))
+            events += refused(widened, call, problem)
+            responses.append(_failure(_placed(problem, call)))
         else:
             events += seen
             responses.append(_response(gateway, call, answer))
@@ -110,34 +119,34 @@ async def _batch(
     return responses
 
 
-def _read_entry(
-    gateway: Gateway, entry: Any, position: int, origin: Origin, calm: bool, prefer: Return | None, lenient: bool
-) -> Asked:
+def _read_entry(gateway: Gateway, entry: Any, position: int, ways: Ways) -> Asked:
     """The call of an entry. Raises Problem where its request is none that is served in a Bundle."""
     place = f"Bundle.entry[{position}]"
     request = entry.request
-    url = request.url.removeprefix(f"{gateway.settings.base_url}/")
     try:
-        line = _read_request_line(request.method, url)
+        line = _read_request_line(request.method, request.url.removeprefix(f"{gateway.settings.base_url}/"))
     except Problem as problem:
         raise problem.within(place) from None
-    is_read = line.interaction in READS
+    takes_resource = line.interaction in ("create", "update")
+    if takes_resource and entry.resource is None:
+        raise Problem("required", f"{request.method} takes a resource", f"{place}.resource")
     call = Call(
         interaction=line.interaction,
         type=line.type,
-        origin=origin,
+        origin=ways.origin,
         id=line.id,
         version=line.version,
         parameters=line.parameters,
-        body=bytes(entry.resource) if entry.resource is not None else None,
-        calm=calm,
+        body=bytes(entry.resource) if takes_resource else None,
+        calm=ways.calm,
         if_match=request.ifMatch,
         if_none_match=request.ifNoneMatch,
+        if_modified_since=_http_date(request.ifModifiedSince),
         if_none_exist=request.ifNoneExist,
-        prefer=prefer,
-        lenient=lenient,
+        prefer=ways.prefer,
+        lenient=ways.lenient,
         raw=f"{request.method} {request.url}" if line.interaction == "search-type" else None,
-        place=place if is_read else f"{place}.resource",
+        place=f"{place}.resource" if takes_resource else place,
     )
     return Asked(call, entry.fullUrl)
 
@@ -155,8 +164,10 @@ class _RequestLine:
 def _read_request_line(method: str, url: str) -> _RequestLine:
     """What an entry's method and URL ask for; the entries of a Bundle mostly ask for the same."""
     path, _, query = url.removeprefix("/").partition("?")
-    if "://" in path:
+    if "://" in path or path.startswith("/"):
         raise Problem("value", "a request goes to this service only", "Bundle.request.url", status=400)
+    if path in ("", "Bundle") and method == "POST":
+        raise Problem("not-supported", "a Bundle is not sent within another one", "Bundle.request.url", status=400)
     type_name, *rest = (unquote(part) for part in path.split("/"))
     match method, rest:
         case ("GET", []) | ("POST", ["_search"]):
@@ -174,7 +185,7 @@ def _read_request_line(method: str, url: str) -> _RequestLine:
         case "DELETE", [identifier] if not query:
             return _RequestLine("delete", type_name, identifier)
         case _:
-            raise Problem("not-supported", "this request is not served in a Bundle", "Bundle.request", status=400)
+            raise Problem("not-supported", f"this {method} is not served in a Bundle", "Bundle.request", status=400)
 
 
 def _about(call: Call) -> About:
@@ -193,12 +204,27 @@ def _response(gateway: Gateway, call: Call, answer: Answer) -> dict[str, Any]:
         response["etag"] = answer.etag
     if answer.updated is not None:
         response["lastModified"] = write_instant(answer.updated)
+    if call.prefer == "OperationOutcome" and call.interaction not in READS:
+        response["outcome"] = operation_outcome([Issue("informational", HTTPStatus(answer.status).phrase, None, "information")])
     if answer.body is not None and (call.interaction in READS or call.prefer == "representation"):
         if answer.id is not None:
             entry["fullUrl"] = f"{gateway.settings.base_url}/{answer.type}/{answer.id}"
         entry["resource"] = msgspec.Raw(answer.body)
     entry["response"] = response
     return entry
+
+
+def _http_date(instant: str | None) -> str | None:
+    """A FHIR instant as the header would say it."""
+    return None if instant is None else format_datetime(read_span(instant).low, usegmt=True)
+
+
+def _placed(problem: Problem, call: Call) -> Problem:
+    """The problem of an entry with its element named from the root of the Bundle; a parameter stands in its URL."""
+    place = call.place
+    if place is None or all((issue.expression or "").startswith(place) for issue in problem.issues):
+        return problem
+    return problem.moved(f"{place}.request.url" if problem.issues[0].expression else place)
 
 
 def _failure(problem: Problem) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from gateway.exchange.gateway import Gateway
 from gateway.fhir.identity import digest_of
 from gateway.fhir.registry import ResourceType
 from gateway.problem import Problem
-from gateway.store.commit import Change
+from gateway.store.commit import Change, Condition
 from gateway.store.mongo import Document
 
 
@@ -23,8 +23,9 @@ class Entry:
 
     What is asked: `call`, `kind`, `full_url`; of a create `identity`, the elements by which it may be known already, and
     `digest`, a hash of the bytes as sent. What planning decides: `resource`, decoded once it is needed; `id`, new or known;
-    `existing`, the stored resource that answers in place of a new one (`matched`: found by `If-None-Exist`); `twin`, an
-    earlier entry of the Bundle that says the same; `former`, the version to be replaced; `change`, what is to be written.
+    `existing`, the stored resource that answers in place of a new one (`matched`: found by `If-None-Exist`); `condition`, an
+    `If-None-Exist` that found nothing; `twin`, an earlier entry of the Bundle that says the same; `former`, the version to be
+    replaced; `change`, what is to be written.
     """
 
     call: Call
@@ -38,6 +39,7 @@ class Entry:
     key: bytes | None = None
     existing: Document | None = None
     matched: bool = False
+    condition: Condition | None = None
     twin: "Entry | None" = None
     former: Document | None = None
     change: Change | None = None
@@ -58,6 +60,11 @@ class Entry:
         """The FHIRPath of an element of this entry, from the root of what was sent."""
         return (self.call.place or self.kind.name) + rest
 
+    @property
+    def condition_expression(self) -> str | None:
+        """Where its `If-None-Exist` stands; None outside a Bundle, where it is a header."""
+        return f"{self.call.place.removesuffix('.resource')}.request.ifNoneExist" if self.call.place else None
+
     def locate(self, problem: Problem) -> Problem:
         """The problem with expressions from the root of what was sent."""
         return problem.within(self.call.place) if self.call.place else problem
@@ -66,7 +73,10 @@ class Entry:
 def read_entry(gateway: Gateway, access: Access, call: Call, full_url: str | None = None) -> Entry:
     """The write that a call asks for. Raises Problem where it is not theirs to write or says nothing about itself."""
     kind = require_kind(gateway, call)
-    access.require(kind, call.interaction)
+    try:
+        access.require(kind, call.interaction)
+    except Problem as problem:
+        raise problem.within(call.place) if call.place else problem from None
     entry = Entry(call, kind, full_url, id=call.id)
     if call.interaction == "create":
         body = call.body or b""

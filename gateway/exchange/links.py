@@ -4,7 +4,9 @@ Knows: how a fullUrl is replaced everywhere, and the one answer for a target tha
 Must not know: HTTP, MongoDB.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from gateway.access.access import unknown_reference
@@ -12,6 +14,8 @@ from gateway.exchange.entries import Entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.owners import Draft
 from gateway.problem import Problem
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*\Z")  # RFC 3986 §3.1
 
 Target = tuple[Entry, str, str]  # who points, at which `Type/id`, from where
 
@@ -21,27 +25,27 @@ def resolve_references(gateway: Gateway, draft: Draft, entries: Iterable[Entry])
 
     Returns the local references of what is new, to be checked.
     """
-    change = _changer(gateway, draft.urls)
-    own = f"{gateway.settings.base_url}/".encode()
-    marks = {url.encode()[:9] for url in draft.urls} | {own}
+    marks = {url.encode()[:9] for url in draft.urls} | {draft.own.encode()}
     targets: list[Target] = []
     for entry in entries:
         raw = entry.call.body or b""
-        bears_extensions = b"xtension" in raw
-        if any(mark in raw for mark in marks):
-            gateway.references.rewrite(entry.resource, change)
+        is_escaped = b"\\" in raw  # then its bytes tell nothing of what stands in it
+        there = draft.server_of(entry) if draft.urls else None
+        if there or is_escaped or any(mark in raw for mark in marks):
+            gateway.references.rewrite(entry.resource, partial(draft.localize, there=there))
         if entry.existing is None:
-            targets += _local_targets(gateway, entry, bears_extensions)
+            targets += _local_targets(gateway, entry, is_escaped or b"xtension" in raw)
     return targets
 
 
 async def check_references(gateway: Gateway, draft: Draft, targets: Iterable[Target]) -> None:
     """Refuse a reference to what does not exist, belongs to another patient or may not be seen: one answer for all."""
     written = {f"{e.kind.name}/{e.id}": e.patient for e in draft.entries if e.is_create}
+    deleted = {f"{e.kind.name}/{e.id}" for e in draft.entries if e.call.interaction == "delete"}
     asked: dict[str, dict[str, None]] = {}
     for entry, target, expression in targets:
         type_name, _, identifier = target.partition("/")
-        if gateway.registry.find(type_name) is None:
+        if gateway.registry.find(type_name) is None or target in deleted:
             raise unknown_reference(expression)
         if target not in written and target != f"Patient/{entry.patient}":
             asked.setdefault(type_name, {})[identifier] = None
@@ -57,20 +61,6 @@ async def check_references(gateway: Gateway, draft: Draft, targets: Iterable[Tar
             raise unknown_reference(expression)
 
 
-def _changer(gateway: Gateway, urls: Mapping[str, str]) -> Callable[[str], str]:
-    own = f"{gateway.settings.base_url}/"
-
-    def change(text: str) -> str:
-        if text in urls:
-            return urls[text]
-        url, hash_mark, fragment = text.partition("#")
-        if hash_mark and url in urls:
-            return f"{urls[url]}#{fragment}"
-        return text.removeprefix(own)
-
-    return change
-
-
 def _local_targets(gateway: Gateway, entry: Entry, with_extensions: bool) -> list[Target]:
     """The references of a resource to resources of this service. Raises Problem for one that can never be right."""
     targets: list[Target] = []
@@ -84,8 +74,7 @@ def _local_targets(gateway: Gateway, entry: Entry, with_extensions: bool) -> lis
             continue
         target = _local_reference(text)
         if target is None:
-            if text.startswith(("urn:uuid:", "urn:oid:")):
-                raise unknown_reference(expression)  # it names an entry that is not in the Bundle
+            _check_foreign(text, expression)
             continue
         type_name = target.partition("/")[0]
         if place.targets and type_name not in place.targets:
@@ -101,6 +90,17 @@ def _local_reference(text: str) -> str | None:
     if not slash or not type_name.isalpha() or not type_name[0].isupper():
         return None
     return f"{type_name}/{rest.partition('/_history/')[0]}"
+
+
+def _check_foreign(text: str, expression: str) -> None:
+    """Refuse what is neither a reference to something here nor a URL of something elsewhere."""
+    scheme, colon, _ = text.partition(":")
+    if text.startswith(("urn:uuid:", "urn:oid:")):
+        raise unknown_reference(expression)  # it names an entry that is not in the Bundle
+    if "?" in scheme:
+        raise Problem("not-supported", "conditional references are not resolved here", expression, status=422)
+    if not colon or not _SCHEME.match(scheme):
+        raise Problem("value", "a reference is 'Type/id', '#id' or an absolute URL", expression)
 
 
 def _check_contained(gateway: Gateway, entry: Entry, text: str, expression: str) -> None:

@@ -7,7 +7,7 @@ Must not know: HTTP, MongoDB.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gateway.access.access import Access
+from gateway.access.access import Access, unknown_reference
 from gateway.access.consent import parse_consent
 from gateway.exchange.entries import Entry, decode_entry
 from gateway.exchange.gateway import Gateway
@@ -27,19 +27,18 @@ Check = Callable[[Gateway, Access, Entry], None]
 
 async def make_plan(gateway: Gateway, access: Access, entries: list[Entry]) -> tuple[Access, Plan]:
     """The plan of these entries, and the access over all records they touch. Raises Problem where one cannot be done."""
-    _refuse_overlap(entries)
-    draft = Draft(access, entries)
+    draft = Draft(access, entries, f"{gateway.settings.base_url}/")
     try:
         plan = await _make(gateway, draft)
     except Problem as problem:
-        problem.records = tuple(draft.access.records)
-        raise
+        raise problem.about(draft.access.records) from None
     return draft.access, plan
 
 
 async def _make(gateway: Gateway, draft: Draft) -> Plan:
     await _find_formers(gateway, draft)
     await settle_ids(gateway, draft)
+    _refuse_overlap(draft.entries)
     fresh = [entry for entry in draft.entries if _is_to_be_written(gateway, draft.access, entry)]
     targets = resolve_references(gateway, draft, fresh)
     for entry in fresh:
@@ -48,11 +47,12 @@ async def _make(gateway: Gateway, draft: Draft) -> Plan:
         except Problem as problem:
             raise entry.locate(problem) from None
         entry.change = _writing(gateway, draft.access, entry)
+        _check_record(draft, entry, entry.change)
     await check_references(gateway, draft, targets)
     await _check_keys(gateway, draft, fresh)
     await _compare_known(gateway, draft, [entry for entry in fresh if entry.existing is not None])
-    changes = [entry.change for entry in draft.entries if entry.change is not None]
-    return Plan(changes, draft.conditions)
+    written = [entry for entry in draft.entries if entry.change is not None]
+    return Plan([e.change for e in written if e.change], [e.condition for e in written if e.condition])
 
 
 def _is_to_be_written(gateway: Gateway, access: Access, entry: Entry) -> bool:
@@ -64,22 +64,37 @@ def _is_to_be_written(gateway: Gateway, access: Access, entry: Entry) -> bool:
     if entry.is_resent:
         require_write(access, entry.kind, "create", entry.existing or {}, entry.call.place)
         return False
-    if entry.twin is not None and not entry.matched and entry.twin.digest != entry.digest:
-        raise _duplicate(entry)
     if entry.resource is None:
         decode_entry(gateway, entry)
+    if entry.twin is not None and not entry.matched and not _says_the_same(gateway, entry, entry.twin):
+        raise _duplicate(entry)
     return not entry.matched and entry.twin is None
 
 
+def _says_the_same(gateway: Gateway, entry: Entry, twin: Entry) -> bool:
+    if entry.digest == twin.digest:
+        return True
+    if twin.resource is None:
+        decode_entry(gateway, twin)
+    return _content(gateway, entry.resource) == _content(gateway, twin.resource)
+
+
 def _refuse_overlap(entries: list[Entry]) -> None:
-    """BUN-06: one transaction touches a resource once."""
-    seen: set[str] = set()
+    """BUN-06: one transaction touches a resource once, and changes nothing that answers a create."""
+    changed: set[str] = set()
     for entry in entries:
-        if entry.id is not None:
+        if not entry.is_create:
             reference = f"{entry.kind.name}/{entry.id}"
-            if reference in seen:
-                raise Problem("invalid", "the same resource is touched twice in one transaction", entry.call.place)
-            seen.add(reference)
+            if reference in changed:
+                raise _touched_twice(entry.call.place)
+            changed.add(reference)
+    for entry in entries if changed else ():
+        if entry.is_create and f"{entry.kind.name}/{entry.id}" in changed:
+            raise _touched_twice(entry.condition_expression if entry.matched else entry.call.place)
+
+
+def _touched_twice(expression: str | None) -> Problem:
+    return Problem("invalid", "the same resource is touched twice in one transaction", expression)
 
 
 async def _find_formers(gateway: Gateway, draft: Draft) -> None:
@@ -92,8 +107,7 @@ async def _find_formers(gateway: Gateway, draft: Draft) -> None:
         kind = gateway.registry[name]
         ids = [entry.id or "" for entry in entries]
         if any(scope.level != "patient" for scope in draft.access.caller.scopes):
-            owners = [await store.find_owner(gateway.mongo, name, identifier) for identifier in ids]
-            draft.access = await extend_to(gateway, draft.access, [owner for owner in owners if owner])
+            draft.access = await extend_to(gateway, draft.access, await store.find_owners(gateway.mongo, name, ids))
         found = await store.find_for_change(draft.access, gateway.mongo, kind, ids)
         for entry in entries:
             entry.former = found.get(entry.id or "")
@@ -170,8 +184,6 @@ def _deletion(entry: Entry) -> Change:
 
 def _writing(gateway: Gateway, access: Access, entry: Entry) -> Change:
     kind, resource, former = entry.kind, entry.resource, entry.former
-    if former is not None:
-        _check_owner(gateway, entry)
     _clean_meta(gateway, resource)
     values: Document = {"search": gateway.index.search_values(kind, resource)}
     labels = gateway.index.labels(kind, resource)
@@ -179,6 +191,9 @@ def _writing(gateway: Gateway, access: Access, entry: Entry) -> Change:
         values["labels"] = labels
     source = access.caller.source if former is None else former["source"]
     key = business_key(kind, resource, entry.patient, source)
+    digest = entry.digest if key is not None else None
+    if former is not None and key is not None and former.get("key") == key:
+        digest = former.get("digest")  # what was sent once stays known, whatever was corrected since
     change = Change(
         kind=kind,
         interaction=entry.call.interaction,
@@ -189,7 +204,7 @@ def _writing(gateway: Gateway, access: Access, entry: Entry) -> Change:
         resource=resource,
         values=values,
         key=key,
-        digest=entry.digest if key is not None else None,
+        digest=digest,
         former=former,
         place=entry.call.place,
     )
@@ -198,14 +213,15 @@ def _writing(gateway: Gateway, access: Access, entry: Entry) -> Change:
     return change
 
 
-def _check_owner(gateway: Gateway, entry: Entry) -> None:
-    """An update never moves a resource into another record."""
-    own = f"Patient/{entry.patient}"
-    base = f"{gateway.settings.base_url}/"
-    for reference in (r for branch in entry.kind.patient for r in branch.read(entry.resource)):
-        if reference.reference is not None and reference.reference.removeprefix(base) != own:
-            text = "an update cannot move a resource to another patient"
-            raise Problem("business-rule", text, f"{entry.expression()}.{entry.kind.patient_path}")
+def _check_record(draft: Draft, entry: Entry, change: Change) -> None:
+    """Refuse what belongs to a patient who does not exist as it would be refused for one who may not be written to."""
+    if entry.patient is None or entry.patient in draft.born:
+        return
+    record = draft.access.records.get(entry.patient)
+    if record is None or record.moment is None:
+        require(draft.access, change)
+        expression = f"{entry.kind.name}.{entry.kind.patient_path or 'id'}"
+        raise entry.locate(unknown_reference(expression))
 
 
 def _clean_meta(gateway: Gateway, resource: Any) -> None:
@@ -217,13 +233,17 @@ def _clean_meta(gateway: Gateway, resource: Any) -> None:
 
 
 async def _check_keys(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
-    """An update cannot take over the identifier of another resource."""
-    for entry in entries:
-        change, former = entry.change, entry.former
-        if change is None or former is None or change.key is None or change.key == former.get("key"):
-            continue
-        if await gateway.lookups.find_known(draft.access, entry.kind, {change.id[:3]: [change.key]}):
+    """An update cannot take over the identifier of another resource, stored or of the same Bundle."""
+    changing = [e for e in entries if e.former is not None and e.change and e.change.key not in (None, e.former.get("key"))]
+    if not changing:
+        return
+    taken = {(e.kind.name, e.key) for e in draft.entries if e.is_create}
+    for entry in changing:
+        key = (entry.change and entry.change.key) or b""
+        known = await gateway.lookups.find_known(draft.access, entry.kind, {(entry.id or "")[:3]: [key]})
+        if known or (entry.kind.name, key) in taken:
             raise _duplicate(entry)
+        taken.add((entry.kind.name, key))
 
 
 async def _compare_known(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:

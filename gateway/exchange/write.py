@@ -41,8 +41,7 @@ async def write(
             access = access.afresh()
             continue
         except Problem as problem:
-            problem.records = problem.records or tuple(widened.records)
-            raise
+            raise problem.about(widened.records) from None
         stored = {document["_id"]: document for document in documents}
         return [(entry, await _answer(gateway, widened, entry, stored)) for entry in entries], events
     raise Problem("transient", "the record is being written to too often", headers={"Retry-After": "1"})

@@ -53,9 +53,6 @@ def _check_entry(entry: Any, place: str) -> None:
             raise Problem("required", "this element is required", f"{place}.request.{name}")
     if entry.fullUrl is not None and "/_history/" in entry.fullUrl:
         raise Problem("invariant", "bdl-8: a fullUrl names no version", f"{place}.fullUrl")
-    needs_body = entry.request.method in ("POST", "PUT", "PATCH")
-    if needs_body and entry.resource is None and not entry.request.url.endswith("/_search"):
-        raise Problem("required", f"{entry.request.method} takes a resource", f"{place}.resource")
 
 
 def build_searchset(

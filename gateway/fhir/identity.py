@@ -35,8 +35,8 @@ def business_key(kind: ResourceType, identity: Any, patient: str | None, source:
     """The hash under which a resource is unique, None where it has no business identifier.
 
     `identity`: the resource, or what `Identities.read` gives. In a patient's compartment the key is the sender's own: its
-    first part stands for patient and identifier, its second for the source, so that two sources never collide. A directory
-    entry or a Patient is one for all sources.
+    first part stands for type, patient and identifier, its second for the source, so that two sources never collide. A
+    directory entry or a Patient is one for all sources.
     """
     first = identifier_key(kind, identity, patient)
     return None if first is None else first + _hash(source if kind.patient else "", SOURCE_BYTES)
@@ -49,7 +49,8 @@ def identifier_key(kind: ResourceType, identity: Any, patient: str | None) -> by
             for item in branch.read(identity):
                 token = next(iter(convert(item)), "")
                 if has_system(token):
-                    return _hash(f"{patient}\0{token}" if kind.patient else token, IDENTIFIER_BYTES)
+                    owner = f"{patient}\0" if kind.patient else ""
+                    return _hash(f"{kind.name}\0{owner}{token}", IDENTIFIER_BYTES)
     return None
 
 

@@ -107,10 +107,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A search that found nothing when the plan was made and must still find nothing."""
+    """A search that found nothing when the plan was made and must still find nothing.
+
+    `head`: the type whose head guards it, where it looks beyond the record that is written to.
+    """
 
     kind: ResourceType
     clause: Clause
+    head: str | None = None
 
 
 @dataclass(slots=True)
@@ -119,6 +123,11 @@ class Plan:
 
     changes: list[Change] = field(default_factory=list)
     conditions: list[Condition] = field(default_factory=list)
+
+    @property
+    def guards(self) -> set[str]:
+        """The heads of types that guard its conditions."""
+        return {condition.head for condition in self.conditions if condition.head is not None}
 
 
 def require(access: Access, change: Change) -> None:
@@ -197,7 +206,7 @@ class Committer:
 
     async def _commit(self, group: list[Work]) -> list[list[Document]]:
         """All of these in one transaction."""
-        heads = sorted({change.head for work in group for change in work.plan.changes})
+        heads = sorted({head for work in group for head in (*(c.head for c in work.plan.changes), *work.plan.guards)})
         async with AsyncExitStack() as held:
             for head in heads:
                 await held.enter_async_context(self._locks.setdefault(head, asyncio.Lock()))
@@ -264,7 +273,7 @@ class Committer:
             found = await self._mongo.find(HEADS, {"_id": {"$in": heads}}, session=session)
             known = {head["_id"]: (int(head["commit"]), head["updated"]) for head in found}
         changes = [change for work in group for change in work.plan.changes]
-        new = {change.head for change in changes if change.makes_head} - known.keys()
+        new = {change.head for change in changes if change.makes_head}.union(*(w.plan.guards for w in group)) - known.keys()
         if len(known) + len(new) < len(heads):
             raise Stale  # a record that is not there (any more): planning again finds that out
         now = max(work.access.now for work in group)

@@ -162,6 +162,16 @@ async def find_owner(mongo: Mongo, type_name: str, identifier: str) -> str | Non
     return found.get("patient") if found else None
 
 
+async def find_owners(mongo: Mongo, type_name: str, identifiers: Sequence[str]) -> set[str]:
+    """Whose records these resources belong to. Never told to a caller."""
+    if type_name == "Patient":
+        return set(identifiers)
+    ids = [identifier for identifier in identifiers if bucket_of(identifier)]
+    where: Document = {"_id": {"$in": ids}, "bucket": {"$in": sorted({i[:3] for i in ids})}}
+    found = await mongo.find(type_name, where, {"patient": 1}) if ids else []
+    return {document["patient"] for document in found if "patient" in document}
+
+
 async def find_patient(mongo: Mongo, token: str) -> str | None:
     """The id of the one patient with this identifier (`system|value`), None for none or several.
 
