@@ -23,7 +23,12 @@ def read_bundle(codec: Codec, body: bytes, *, calm: bool, most_entries: int) -> 
 
     Raises Problem naming the entry.
     """
-    bundle = codec.decode("Bundle", body, calm=calm)
+    try:
+        bundle = codec.decode("Bundle", body, calm=calm)
+    except Problem:
+        if codec.peek_type(body) != "Bundle":
+            raise Problem("invalid", "a Bundle is expected here", "Bundle") from None
+        raise
     if bundle.type not in ("batch", "transaction"):
         raise Problem("value", "the gateway accepts Bundles of type batch or transaction here", "Bundle.type")
     entries = bundle.entry or []

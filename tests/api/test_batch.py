@@ -1,0 +1,199 @@
+"""A batch Bundle: each entry for itself, in the order asked, with rights and an audit event of its own."""
+
+from typing import Any
+
+import pytest
+
+from tests.world import BASE, Actor, World, bundle, consent, device, document, entry, observation, unique
+
+UUID = "urn:uuid:8b8f0d4c-8a38-4a8e-8a1e-8b5e4a6f0001"
+
+
+async def send(actor: Actor, *entries: dict[str, Any], **headers: str) -> list[dict[str, Any]]:
+    answer = await actor.post("", bundle("batch", *entries), **headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["type"] == "batch-response"
+    return list(answer.json().get("entry", ()))
+
+
+def statuses(found: list[dict[str, Any]]) -> list[str]:
+    return [one["response"]["status"].split()[0] for one in found]
+
+
+@pytest.mark.requirement("BUN-07")
+async def test_each_entry_has_its_own_answer_in_order(world: World) -> None:
+    owner = await world.patient()
+    kept = await owner.create(observation(owner.patient))
+    gone = await owner.create(observation(owner.patient))
+    assert (await owner.delete(f"Observation/{gone['id']}")).status_code == 204
+    new = observation(owner.patient)
+    found = await send(
+        owner,
+        entry("GET", f"Observation/{kept['id']}"),
+        entry("POST", "Observation", observation(owner.patient, colour="red")),
+        entry("GET", f"Observation/{gone['id']}"),
+        entry("POST", "Observation", new),
+        entry("GET", "Observation/000-none"),
+        entry("PUT", f"Observation/{kept['id']}", kept, ifMatch='W/"9"'),
+        entry("PUT", f"Observation/{kept['id']}", kept | {"status": "amended"}, ifMatch='W/"1"'),
+        entry("GET", f"Observation/{kept['id']}", ifNoneMatch='W/"2"'),
+        entry("GET", "Observation?colour=red"),
+        entry("DELETE", f"Observation/{kept['id']}"),
+    )
+    assert statuses(found) == ["200", "400", "410", "201", "404", "412", "200", "304", "400", "204"]
+    assert found[0]["resource"] == kept
+    outcomes = [one["response"].get("outcome", {}).get("issue", [{}])[0] for one in found]
+    assert outcomes[1]["expression"] == ["Bundle.entry[1].resource.colour"]
+    assert outcomes[2]["expression"] == ["Bundle.entry[2]"]
+    assert outcomes[5]["expression"] == ["Bundle.entry[5].resource"]
+    assert outcomes[8]["expression"] == ["Bundle.entry[8].request.url"]
+    assert "colour" in outcomes[8]["diagnostics"]
+    assert len(await world.stored("Observation", patient=owner.patient, deleted={"$exists": False})) == 1
+
+
+@pytest.mark.requirement("BUN-07")
+async def test_a_bad_entry_stores_nothing_and_stops_nobody(world: World) -> None:
+    owner = await world.patient()
+    good = [entry("POST", "Observation", observation(owner.patient)) for _ in range(3)]
+    found = await send(owner, good[0], entry("POST", "Observation", observation(owner.patient, status="none")), *good[1:])
+    assert statuses(found) == ["201", "422", "201", "201"]
+    assert len(await owner.search("Observation")) == 3
+
+
+@pytest.mark.requirement("BUN-07", "BUN-08")
+async def test_own_absolute_addresses_are_served(world: World) -> None:
+    owner = await world.patient()
+    paper = await owner.create(document(owner.patient))
+    found = await send(
+        owner,
+        entry("GET", f"{BASE}/DocumentReference/{paper['id']}"),
+        entry("GET", f"{BASE}/DocumentReference?patient={owner.patient}"),
+        entry("GET", f"/DocumentReference/{paper['id']}"),
+        entry("POST", f"{BASE}/Observation", observation(owner.patient)),
+    )
+    assert statuses(found) == ["200", "200", "200", "201"]
+    assert found[1]["resource"]["entry"][0]["resource"] == paper
+
+
+@pytest.mark.requirement("BUN-03")
+async def test_entries_of_a_batch_do_not_refer_to_each_other(world: World) -> None:
+    owner = await world.patient()
+    found = await send(
+        owner,
+        entry("POST", "Device", device(owner.patient), UUID),
+        entry("POST", "Observation", observation(owner.patient, device={"reference": UUID})),
+    )
+    assert statuses(found) == ["201", "422"]
+
+
+@pytest.mark.requirement("BUN-11")
+async def test_rights_are_those_of_each_entry(world: World) -> None:
+    mine, other = await world.patient(), await world.patient()
+    theirs = await other.create(observation(other.patient))
+    found = await send(
+        mine,
+        entry("GET", f"Observation/{theirs['id']}"),
+        entry("GET", f"Observation/{theirs['id'][:4]}none"),
+        entry("GET", f"Observation/{theirs['id']}/_history"),
+        entry("GET", f"Observation?patient={other.patient}"),
+        entry("POST", "Observation", observation(other.patient)),
+        entry("POST", "Observation", observation(mine.patient)),
+        entry("PUT", f"Observation/{theirs['id']}", theirs),
+        entry("DELETE", f"Observation/{theirs['id']}"),
+        entry("POST", "Consent", consent(other, mine)),
+        entry("GET", "Organization?name=x"),
+    )
+    assert statuses(found) == ["404", "404", "404", "200", "403", "201", "405", "404", "403", "200"]
+    assert (
+        found[0]["response"]["outcome"]["issue"][0]["diagnostics"] == found[1]["response"]["outcome"]["issue"][0]["diagnostics"]
+    )
+    assert found[3]["resource"].get("entry", []) == []
+    assert (await other.get(f"Observation/{theirs['id']}")).json() == theirs
+
+
+@pytest.mark.requirement("BUN-11")
+async def test_scopes_and_the_writers_table_hold_for_each_entry(world: World) -> None:
+    owner = await world.patient()
+    narrow = await world.patient_actor(owner.patient, "patient/Observation.cr patient/Patient.r")
+    kept = await owner.create(observation(owner.patient))
+    found = await send(
+        narrow,
+        entry("POST", "Observation", observation(owner.patient)),
+        entry("PUT", f"Observation/{kept['id']}", kept),
+        entry("DELETE", f"Observation/{kept['id']}"),
+        entry("GET", f"Observation?patient={owner.patient}"),
+        entry("POST", "Device", device(owner.patient)),
+        entry("GET", f"Patient/{owner.patient}"),
+        entry("POST", "AuditEvent", {"resourceType": "AuditEvent"}),
+    )
+    assert statuses(found) == ["201", "403", "403", "403", "403", "200", "405"]
+
+
+@pytest.mark.requirement("BUN-11")
+async def test_rights_over_one_record_are_none_over_the_next(world: World) -> None:
+    shared, hidden = await world.patient(), await world.patient()
+    doctor = await world.professional()
+    await world.consent(shared, doctor)
+    readings = [await owner.create(observation(owner.patient)) for owner in (shared, hidden)]
+    found = await send(doctor, *(entry("GET", f"Observation/{r['id']}") for r in (*readings, readings[0])))
+    assert statuses(found) == ["200", "404", "200"]
+
+
+@pytest.mark.requirement("BUN-11")
+async def test_each_entry_leaves_its_own_trace_in_the_record_it_is_about(world: World) -> None:
+    shared, hidden = await world.patient(), await world.patient()
+    doctor = await world.professional()
+    await world.consent(shared, doctor)
+    readings = [await owner.create(observation(owner.patient)) for owner in (shared, hidden)]
+    before = [len(await world.stored("AuditEvent", patient=owner.patient)) for owner in (shared, hidden)]
+    await send(doctor, *(entry("GET", f"Observation/{r['id']}") for r in readings))
+    events = [await world.stored("AuditEvent", patient=owner.patient) for owner in (shared, hidden)]
+    assert [len(found) - old for found, old in zip(events, before, strict=True)] == [1, 1]
+    outcomes = [max(found, key=lambda e: e["n"])["event"] for found in events]
+    assert outcomes[0] != outcomes[1]
+
+
+async def test_a_batch_without_entries_is_answered(world: World) -> None:
+    owner = await world.patient()
+    answer = await owner.post("", {"resourceType": "Bundle", "type": "batch"})
+    assert (answer.status_code, answer.json()) == (200, {"resourceType": "Bundle", "type": "batch-response"})
+
+
+async def test_entries_return_what_is_preferred(world: World) -> None:
+    owner = await world.patient()
+    found = await send(owner, entry("POST", "Observation", observation(owner.patient)), Prefer="return=representation")
+    assert found[0]["resource"]["subject"] == {"reference": f"Patient/{owner.patient}"}
+    assert found[0]["fullUrl"] == f"{BASE}/Observation/{found[0]['resource']['id']}"
+    quiet = await send(owner, entry("POST", "Observation", observation(owner.patient)), Prefer="return=minimal")
+    assert "resource" not in quiet[0]
+
+
+async def test_a_read_can_be_conditional_on_the_time(world: World) -> None:
+    owner = await world.patient()
+    kept = await owner.create(observation(owner.patient))
+    address = f"Observation/{kept['id']}"
+    found = await send(
+        owner,
+        entry("GET", address, ifModifiedSince=kept["meta"]["lastUpdated"]),
+        entry("GET", address, ifModifiedSince="2020-01-01T00:00:00Z"),
+    )
+    assert statuses(found) == ["304", "200"]
+
+
+async def test_lenient_handling_reaches_the_searches_of_a_batch(world: World) -> None:
+    owner = await world.patient()
+    search = entry("GET", f"Observation?patient={owner.patient}&colour=red")
+    assert statuses(await send(owner, search)) == ["400"]
+    assert statuses(await send(owner, search, Prefer="handling=lenient")) == ["200"]
+
+
+@pytest.mark.requirement("BUN-07")
+async def test_a_batch_of_conditional_creates_answers_each(world: World) -> None:
+    owner = await world.patient()
+    token = unique("sensor")
+    sensor = device(owner.patient, identifier=[{"system": "urn:oid:1.2.3.9", "value": token}])
+    one = entry("POST", "Device", sensor, ifNoneExist=f"identifier=urn:oid:1.2.3.9|{token}")
+    found = await send(owner, one, one, entry("POST", "Device", sensor, ifNoneExist="_count=1"))
+    assert statuses(found) == ["201", "200", "400"]
+    assert found[0]["response"]["location"] == found[1]["response"]["location"]
+    assert found[2]["response"]["outcome"]["issue"][0]["expression"] == ["Bundle.entry[2].request.ifNoneExist"]
