@@ -121,9 +121,10 @@ class Mongo:
     ) -> list[Document]:
         """The documents that match. `seconds`: refuse as too costly what takes longer."""
         with self._reading(seconds):
-            # A negative limit asks for a single batch: no cursor stays open on the server.
+            # One batch of all that is asked for, and no cursor stays open. (Asking for a *single* batch, by a negative limit,
+            # gives the first 101 documents, or the first 16 MB of them, and leaves out the rest.)
             cursor = self._database[collection].find(
-                where, fields, sort=sort, limit=-limit if limit else 0, hint=hint, session=session
+                where, fields, sort=sort, limit=limit, batch_size=limit, hint=hint, session=session
             )
             found: list[Document] = await cursor.to_list(None)
             return found
