@@ -222,7 +222,7 @@ def _http_date(instant: str | None) -> str | None:
 def _placed(problem: Problem, call: Call) -> Problem:
     """The problem of an entry with its element named from the root of the Bundle; a parameter stands in its URL."""
     place = call.place
-    if place is None or all((issue.expression or "").startswith(place) for issue in problem.issues):
+    if place is None or all((issue.expression or "").startswith("Bundle.entry[") for issue in problem.issues):
         return problem
     return problem.moved(f"{place}.request.url" if problem.issues[0].expression else place)
 
