@@ -13,6 +13,7 @@ from gateway.access.access import unknown_reference
 from gateway.exchange.entries import Entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.owners import Draft
+from gateway.fhir.types import NESTED
 from gateway.problem import Problem
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*\Z")  # RFC 3986 §3.1
@@ -77,7 +78,7 @@ def _local_targets(gateway: Gateway, entry: Entry, with_extensions: bool) -> lis
             _check_foreign(text, expression)
             continue
         type_name = target.partition("/")[0]
-        if place.targets and type_name not in place.targets:
+        if place.targets and type_name not in place.targets and NESTED not in place.targets:
             allowed = ", ".join(place.targets)
             raise Problem("value", f"a reference to one of {allowed} is expected here", expression)
         targets.append((entry, target, expression))
