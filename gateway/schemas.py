@@ -6,7 +6,7 @@ Must not know: what the data means.
 
 import tomllib
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -30,11 +30,20 @@ def find_schemas() -> Path:
 def read_schema(file: Path, shape: type[T]) -> T:
     """The TOML file as `shape`. Raises SchemaError naming file and key for anything missing, unknown or mistyped."""
     try:
-        return msgspec.convert(tomllib.loads(file.read_text("utf-8")), shape)
+        data = tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
         raise SchemaError(file, "", error.strerror or "cannot be read") from error
+    except UnicodeDecodeError as error:
+        raise SchemaError(file, "", "is not UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise SchemaError(file, "", str(error)) from error
+    return convert(file, "", data, shape)
+
+
+def convert(file: Path, key: str, data: Any, shape: type[T]) -> T:
+    """What stands under `key` of a file as `shape`; the key is empty for the whole file. Raises SchemaError."""
+    try:
+        return msgspec.convert(data, shape)
     except msgspec.ValidationError as error:
-        text, _, key = str(error).partition(" - at `$.")
-        raise SchemaError(file, key.rstrip("`"), text) from error
+        text, _, place = str(error).partition(" - at `$")
+        raise SchemaError(file, (key + place.rstrip("`")).lstrip("."), text) from error

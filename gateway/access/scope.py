@@ -61,7 +61,7 @@ def _parse(registry: Registry, text: str, reading: Reading) -> Scope:
             name, _, value = part.partition("=")
             if not value or not _PARAMETER.fullmatch(name) or name not in kind.scope_parameters:
                 raise _invalid(text)  # modifiers, chains and _filter are refused by the same line
-            clauses.append(read_parameter(registry, kind, name, unquote(value), reading))
+            clauses.append(read_parameter(kind, name, unquote(value), reading))
         filters = every(*clauses)
     return Scope(match["level"], type_name, frozenset(_V1.get(permissions, permissions)), filters, text)
 

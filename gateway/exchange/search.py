@@ -53,7 +53,7 @@ async def search_type(gateway: Gateway, access: Access, call: Call, session: Ses
     if call.lenient:
         pairs = [pair for pair in pairs if _is_understood(gateway, kind, pair, reading)]
     control = _read_control(gateway, kind, pairs)
-    clause = read_parameters(gateway.registry, kind, _criteria(pairs), reading)
+    clause = read_parameters(kind, _criteria(pairs), reading)
     named = await _patients_named(gateway, kind, clause)
     _require_patient(gateway, access, kind, named)
     if any(scope.level != "patient" for scope in access.caller.scopes):
@@ -110,14 +110,15 @@ async def read_criteria(gateway: Gateway, access: Access, kind: ResourceType, pa
     criteria = _criteria(pairs)
     if not criteria:
         raise Problem("invalid", "a condition needs at least one search parameter")
-    return read_parameters(gateway.registry, kind, criteria, await _reading(gateway, access, kind, criteria))
+    return read_parameters(kind, criteria, await _reading(gateway, access, kind, criteria))
 
 
 async def _reading(gateway: Gateway, access: Access, kind: ResourceType, pairs: Pairs) -> Reading:
     identifiers = dict.fromkeys(patient_identifiers(kind, pairs))
     _refuse_many(gateway, len(identifiers))
     patients = {token: await store.find_patient(gateway.mongo, token) for token in identifiers}
-    return Reading(now=access.now, or_values=gateway.limits.or_values, patients=patients)
+    base_url = gateway.settings.base_url
+    return Reading(now=access.now, or_values=gateway.limits.or_values, patients=patients, base_url=base_url)
 
 
 async def _patients_named(gateway: Gateway, kind: ResourceType, clause: Clause) -> list[str]:
@@ -190,7 +191,7 @@ def _is_understood(gateway: Gateway, kind: ResourceType, pair: tuple[str, str], 
         if pair[0] in CONTROLS:
             _read_control(gateway, kind, [pair])
         else:
-            read_parameter(gateway.registry, kind, *pair, reading)
+            read_parameter(kind, *pair, reading)
     except Problem as problem:
         return problem.code != "not-supported"
     return True

@@ -9,7 +9,7 @@ from gateway import __version__
 from gateway.fhir.registry import COMMON_PARAMETERS, Registry, ResourceType
 from gateway.fhir.search import implied_parameters
 
-_BASE_DEFINITION = "http://hl7.org/fhir/SearchParameter"
+_DEFINITIONS = "http://hl7.org/fhir/SearchParameter"
 _RELEASED = "2026-11-24"
 
 
@@ -23,7 +23,7 @@ def build_capability_statement(registry: Registry, base_url: str) -> dict[str, A
         "software": {"name": "fhir-document-gateway", "version": __version__},
         "implementation": {"description": "FHIR document exchange gateway", "url": base_url},
         "fhirVersion": "4.0.1",
-        "format": ["json"],
+        "format": ["application/fhir+json", "json"],
         "rest": [
             {
                 "mode": "server",
@@ -39,18 +39,17 @@ def build_capability_statement(registry: Registry, base_url: str) -> dict[str, A
 
 
 def _resource(kind: ResourceType) -> dict[str, Any]:
-    writes = "update" in kind.interactions
     resource: dict[str, Any] = {
         "type": kind.name,
         "interaction": [{"code": code} for code in sorted(kind.interactions)],
-        "versioning": "versioned-update" if writes else "versioned",
-        "readHistory": "history-instance" in kind.interactions,
+        "versioning": "versioned-update" if "update" in kind.interactions else "versioned",
+        "readHistory": "vread" in kind.interactions,
         "updateCreate": False,
         "conditionalCreate": "create" in kind.interactions,
         "conditionalRead": "full-support",
         "conditionalUpdate": False,
         "conditionalDelete": "not-supported",
-        "referencePolicy": ["literal", "logical", "enforced", "local"],
+        "referencePolicy": ["literal", "logical", "enforced"],
         "searchParam": [*_common(), *_parameters(kind)],
     }
     if kind.profiles:
@@ -60,7 +59,7 @@ def _resource(kind: ResourceType) -> dict[str, Any]:
 
 def _common() -> list[dict[str, Any]]:
     return [
-        {"name": name, "type": kind, "definition": f"{_BASE_DEFINITION}/Resource-{name.removeprefix('_')}"}
+        {"name": name, "type": kind, "definition": f"{_DEFINITIONS}/Resource-{name.removeprefix('_')}"}
         for name, kind in COMMON_PARAMETERS.items()
     ]
 
@@ -69,5 +68,5 @@ def _parameters(kind: ResourceType) -> list[dict[str, Any]]:
     found = []
     for parameter in (*implied_parameters(kind), *kind.search.values()):
         definition = parameter.definition or f"{kind.name}-{parameter.name}"
-        found.append({"name": parameter.name, "type": parameter.type, "definition": f"{_BASE_DEFINITION}/{definition}"})
+        found.append({"name": parameter.name, "type": parameter.type, "definition": f"{_DEFINITIONS}/{definition}"})
     return sorted(found, key=lambda p: str(p["name"]))

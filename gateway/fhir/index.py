@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.fhir.registry import Registry, ResourceType, SearchParameter, identifier_readers
-from gateway.fhir.values import hull, token_values
+from gateway.fhir.values import Convert, hull, token_values
 
 Extract = Callable[[Any], dict[str, Any]]
 
 # A label of a system that nobody here knows could mean anything: this token stands for it, and denials test it.
-UNKNOWN_LABEL = "?"
+# (No search value is read into it: `values.escape` never leaves a single `\\`.)
+UNKNOWN_LABEL = "\\?"
 
 
 class Index:
@@ -39,21 +40,34 @@ class Index:
 
 
 def _extractor(kind: ResourceType) -> Extract:
-    parameters = tuple((p.name, p.type == "date", p.readers) for p in _stored(kind))
+    ways: dict[str, list[tuple[str, Callable[[Any], list[Any]], Convert]]] = {}
+    for parameter in _stored(kind):
+        for branch, convert in parameter.readers:
+            ways.setdefault(branch.first, []).append((parameter.name, branch.read, convert))
+    by_element = tuple((first, tuple(found)) for first, found in ways.items())
+    dates = frozenset(parameter.name for parameter in _stored(kind) if parameter.type == "date")
 
     def extract(resource: Any) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        for name, is_date, readers in parameters:
-            found: list[Any] = []
-            several = False
-            for branch, convert in readers:
-                # Most elements are absent in most resources: look at the first step of the path before anything else.
-                if getattr(resource, branch.first) is not None:
-                    for item in branch.read(resource):
-                        several = bool(found)
-                        found += convert(item)
-            if found:
-                values[name] = hull(found) if is_date else _distinct(found) if several else found
+        several: set[str] = set()
+        for first, ways in by_element:
+            # Most elements are absent in most resources: look for them before anything else, and once for all parameters.
+            if getattr(resource, first) is not None:
+                for name, read, convert in ways:
+                    for item in read(resource):
+                        found = convert(item)
+                        if not found:
+                            continue
+                        if name in values:
+                            values[name] += found
+                            several.add(name)
+                        else:
+                            values[name] = [*found]
+        for name in several - dates:
+            values[name] = _distinct(values[name])
+        for name in dates:
+            if name in values:
+                values[name] = hull(values[name])
         return values
 
     return extract

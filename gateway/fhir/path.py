@@ -1,10 +1,10 @@
 """The small language in which `schemas/` names elements.
 
-    path = step *("." step)
+    path = name *("." step)
     step = name | "ofType(" type ")" | "where(" name "='" text "')" | "resolve()"
 
 A name of a choice element (`effective`) stands for each of its types; `ofType` picks one. `where` keeps the elements whose
-named primitive equals the text. `resolve()` follows a reference into `contained` and is followed by `ofType`.
+named primitive equals the text. `resolve()` follows a reference into `contained`; `ofType` behind it says to which type.
 
 Knows: derived types. Must not know: search, profiles. It is not FHIRPath, only written like it.
 """
@@ -21,7 +21,9 @@ from gateway.fhir.types import NESTED, Element, Types
 Read = Callable[[Any, Iterable[Any]], list[Any]]
 Step = tuple[str, str | None, str | None]  # name, argument, literal
 
-_STEP = re.compile(r"([A-Za-z]+)(?:\((?:([A-Za-z]+)(?:='([^']*)')?)?\))?(?:\.|\Z)")
+_STEP = re.compile(r"(?:(ofType)\(([A-Za-z]+)\)|(where)\(([A-Za-z]+)='([^']*)'\)|(resolve)\(\)|([A-Za-z]+))(?:\.(?=.)|\Z)")
+_FUNCTIONS = ("ofType", "where", "resolve")
+_NO_TEXT = frozenset({"boolean", "integer", "unsignedInt", "positiveInt", "decimal"})
 
 
 class PathError(ValueError):
@@ -93,30 +95,32 @@ def _split(text: str) -> list[Step]:
         match = _STEP.match(text, position)
         if match is None:
             raise PathError(f"'{text}' is not a path of this language (see gateway/fhir/path.py)")
-        steps.append((match[1], match[2], match[3]))
+        of_type, kind, where, name, literal, resolve, element = match.groups()
+        steps.append((of_type or where or resolve or element, kind or name, literal))
         position = match.end()
+    if not steps or steps[0][0] in _FUNCTIONS:
+        raise PathError(f"'{text}' does not begin with an element")
     return steps
 
 
 def _follow(types: Types, type_name: str, steps: list[Step]) -> Iterator[_Way]:
     """Every way that the steps allow from `type_name`, depth first."""
-    (name, argument, literal), *rest = steps
-    if argument or literal:
-        raise PathError(f"'{name}' is an element, not a function")
+    (name, _, _), *rest = steps
     for element in _elements_named(types, type_name, name):
         here: list[Read] = [_attribute(element)]
         after, targets = rest, element.targets
         kind = element.type
-        while after and after[0][0] in ("ofType", "where", "resolve"):
+        while after and after[0][0] in _FUNCTIONS:
             function, argument, literal = after[0]
             after = after[1:]
             if function == "where" and argument and literal is not None:
-                here.append(_where(_one_element(types, kind, argument).attribute, literal))
+                here.append(_where(_text_element(types, kind, argument).attribute, literal))
             elif function == "ofType" and argument:
                 if kind != argument:
                     break
             elif function == "resolve" and kind == "Reference" and after and after[0][0] == "ofType" and after[0][1]:
-                kind, targets = after[0][1], ()
+                kind = _target(element, after[0][1])
+                targets = ()
                 here.append(_resolve(types, kind))
             else:
                 raise PathError(f"'{function}' cannot stand behind '{name}'")
@@ -139,8 +143,19 @@ def _elements_named(types: Types, type_name: str, name: str) -> list[Element]:
     return found
 
 
-def _one_element(types: Types, type_name: str, name: str) -> Element:
-    return _elements_named(types, type_name, name)[0]
+def _text_element(types: Types, type_name: str, name: str) -> Element:
+    """The element that `where` compares with a text."""
+    found = _elements_named(types, type_name, name)
+    if len(found) > 1 or found[0].many or not found[0].is_primitive or found[0].type in _NO_TEXT:
+        raise PathError(f"'{name}' of {type_name} is not one text to compare with")
+    return found[0]
+
+
+def _target(element: Element, type_name: str) -> str:
+    """The type of contained resource that a reference element is followed to."""
+    if type_name not in element.targets and element.targets != (NESTED,):
+        raise PathError(f"'{element.name}' does not refer to a {type_name}")
+    return type_name
 
 
 def _attribute(element: Element) -> Read:
@@ -155,7 +170,10 @@ def _where(attribute: str, literal: str) -> Read:
 
 
 def _resolve(types: Types, kind: str) -> Read:
-    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(types.struct(kind))
+    try:
+        decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(types.struct(kind))
+    except KeyError:
+        raise PathError(f"'{kind}' is not a type") from None
 
     def resolve(resource: Any, found: Iterable[Any]) -> list[Any]:
         wanted = {item.reference[1:] for item in found if (item.reference or "").startswith("#")}

@@ -3,7 +3,7 @@
 Knows: the few kinds of rule a profile file may use. Must not know: StructureDefinitions, stores, who is calling.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
@@ -35,6 +35,9 @@ class _ProfileFile(msgspec.Struct, forbid_unknown_fields=True):
     rule: list[_RuleFile]
 
 
+_CODED = frozenset({"CodeableConcept", "Coding"})
+_MEASURED = frozenset({"Quantity", "Age", "Count", "Distance", "Duration"})
+
 Rule = Callable[[Any], Issue | None]
 Read = Callable[[Any], list[Any]]
 
@@ -54,36 +57,51 @@ class Profile:
 
 def read_profiles(folder: FilePath, types: Types) -> Mapping[str, Profile]:
     """The profiles of a folder by file name. Raises SchemaError naming file and key."""
-    found = {}
+    found: dict[str, Profile] = {}
     for file in sorted(folder.glob("*.toml")):
         raw = read_schema(file, _ProfileFile)
-        rules = (_compile(file, types, raw, f"rule[{n}]", rule) for n, rule in enumerate(raw.rule))
+        if raw.url in (profile.url for profile in found.values()):
+            raise SchemaError(file, "url", "is the url of another profile")
+        rules = (rule for n, each in enumerate(raw.rule) for rule in _compile(file, types, raw, f"rule[{n}]", each))
         found[file.stem] = Profile(raw.url, raw.type, tuple(rules))
     return found
 
 
-def _compile(file: FilePath, types: Types, profile: _ProfileFile, key: str, rule: _RuleFile) -> Rule:
-    def reader(path: str) -> Read:
+def _compile(file: FilePath, types: Types, profile: _ProfileFile, key: str, rule: _RuleFile) -> Iterator[Rule]:
+    """The checks of one rule: one for each kind of limit it sets."""
+
+    def branches(path: str, kinds: frozenset[str] = frozenset()) -> tuple[Branch, ...]:
         try:
-            return _reader(compile_path(types, profile.type, path).branches)
+            found = compile_path(types, profile.type, path).branches
         except PathError as error:
             raise SchemaError(file, key, str(error)) from error
+        wrong = sorted({branch.type for branch in found if kinds and branch.type not in kinds})
+        if wrong:
+            raise SchemaError(file, key, f"such a rule cannot be held against {', '.join(wrong)}")
+        return found
 
-    if rule.any_of:
-        return _any_of(profile.type, rule.any_of, [reader(path) for path in rule.any_of])
+    limits = (rule.required, rule.forbidden, rule.code, rule.unit, rule.minimum is not None, rule.maximum is not None)
+    if bool(rule.any_of) == (rule.path is not None) or (rule.any_of and any(limits)):
+        raise SchemaError(file, key, "has either any_of alone or a path with its limits")
     if rule.path is None:
-        raise SchemaError(file, key, "needs a path or any_of")
-    expression = f"{profile.type}.{rule.path}"
-    at = reader(rule.path)
+        yield _any_of(profile.type, rule.any_of, [_reader(branches(path)) for path in rule.any_of])
+        return
+    if not any(limits) or (rule.required and rule.forbidden):
+        raise SchemaError(file, key, "says nothing: required, forbidden, code, unit, minimum or maximum")
+    expression, at = f"{profile.type}.{rule.path}", _reader(branches(rule.path))
+    if rule.required or rule.forbidden:
+        yield _presence(expression, at, required=rule.required)
     if rule.code:
-        return _one_of_codes(expression, at, rule.code)
+        branches(rule.path, _CODED)
+        yield _one_of_codes(expression, at, rule.code)
     if rule.unit:
-        return _one_of_units(expression, at, rule.unit)
+        branches(rule.path, _MEASURED)
+        yield _one_of_units(expression, at, rule.unit)
     if rule.minimum is not None or rule.maximum is not None:
-        return _in_range(expression, at, rule.minimum, rule.maximum)
-    if rule.required == rule.forbidden:
-        raise SchemaError(file, key, "says nothing: required, forbidden, code, unit, minimum, maximum or any_of")
-    return _presence(expression, at, required=rule.required)
+        branches(rule.path, _MEASURED)
+        if rule.minimum is not None and rule.maximum is not None and rule.minimum > rule.maximum:
+            raise SchemaError(file, key, "its minimum is above its maximum")
+        yield _in_range(expression, at, rule.minimum, rule.maximum)
 
 
 def _reader(branches: tuple[Branch, ...]) -> Read:

@@ -15,9 +15,9 @@ import msgspec
 from gateway.fhir.clause import FIELDS
 from gateway.fhir.path import Branch, PathError, compile_path
 from gateway.fhir.profiles import Profile, read_profiles
-from gateway.fhir.types import Types
+from gateway.fhir.types import NESTED, Types
 from gateway.fhir.values import CONVERTERS, Convert, reference_identifiers
-from gateway.schemas import SchemaError, read_schema
+from gateway.schemas import SchemaError, convert, read_schema
 
 SearchType = Literal["token", "date", "reference", "string", "quantity", "number", "uri"]
 InteractionCode = Literal[
@@ -32,10 +32,9 @@ COMMON_PARAMETERS: Mapping[str, SearchType] = {
     "_id": "token",
     "_lastUpdated": "date",
     "_security": "token",
-    "_source": "uri",
 }
 
-_SORTABLE = re.compile(r"-?[A-Za-z_][A-Za-z0-9_.-]*")
+_PARAMETER_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
 
 
 class _SearchFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -64,7 +63,7 @@ class _TypeFile(msgspec.Struct, forbid_unknown_fields=True):
     labels: list[str] = msgspec.field(default_factory=list)
     scope_parameters: list[str] = msgspec.field(default_factory=list)
     consent: _ConsentFile = msgspec.field(default_factory=_ConsentFile)
-    search: dict[str, _SearchFile] = msgspec.field(default_factory=dict)
+    search: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +132,13 @@ def read_registry(schemas: FilePath, types: Types) -> Registry:
     """Read `resources/*.toml` and `profiles/*.toml`. Raises SchemaError naming file and key."""
     profiles = read_profiles(schemas / "profiles", types)
     found: dict[str, ResourceType] = {}
-    for file in sorted((schemas / "resources").glob("*.toml")):
+    files = sorted((schemas / "resources").glob("*.toml"))
+    served = tuple(file.stem for file in files)
+    for file in files:
         raw = read_schema(file, _TypeFile)
         if raw.type != file.stem:
             raise SchemaError(file, "type", f"'{raw.type}' does not match the file's name")
-        found[raw.type] = _ReadType(file, raw, types, profiles).result()
+        found[raw.type] = _ReadType(file, raw, types, profiles, served).result()
     if "Patient" not in found:
         raise SchemaError(schemas / "resources", "", "there is no Patient.toml")
     return Registry(types, found, {p.url: p for p in profiles.values()})
@@ -146,8 +147,11 @@ def read_registry(schemas: FilePath, types: Types) -> Registry:
 class _ReadType:
     """Turns one file into a ResourceType, refusing by key what cannot be."""
 
-    def __init__(self, file: FilePath, raw: _TypeFile, types: Types, profiles: Mapping[str, Profile]) -> None:
-        self.file, self.raw, self.types, self.profiles = file, raw, types, profiles
+    def __init__(
+        self, file: FilePath, raw: _TypeFile, types: Types, profiles: Mapping[str, Profile], served: tuple[str, ...]
+    ) -> None:
+        self.file, self.raw, self.types, self.profiles, self.served = file, raw, types, profiles, served
+        self.specs = {name: convert(file, f"search.{name}", spec, _SearchFile) for name, spec in raw.search.items()}
 
     def result(self) -> ResourceType:
         raw = self.raw
@@ -156,13 +160,11 @@ class _ReadType:
         except KeyError:
             raise self._error("type", f"'{raw.type}' is not an R4 resource type") from None
         is_patient = raw.patient == "id"
-        patient = () if raw.patient in ("id", "none") else self._branches("patient", raw.patient)
-        search = {name: self._parameter(name, spec) for name, spec in raw.search.items()}
+        patient = self._patient()
+        search = {name: self._parameter(name, spec) for name, spec in self.specs.items()}
         self._check_names(search)
         self._check_indexes(search)
-        for name in raw.profiles:
-            if name not in self.profiles:
-                raise self._error("profiles", f"there is no profiles/{name}.toml")
+        self._check_profiles()
         return ResourceType(
             name=raw.type,
             group=raw.group,
@@ -175,7 +177,7 @@ class _ReadType:
             unique=tuple(raw.unique),
             indexes=tuple(tuple(index) for index in raw.indexes),
             profiles=tuple(self.profiles[name].url for name in raw.profiles),
-            labels=tuple(b for text in ("meta.security", *raw.labels) for b in self._branches("labels", text)),
+            labels=self._labels(),
             scope_parameters=frozenset(raw.scope_parameters),
             consent_code=raw.consent.code,
             consent_date=raw.consent.date,
@@ -191,28 +193,51 @@ class _ReadType:
         except PathError as error:
             raise self._error(key, str(error)) from error
 
+    def _patient(self) -> tuple[Branch, ...]:
+        """The branches to the patient; none for the Patient itself and for what belongs to nobody."""
+        if (self.raw.patient == "id") != (self.raw.type == "Patient"):
+            raise self._error("patient", "is 'id' for Patient, and for Patient alone")
+        if self.raw.patient in ("id", "none"):
+            return ()
+        branches = self._branches("patient", self.raw.patient)
+        if any(b.type != "Reference" or not {"Patient", NESTED} & {*b.targets} for b in branches):
+            raise self._error("patient", f"'{self.raw.patient}' is no reference to a Patient")
+        return branches
+
+    def _labels(self) -> tuple[Branch, ...]:
+        branches = [b for text in ("meta.security", *self.raw.labels) for b in self._branches("labels", text)]
+        for branch in branches:
+            if branch.type not in ("Coding", "CodeableConcept"):
+                raise self._error("labels", f"a label cannot be read from {branch.type}")
+        return tuple(branches)
+
     def _parameter(self, name: str, spec: _SearchFile) -> SearchParameter:
         key = f"search.{name}"
+        if not _PARAMETER_NAME.fullmatch(name):
+            raise self._error(key, "is not a name of a search parameter")
         if spec.any_of:
-            wrong = [n for n in spec.any_of if n not in self.raw.search or self.raw.search[n].type != spec.type]
-            if wrong or spec.path is not None:
+            parts = [self.specs.get(part) for part in spec.any_of]
+            if spec.path is not None or any(part is None or part.any_of or part.type != spec.type for part in parts):
                 raise self._error(f"{key}.any_of", "takes parameters of this type alone")
             return SearchParameter(name, spec.type, definition=spec.definition, any_of=tuple(spec.any_of))
-        if spec.path is None:
+        if not spec.path:
             raise self._error(key, "has neither path nor any_of")
         paths = [spec.path] if isinstance(spec.path, str) else spec.path
         branches = [b for path in paths for b in self._branches(f"{key}.path", path)]
         table = CONVERTERS[spec.type]
-        readers = tuple((branch, table[branch.type]) for branch in branches if branch.type in table)
-        if not readers:
-            kinds = sorted({branch.type for branch in branches})
-            raise self._error(f"{key}.path", f"a {spec.type} parameter cannot be read from {', '.join(kinds)}")
+        unreadable = sorted({branch.type for branch in branches} - table.keys())
+        if unreadable:
+            raise self._error(f"{key}.path", f"a {spec.type} parameter cannot be read from {', '.join(unreadable)}")
         names_patient = self.raw.patient not in ("id", "none") and paths == [self.raw.patient]
+        if name == "patient" and not names_patient:
+            raise self._error(f"{key}.path", "is not the type's own patient")
+        targets = dict.fromkeys(t for branch in branches for t in branch.targets)
         return SearchParameter(
             name=name,
             type=spec.type,
-            readers=() if names_patient else readers,
-            targets=tuple(dict.fromkeys(t for branch in branches for t in branch.targets)),
+            readers=() if names_patient else tuple((branch, table[branch.type]) for branch in branches),
+            # (a reference to any resource can be one to any type that is served)
+            targets=self.served if NESTED in targets else tuple(targets),
             system=spec.system,
             definition=spec.definition,
             field="patient" if names_patient else None,
@@ -224,7 +249,7 @@ class _ReadType:
             if known.get(name) != "date" and name != "_id":
                 raise self._error("sort", f"'{name}' is not a date parameter of this type, _lastUpdated or _id")
         for name in self.raw.unique:
-            if known.get(name) != "token":
+            if name not in search or search[name].type != "token" or search[name].any_of:
                 raise self._error("unique", f"'{name}' is not a token parameter of this type")
         for name in self.raw.scope_parameters:
             if name not in search:
@@ -234,17 +259,25 @@ class _ReadType:
             if value is not None and known.get(value) != kind:
                 raise self._error(f"consent.{key}", f"'{value}' is not a {kind} parameter of this type")
 
+    def _check_profiles(self) -> None:
+        for name in self.raw.profiles:
+            if name not in self.profiles:
+                raise self._error("profiles", f"there is no profiles/{name}.toml")
+            if self.profiles[name].type != self.raw.type:
+                raise self._error("profiles", f"'{name}' is a profile of {self.profiles[name].type}")
+
     def _check_indexes(self, search: Mapping[str, SearchParameter]) -> None:
-        known: dict[str, Any] = {
+        known: dict[str, str] = {
             **COMMON_PARAMETERS,
-            **{name: p.type for name, p in search.items()},
-            "patient": "patient",
+            **{name: p.type for name, p in search.items() if p.readers and p.type != "quantity"},
+            **({"patient": "patient"} if self.raw.patient not in ("id", "none") else {}),
         }
         for index in self.raw.indexes:
+            if not index or self.raw.indexes.count(index) > 1:
+                raise self._error("indexes", "an index is empty or declared twice")
             names = [key.lstrip("-") for key in index]
             for key, name in zip(index, names, strict=True):
-                is_union = name in search and bool(search[name].any_of)
-                if not _SORTABLE.fullmatch(key) or name not in known or known[name] == "quantity" or is_union:
+                if name not in known or key not in (name, f"-{name}"):
                     raise self._error("indexes", f"'{key}' cannot be part of an index of this type")
             arrays = [n for n in names if known[n] not in ("date", "patient") and (n == "_security" or n not in FIELDS)]
             if len(arrays) > 1:

@@ -12,14 +12,15 @@ from decimal import Decimal
 
 from gateway.fhir.clause import Clause, Interval, Measure, Test, every, negate, some
 from gateway.fhir.dates import EARLIEST, LATEST, Span, read_span
-from gateway.fhir.registry import COMMON_PARAMETERS, Registry, ResourceType, SearchParameter
-from gateway.fhir.values import escape, fold, string_value
+from gateway.fhir.registry import COMMON_PARAMETERS, ResourceType, SearchParameter
+from gateway.fhir.values import escape, fold, string_value, without_version
 from gateway.problem import Problem
 
 _PREFIX = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?(.+)\Z", re.DOTALL)
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,30})(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,3})?\Z")
 _DATE = re.compile(
-    r"[0-9]{4}(?:-[0-9]{2}(?:-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?(?:Z|[+-][0-9]{2}:[0-9]{2})?)?)?)?\Z"
+    r"[0-9]{4}(?:-[0-9]{2}(?:-[0-9]{2}(?:T(?:[01][0-9]|2[0-3]):[0-5][0-9](?::(?:[0-5][0-9]|60)(?:\.[0-9]{1,9})?)?"
+    r"(?:Z|[+-](?:0[0-9]|1[0-3]):[0-5][0-9]|[+-]14:00)?)?)?)?\Z"
 )
 _UNSEPARATED = re.compile(r"(?:[^\\,]|\\.)*", re.DOTALL)
 _ESCAPED = re.compile(r"\\([\\,|$])")
@@ -56,17 +57,18 @@ class Reading:
     """What reading a parameter depends on besides the registry.
 
     `now`: for the prefix `ap`. `patients`: the ids behind the patient identifiers in the search, looked up beforehand.
-    `or_values`: how many values one parameter may list.
+    `or_values`: how many values one parameter may list. `base_url`: how this service's own resources are named absolutely.
     """
 
     now: datetime
     or_values: int
     patients: Mapping[str, str | None]
+    base_url: str = ""
 
 
 def implied_parameters(kind: ResourceType) -> tuple[SearchParameter, ...]:
     """Parameters a type has without declaring them: `patient`, where its resources belong to one."""
-    return (_PATIENT,) if kind.patient else ()
+    return (_PATIENT,) if kind.patient and "patient" not in kind.search else ()
 
 
 def find_parameter(kind: ResourceType, name: str) -> SearchParameter | None:
@@ -84,41 +86,53 @@ def split_name(name: str) -> tuple[str, str | None]:
 
 def patient_identifiers(kind: ResourceType, pairs: list[tuple[str, str]]) -> list[str]:
     """The patient identifiers (`system|value`) that a search names in place of an id, in any spelling of that."""
-    return [
-        value for name, raw in pairs if _names_patient_identifier(kind, name) for value in _split(raw)
-    ]  # French documents use both patient.identifier and patient:identifier (PDSm, API Mesures)
+    # French documents use both patient.identifier and patient:identifier (PDSm, API Mesures).
+    return [_token(value) for name, raw in pairs if _names_patient_identifier(kind, name) for value in _split(raw)]
 
 
-def read_parameter(registry: Registry, kind: ResourceType, name: str, value: str, reading: Reading) -> Clause:
+def read_parameter(kind: ResourceType, name: str, value: str, reading: Reading) -> Clause:
     """The clause of one `name=value`. Raises Problem naming the parameter."""
-    if _names_patient_identifier(kind, name):
-        ids = [reading.patients.get(identifier) for identifier in _split(value)]
-        return some(*(Test("patient", "is", found) for found in ids if found))
     base, modifier = split_name(name)
+    if _names_patient_identifier(kind, name):
+        ids = [reading.patients.get(_token(one)) for one in _values(Asked(name, None, value), reading)]
+        return some(*(Test("patient", "is", found) for found in ids if found))
     parameter = find_parameter(kind, base)
     if parameter is None:
         raise Problem("not-supported", f"{kind.name} has no search parameter '{clip(base)}'", clip(base), status=400)
     asked = Asked(base, modifier, value)
-    if parameter.any_of:
-        return _read_union(registry, kind, parameter, asked, reading)
-    if modifier is not None:
-        asked, parameter = _apply_type_modifier(parameter, asked)
+    if not parameter.any_of:
+        return _read_declared(parameter, asked, reading)
+    # What is asked holds for one of several parameters; what is denied holds for none of them.
+    parts = [_read_declared(kind.search[part], asked, reading) for part in parameter.any_of]
+    denies = modifier == "not" or (modifier == "missing" and value == "true")
+    return every(*parts) if denies else some(*parts)
+
+
+def read_parameters(kind: ResourceType, pairs: list[tuple[str, str]], reading: Reading) -> Clause:
+    """The clause of a whole search: repeated parameters are all required."""
+    return every(*(read_parameter(kind, name, value, reading) for name, value in pairs))
+
+
+def _read_declared(parameter: SearchParameter, asked: Asked, reading: Reading) -> Clause:
+    """The clause of what was asked, compared with the values of one parameter."""
+    if asked.modifier is not None:
+        asked = _apply_modifier(parameter, asked)
     if asked.modifier == "missing":
-        if value not in ("true", "false"):
+        if asked.value not in ("true", "false"):
             raise _refuse(asked, "takes true or false")
-        return Test(_stored_name(parameter), "missing", value == "true")
-    values = _split(value)
+        return Test(_stored_name(parameter), "missing", asked.value == "true")
+    clause = some(*(_read_value(parameter, asked, one, reading) for one in _values(asked, reading)))
+    return negate(clause) if asked.modifier == "not" else clause
+
+
+def _values(asked: Asked, reading: Reading) -> list[str]:
+    """The values a parameter lists, still escaped: at least one, none of them empty."""
+    values = _split(asked.value)
     if len(values) > reading.or_values:
         raise Problem("too-costly", f"'{asked.text}' lists more than {reading.or_values} values", asked.text, status=400)
     if not all(values):
         raise _refuse(asked, "has an empty value")
-    clause = some(*(_read_value(parameter, asked, one, reading) for one in values))
-    return negate(clause) if asked.modifier == "not" else clause
-
-
-def read_parameters(registry: Registry, kind: ResourceType, pairs: list[tuple[str, str]], reading: Reading) -> Clause:
-    """The clause of a whole search: repeated parameters are all required."""
-    return every(*(read_parameter(registry, kind, name, value, reading) for name, value in pairs))
+    return values
 
 
 def _names_patient_identifier(kind: ResourceType, name: str) -> bool:
@@ -129,19 +143,13 @@ def _names_patient_identifier(kind: ResourceType, name: str) -> bool:
     return parameter is not None and parameter.field == "patient"
 
 
-def _read_union(registry: Registry, kind: ResourceType, parameter: SearchParameter, asked: Asked, reading: Reading) -> Clause:
-    """A parameter that stands for several: what is asked holds for one of them, what is denied for none."""
-    suffix = f":{asked.modifier}" if asked.modifier else ""
-    parts = [read_parameter(registry, kind, f"{name}{suffix}", asked.value, reading) for name in parameter.any_of]
-    denies = asked.modifier == "not" or (asked.modifier == "missing" and asked.value == "true")
-    return every(*parts) if denies else some(*parts)
-
-
-def _apply_type_modifier(parameter: SearchParameter, asked: Asked) -> tuple[Asked, SearchParameter]:
+def _apply_modifier(parameter: SearchParameter, asked: Asked) -> Asked:
     """`subject:Patient=7` is `subject=Patient/7`; any other modifier must be one of the parameter's type."""
     if parameter.type == "reference" and asked.modifier in parameter.targets:
-        values = ",".join(v if "/" in v else f"{asked.modifier}/{v}" for v in asked.value.split(","))
-        return Asked(asked.name, None, values), parameter
+        values = _split(asked.value)
+        if any("/" in value for value in values):
+            raise _refuse(asked, "is an id, because the modifier says the type")
+        return Asked(asked.name, None, ",".join(value and f"{asked.modifier}/{value}" for value in values))
     if asked.modifier not in _MODIFIERS[parameter.type]:
         raise Problem(
             "not-supported",
@@ -149,21 +157,21 @@ def _apply_type_modifier(parameter: SearchParameter, asked: Asked) -> tuple[Aske
             asked.name,
             status=400,
         )
-    return asked, parameter
+    return asked
 
 
 def _read_value(parameter: SearchParameter, asked: Asked, value: str, reading: Reading) -> Clause:
     match parameter.type:
         case "token":
-            return _read_token(parameter, value)
+            return _read_token(parameter, asked, value)
         case "date":
-            return _read_date(asked, value, reading)
+            return _read_date(parameter, asked, value, reading)
         case "reference":
-            return _read_reference(parameter, asked, value)
+            return _read_reference(parameter, asked, value, reading)
         case "string":
-            return _read_string(asked, value)
+            return _read_string(parameter, asked, value)
         case "quantity":
-            return _read_quantity(asked, value)
+            return _read_quantity(parameter, asked, value)
         case "number":
             op, interval = _read_number(asked, value)
             return Test(parameter.name, op, interval)
@@ -171,20 +179,35 @@ def _read_value(parameter: SearchParameter, asked: Asked, value: str, reading: R
             return Test(_stored_name(parameter), "is", _unescape(value))
 
 
-def _read_token(parameter: SearchParameter, value: str) -> Clause:
-    parts = [_unescape(part) for part in _split(value, "|")]
+def _read_token(parameter: SearchParameter, asked: Asked, value: str) -> Clause:
+    system, code = _token_parts(value)
     name = _stored_name(parameter)
-    if len(parts) == 1:
-        return Test(name, "is", parts[0] if name == "_id" else escape(parts[0]))
-    system, code = parts[0], "|".join(parts[1:])
+    if system is None:
+        return Test(name, "is", code if name == "_id" else escape(code))
+    if not system and not code:
+        raise _refuse(asked, "has neither system nor code")
     if parameter.system is not None:  # a bare code element: its system is fixed by the standard and not stored
-        return Test(name, "is", escape(code)) if system == parameter.system and code else some()
+        if system != parameter.system:
+            return some()
+        return Test(name, "is", escape(code)) if code else Test(name, "missing", False)
     if not code:
         return Test(name, "starts", f"{escape(system)}|")
-    return Test(name, "is", f"{escape(system)}|{escape(code)}")
+    return Test(name, "is", _token(value))
 
 
-def _read_date(asked: Asked, value: str, reading: Reading) -> Clause:
+def _token(value: str) -> str:
+    """A token search value as `values.token_values` spells it."""
+    system, code = _token_parts(value)
+    return escape(code) if system is None else f"{escape(system)}|{escape(code)}"
+
+
+def _token_parts(value: str) -> tuple[str | None, str]:
+    """System and code of a token search value; the system is None where none is said, empty where there is to be none."""
+    first, *others = [_unescape(part) for part in _split(value, "|")]
+    return (first, "|".join(others)) if others else (None, first)
+
+
+def _read_date(parameter: SearchParameter, asked: Asked, value: str, reading: Reading) -> Clause:
     prefix, text = _split_prefix(_unescape(value))
     text = text.replace(" ", "+")  # an unescaped + of a zone arrives as a space
     try:
@@ -197,14 +220,17 @@ def _read_date(asked: Asked, value: str, reading: Reading) -> Clause:
         slack = abs(reading.now - span.low) * 0.1
         low = span.low - slack if span.low - EARLIEST > slack else EARLIEST
         high = span.high + slack if LATEST - span.high > slack else LATEST
-        return Test(asked.name, "overlaps", Span(low, high))
-    return Test(asked.name, prefix, span)
+        return Test(parameter.name, "overlaps", Span(low, high))
+    return Test(parameter.name, prefix, span)
 
 
-def _read_reference(parameter: SearchParameter, asked: Asked, value: str) -> Clause:
+def _read_reference(parameter: SearchParameter, asked: Asked, value: str, reading: Reading) -> Clause:
     if asked.modifier == "identifier":
-        return _read_token(SearchParameter(f"{parameter.name}:identifier", "token"), value)
+        return _read_token(SearchParameter(f"{parameter.name}:identifier", "token"), asked, value)
     reference = _unescape(value)
+    if reading.base_url:
+        reference = reference.removeprefix(f"{reading.base_url}/")
+    reference = without_version(reference)
     target, slash, identifier = reference.rpartition("/")
     if parameter.field == "patient":
         known = not slash or target == "Patient"
@@ -214,24 +240,24 @@ def _read_reference(parameter: SearchParameter, asked: Asked, value: str) -> Cla
     return some(*(Test(parameter.name, "is", f"{target}/{reference}") for target in parameter.targets))
 
 
-def _read_string(asked: Asked, value: str) -> Clause:
+def _read_string(parameter: SearchParameter, asked: Asked, value: str) -> Clause:
     text = _unescape(value)
     if asked.modifier == "exact":
-        return Test(asked.name, "is", string_value(text))
+        return Test(parameter.name, "is", string_value(text))
     if not fold(text):
         raise _refuse(asked, "has nothing to compare")
-    return Test(asked.name, "starts", fold(text))
+    return Test(parameter.name, "starts", fold(text))
 
 
-def _read_quantity(asked: Asked, value: str) -> Clause:
+def _read_quantity(parameter: SearchParameter, asked: Asked, value: str) -> Clause:
     parts = [_unescape(part) for part in _split(value, "|")]
     op, interval = _read_number(asked, parts[0])
     if len(parts) == 1:
-        return Test(asked.name, op, Measure(interval, None))
+        return Test(parameter.name, op, Measure(interval, None))
     if len(parts) != 3 or not parts[2]:
         raise _refuse(asked, "is a number, or a number|system|code")
     unit = f"{escape(parts[1])}|{escape(parts[2])}" if parts[1] else escape(parts[2])
-    return Test(asked.name, op, Measure(interval, unit))
+    return Test(parameter.name, op, Measure(interval, unit))
 
 
 def _read_number(asked: Asked, value: str) -> tuple[str, Interval]:

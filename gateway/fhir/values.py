@@ -11,13 +11,13 @@ sent. A reference is `Type/id` or the absolute URL.
 import functools
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
 from gateway.fhir.dates import EARLIEST, LATEST, Span, read_span
 
-Convert = Callable[[Any], Iterable[Any]]
+Convert = Callable[[Any], Sequence[Any]]
 
 # Nearly all dates are moments or days. They can be found in an index by where they begin, give or take this much; the few
 # that cover more are marked, and looked for apart.
@@ -47,10 +47,24 @@ def has_system(token: str) -> bool:
     return _SYSTEM_FIRST.match(token) is not None
 
 
+# Strings are compared by so many of their first characters: putting marks in order takes time quadratic in their number, and
+# one character can decompose into eighteen.
+_COMPARED = 1_024
+_MOST_FROM_ONE = 4
+
+
 def fold(text: str) -> str:
-    """Text as strings are compared: without case, accents and surplus white space."""
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    """Text as strings are compared: without case, accents and surplus white space, and no longer than is worth comparing."""
+    beginning = text[:_COMPARED]
+    # Compatibility forms have case of their own ("℡" is "TEL"), so that is removed twice.
+    folded = unicodedata.normalize("NFKD", beginning.casefold())[: _MOST_FROM_ONE * len(beginning)]
+    decomposed = unicodedata.normalize("NFKD", folded.casefold())
     return " ".join("".join(c for c in decomposed if not unicodedata.combining(c)).split())
+
+
+def without_version(reference: str) -> str:
+    """A reference to a resource, whichever version of it was named."""
+    return _VERSION.sub("", reference) if "/_history/" in reference else reference
 
 
 def string_value(text: str) -> str:
@@ -64,78 +78,78 @@ def hull(spans: list[Span]) -> dict[str, Any]:
     return {"low": low, "high": high, "wide": True} if high - low > COMMON_SPAN else {"low": low, "high": high}
 
 
-def _codeable_concept(it: Any) -> Iterable[str]:
+def _codeable_concept(it: Any) -> Sequence[str]:
     return [value for coding in it.coding or () for value in token_values(coding.system, coding.code)]
 
 
-def _coding(it: Any) -> Iterable[str]:
+def _coding(it: Any) -> Sequence[str]:
     return token_values(it.system, it.code)
 
 
-def _identifier(it: Any) -> Iterable[str]:
+def _identifier(it: Any) -> Sequence[str]:
     return token_values.__wrapped__(it.system, it.value)  # each one is another: nothing to remember
 
 
-def _contact_point(it: Any) -> Iterable[str]:
+def _contact_point(it: Any) -> Sequence[str]:
     return token_values(it.use, it.value)
 
 
-def _bare(it: Any) -> Iterable[str]:
+def _bare(it: Any) -> Sequence[str]:
     return [escape(it)]
 
 
-def _boolean(it: bool) -> Iterable[str]:
+def _boolean(it: bool) -> Sequence[str]:
     return ["true" if it else "false"]
 
 
-def _date(it: str) -> Iterable[Span]:
+def _date(it: str) -> Sequence[Span]:
     return [read_span(it)]
 
 
-def _period(it: Any) -> Iterable[Span]:
+def _period(it: Any) -> Sequence[Span]:
     return [Span(read_span(it.start).low if it.start else EARLIEST, read_span(it.end).high if it.end else LATEST)]
 
 
-def _timing(it: Any) -> Iterable[Span]:
+def _timing(it: Any) -> Sequence[Span]:
     spans = [read_span(moment) for moment in it.event or () if moment]
     if it.repeat is not None and it.repeat.boundsPeriod is not None:
         spans.extend(_period(it.repeat.boundsPeriod))
     return spans
 
 
-def _reference(it: Any) -> Iterable[str]:
+def _reference(it: Any) -> Sequence[str]:
     reference = it.reference
     if not reference or reference.startswith("#"):
         return []
-    return [_VERSION.sub("", reference)]
+    return [without_version(reference)]
 
 
-def _human_name(it: Any) -> Iterable[str]:
+def _human_name(it: Any) -> Sequence[str]:
     parts = (it.text, it.family, *(it.given or ()), *(it.prefix or ()), *(it.suffix or ()))
     return [string_value(part) for part in parts if part]
 
 
-def _address(it: Any) -> Iterable[str]:
+def _address(it: Any) -> Sequence[str]:
     parts = (it.text, *(it.line or ()), it.city, it.district, it.state, it.postalCode, it.country)
     return [string_value(part) for part in parts if part]
 
 
-def _quantity(it: Any) -> Iterable[dict[str, Any]]:
+def _quantity(it: Any) -> Sequence[dict[str, Any]]:
     if it.value is None:
         return []
     units = [*token_values(it.system, it.code), *([escape(it.unit)] if it.unit else ())]
     return [{"v": float(it.value), "u": list(dict.fromkeys(units))}]
 
 
-def _money(it: Any) -> Iterable[dict[str, Any]]:
+def _money(it: Any) -> Sequence[dict[str, Any]]:
     return [] if it.value is None else [{"v": float(it.value), "u": token_values("urn:iso:std:iso:4217", it.currency)}]
 
 
-def _number(it: Any) -> Iterable[float]:
+def _number(it: Any) -> Sequence[float]:
     return [float(it)]
 
 
-def _uri(it: str) -> Iterable[str]:
+def _uri(it: str) -> Sequence[str]:
     return [it]
 
 
@@ -169,6 +183,6 @@ CONVERTERS: dict[str, dict[str, Convert]] = {
 }
 
 
-def reference_identifiers(it: Any) -> Iterable[str]:
+def reference_identifiers(it: Any) -> Sequence[str]:
     """The tokens of a logical reference (`Reference.identifier`), for the modifier `:identifier`."""
     return [] if it.identifier is None else _identifier(it.identifier)

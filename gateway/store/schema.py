@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.fhir.clause import FIELDS
 from gateway.fhir.registry import COMMON_PARAMETERS, Registry, ResourceType
-from gateway.store.mongo import Document, Mongo
+from gateway.store.mongo import Document, Mongo, Stale
 
 HEADS = "heads"  # one document per patient, and one per type that belongs to nobody: orders the commits
 TOKENS = "tokens"
@@ -23,6 +23,10 @@ META = "meta"
 def history_of(type_name: str) -> str:
     """The collection of a type's former versions."""
     return f"{type_name}_history"
+
+
+# Options that change what an index holds or whether it is used.
+_TELLING = ("partialFilterExpression", "expireAfterSeconds", "sparse", "hidden", "collation")
 
 
 class StoreError(Exception):
@@ -41,10 +45,9 @@ class Index:
     def differs_from(self, found: Document) -> bool:
         """Whether the index of this name that the server has is another one."""
         return (
-            tuple((name, int(direction)) for name, direction in found["key"]) != self.keys
+            tuple(tuple(part) for part in found["key"]) != self.keys
             or bool(found.get("unique")) != bool(self.options.get("unique"))
-            or found.get("partialFilterExpression") != self.options.get("partialFilterExpression")
-            or found.get("expireAfterSeconds") != self.options.get("expireAfterSeconds")
+            or any(found.get(option) != self.options.get(option) for option in _TELLING)
         )
 
 
@@ -76,8 +79,9 @@ def required_collections(registry: Registry) -> list[str]:
 
 
 def _type_indexes(kind: ResourceType) -> Iterator[Index]:
-    prefix: tuple[tuple[str, int], ...] = (("bucket", 1),) if kind.patient else ()
     for declared in kind.indexes:
+        # The patient decides the bucket; an index that does not begin with the patient serves searches that know neither.
+        prefix: tuple[tuple[str, int], ...] = (("bucket", 1),) if declared[0] == "patient" else ()
         keys = tuple(_key(kind, part) for part in declared)
         # Ties are broken by id, so that a page ends at one exact place.
         ending = () if declared[-1].lstrip("-") == "_id" else (("_id", 1),)
@@ -98,20 +102,24 @@ def _key(kind: ResourceType, part: str) -> tuple[str, int]:
 async def prepare(mongo: Mongo, registry: Registry, secret: str) -> None:
     """Create what a new database lacks, then check everything. Raises StoreError naming what is missing or different.
 
-    Only collections that do not exist are created, with their indexes. An index missing from a collection that does exist
-    is never built in passing: on a large collection that is the operator's decision (`gateway check --create-indexes`).
+    A collection is created once, with its indexes; that it was is written down when it is complete, so that several
+    processes may do it at the same time. What is missing later is never built in passing: on a large collection that is the
+    operator's decision (`gateway check --create-indexes`).
     """
-    there = await mongo.collections()
-    for name in required_collections(registry):
-        if name not in there:
-            await mongo.create_collection(name)
-            for index in required_indexes(registry):
-                if index.collection == name:
-                    await mongo.create_index(name, list(index.keys), index.name, **index.options)
+    await mongo.create_collection(META)
+    made = await mongo.find_one(META, {"_id": "collections"}) or {"made": []}
+    new = [name for name in required_collections(registry) if name not in made["made"]]
+    for name in new:
+        await mongo.create_collection(name)
+        for index in required_indexes(registry):
+            if index.collection == name:
+                await mongo.create_index(name, list(index.keys), index.name, **index.options)
     await _check_secret(mongo, secret)
     problems = await find_problems(mongo, registry)
     if problems:
         raise StoreError("; ".join(problems))
+    if new:
+        await mongo.change(META, {"_id": "collections"}, {"$addToSet": {"made": {"$each": new}}}, upsert=True)
 
 
 async def find_problems(mongo: Mongo, registry: Registry) -> list[str]:
@@ -132,12 +140,20 @@ async def find_problems(mongo: Mongo, registry: Registry) -> list[str]:
 
 
 async def create_missing_indexes(mongo: Mongo, registry: Registry) -> list[str]:
-    """Build the indexes that are missing; returns their names. Never drops or changes one."""
+    """Build the indexes that are missing; returns their names. Never drops or changes one.
+
+    Raises StoreError where the documents that are there do not allow one.
+    """
     built: list[str] = []
     for index in required_indexes(registry):
         if index.name not in await mongo.indexes(index.collection):
-            await mongo.create_index(index.collection, list(index.keys), index.name, **index.options)
-            built.append(f"{index.collection}.{index.name}")
+            try:
+                await mongo.create_index(index.collection, list(index.keys), index.name, **index.options)
+            except Stale:
+                place = f"index '{index.name}' of collection '{index.collection}'"
+                raise StoreError(f"{place} cannot be built: there are documents with the same key") from None
+            if index.name in await mongo.indexes(index.collection):
+                built.append(f"{index.collection}.{index.name}")
     return built
 
 
