@@ -215,7 +215,7 @@ def _writing(gateway: Gateway, access: Access, entry: Entry) -> Change:
 
 def _check_record(draft: Draft, entry: Entry, change: Change) -> None:
     """Refuse what belongs to a patient who does not exist as it would be refused for one who may not be written to."""
-    if entry.patient is None or entry.patient in draft.born:
+    if entry.patient is None or entry.patient in draft.born or not entry.is_create or entry.existing is not None:
         return
     record = draft.access.records.get(entry.patient)
     if record is None or record.moment is None:
