@@ -4,9 +4,11 @@ Knows: commands and their options, and how their results are told to a person. M
 """
 
 import asyncio
+import json
 import os
+import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -18,11 +20,11 @@ from gateway import __version__
 from gateway.app import attached, check_system, prepare_store
 from gateway.exchange.tokens import Grant, issue_token, revoke_token
 from gateway.problem import Problem
-from gateway.sandbox.demo import run_demo
+from gateway.sandbox.demo import DemoError, run_demo
 from gateway.sandbox.mongod import MongodError
 from gateway.schemas import SchemaError
 from gateway.settings import SettingsError, read_settings
-from gateway.store.audit import find_broken_link
+from gateway.store.chain import Sealed, find_broken_link
 from gateway.store.schema import StoreError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -38,7 +40,7 @@ def main() -> None:
     """Run the command line; what cannot be done is said in one line and ends with status 1."""
     try:
         app()
-    except (SchemaError, SettingsError, StoreError, MongodError) as error:
+    except (SchemaError, SettingsError, StoreError, MongodError, DemoError) as error:
         _fail(str(error))
     except Problem as problem:
         _fail(problem.issues[0].text)
@@ -52,7 +54,9 @@ def serve(
 ) -> None:
     """Serve FHIR on the MongoDB at GATEWAY_MONGO_URL."""
     settings = read_settings()
-    asyncio.run(prepare_store(settings))  # once, before several workers would do it at the same time
+    asyncio.run(prepare_store(settings))  # so that what is wrong is said once, in one line
+    # uvicorn drains, then raises the signal again: being asked to end is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(
         "gateway.app:create_app",
         factory=True,
@@ -145,17 +149,30 @@ def token_revoke() -> None:
 
 
 @audit_app.command("verify")
-def audit_verify() -> None:
+def audit_verify(
+    log: Annotated[
+        Path | None,
+        typer.Option(help="A log of the gateway: the seals it tells of must all be there.", exists=True, dir_okay=False),
+    ] = None,
+) -> None:
     """Walk every chain of the audit and name the first link that does not hold."""
 
     async def verify() -> tuple[int, str | None]:
         async with attached(read_settings()) as gateway:
-            return await find_broken_link(gateway.mongo)
+            return await find_broken_link(gateway.mongo, gateway.clock(), _logged_seals(log) if log else ())
 
     sound, broken = _run(verify())
     if broken:
         _fail(f"after {sound} sound events: {broken}")
     print(f"{sound} events, every link holds")  # noqa: T201 (the result of the command)
+
+
+def _logged_seals(log: Path) -> Iterator[Sealed]:
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if '"audit.sealed"' in line:
+                entry = json.loads(line[line.index("{") :])
+                yield entry["writer"], entry["number"], entry["hash"]
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:

@@ -30,7 +30,7 @@ from gateway.fhir.references import References
 from gateway.fhir.registry import Registry, read_registry
 from gateway.fhir.search import Reading
 from gateway.fhir.types import Types
-from gateway.jobs.seal import seal_audit
+from gateway.jobs.seal import end_audit, seal_audit
 from gateway.problem import Problem
 from gateway.schemas import find_schemas
 from gateway.settings import Limits, Settings, read_gateway_file, read_settings
@@ -114,16 +114,18 @@ def build_gateway(settings: Settings, schemas: Schemas, mongo: Mongo, ids: Ids, 
 @asynccontextmanager
 async def running(gateway: Gateway) -> AsyncIterator[Gateway]:
     """The gateway with its database prepared and its jobs at work; everything is sealed and closed at the end."""
-    await prepare(gateway.mongo, gateway.registry, gateway.settings.secret)
-    await gateway.audit.open(gateway.clock())
-    sealing = asyncio.create_task(seal_audit(gateway))
     try:
-        yield gateway
+        await prepare(gateway.mongo, gateway.registry, gateway.settings.secret)
+        await gateway.audit.open(gateway.clock())
+        sealing = asyncio.create_task(seal_audit(gateway))
+        try:
+            yield gateway
+        finally:
+            sealing.cancel()
+            with suppress(asyncio.CancelledError):
+                await sealing
+            await end_audit(gateway)
     finally:
-        sealing.cancel()
-        with suppress(asyncio.CancelledError):
-            await sealing
-        await gateway.audit.close(gateway.clock())
         await gateway.mongo.close()
 
 

@@ -2,6 +2,9 @@
 
 Knows: how a call and its answer, or its refusal, become events: one per record it touched.
 Must not know: how events are stored or shown.
+
+A request without a valid token, or one that is no interaction of FHIR, leaves no event: there is nobody to name in it, and
+strangers could fill the audit. It leaves a line in the log, with its status.
 """
 
 from base64 import b64encode

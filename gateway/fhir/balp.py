@@ -31,6 +31,13 @@ _ACTIONS: Mapping[str, str] = {
     "delete": "D",
     "search-type": "E",
 }
+# Who is who for the client and the server. In a read the server is the source of the data; else the client is.
+_SOURCE, _DESTINATION = (_DICOM, "110153"), (_DICOM, "110152")
+_ROLES: Mapping[str, tuple[tuple[str, str], tuple[str, str]]] = {
+    "R": (_DESTINATION, _SOURCE),
+    "D": ((_DICOM, "110150"), ("http://terminology.hl7.org/CodeSystem/provenance-participant-type", "custodian")),
+}
+_SINGLE = frozenset({"create", "read", "vread", "update", "delete"})
 _PATTERNS: Mapping[str, str] = {"C": "Create", "R": "Read", "U": "Update", "D": "Delete", "E": "Query"}
 
 DONE, FAILED, REFUSED, BROKEN = "0", "4", "8", "12"  # https://hl7.org/fhir/R4/valueset-audit-event-outcome.html
@@ -88,8 +95,8 @@ def render_event(document: Values, base_url: str) -> dict[str, Any]:
     interaction = event["interaction"]
     action = _ACTIONS.get(interaction, "E")
     single = len(event.get("entities", ())) == 1 and not event.get("more")
-    # BALP's patterns describe one resource (or one query) each; what touched several claims none.
-    conforms = interaction in _ACTIONS and (single or action == "E")
+    # BALP's patterns describe one resource (or one query) each; what touched several versions or resources claims none.
+    conforms = single if interaction in _SINGLE else interaction == "search-type"
     resource: dict[str, Any] = {"resourceType": "AuditEvent", "id": document["_id"]}
     recorded = write_instant(document["updated"])
     resource["meta"] = {"versionId": "1", "lastUpdated": recorded}
@@ -117,17 +124,16 @@ def render_event(document: Values, base_url: str) -> dict[str, Any]:
 
 
 def _agents(event: Mapping[str, Any], action: str, base_url: str) -> list[dict[str, Any]]:
-    # In a read the server is the source of the data; in everything else the client is.
-    client_role, server_role = ("110152", "110153") if action == "R" else ("110153", "110152")
+    client_role, server_role = _ROLES.get(action, (_SOURCE, _DESTINATION))
     client: dict[str, Any] = {
-        "type": _concept(_DICOM, client_role),
+        "type": _concept(*client_role),
         "who": {"identifier": {"system": CLIENT_SYSTEM, "value": event["client"]}},
         "requestor": "user" not in event,
     }
     if "address" in event:
         client["network"] = {"address": event["address"], "type": "2"}
     server = {
-        "type": _concept(_DICOM, server_role),
+        "type": _concept(*server_role),
         "who": {"identifier": {"value": base_url}},
         "requestor": False,
         "network": {"address": base_url, "type": "5"},
@@ -137,7 +143,7 @@ def _agents(event: Mapping[str, Any], action: str, base_url: str) -> list[dict[s
         client["policy"] = policy
         return [client, server]
     user: dict[str, Any] = {
-        "type": _concept(_PARTICIPATION, "AUT" if action in "CU" else "IRCP"),
+        "type": _concept(_PARTICIPATION, "AUT" if action in "CUD" else "IRCP"),
         "who": {"reference": event["user"]},
         "requestor": True,
         "policy": policy,

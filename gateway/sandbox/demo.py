@@ -5,15 +5,17 @@ Knows: what is started in which order, where things are kept. Must not know: how
 
 import asyncio
 import json
+import signal
+import socket
 import sys
-from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import uvicorn
 
 from gateway.app import build_gateway, create_app, read_schemas, running
-from gateway.sandbox.mongod import running_mongod
-from gateway.sandbox.people import SECRET, NamedIds, People, bring_people
+from gateway.sandbox.mongod import drop_database, running_mongod
+from gateway.sandbox.people import DAYS, SECRET, NamedIds, People, bring_people, issue_tokens
 from gateway.sandbox.tour import write_tour
 from gateway.schemas import find_schemas
 from gateway.settings import Settings
@@ -22,14 +24,27 @@ from gateway.store.mongo import Mongo
 _DATABASE = "sandbox"
 
 
-def run_demo(port: int, data: Path | None) -> None:
-    """Start MongoDB and gateway, bring the people, print the tour; stop everything on Ctrl-C.
+class DemoError(Exception):
+    """The sandbox cannot run: the message says why."""
 
-    `data`: a folder to keep the data in, for the next time. Raises MongodError where there is no mongod to start.
+
+def run_demo(port: int, data: Path | None) -> None:
+    """Start MongoDB and gateway, bring the people, print the tour; stop everything on Ctrl-C or SIGTERM.
+
+    `data`: a folder to keep the data in, for the next time. Raises MongodError where there is no mongod to start, DemoError
+    where the port is taken.
     """
+    with _listener(port) as listener:
+        try:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            _run(port, data, listener)
+        except KeyboardInterrupt:  # how this ends when all is well: uvicorn raises the signal again when it has stopped
+            _say("stopped.")
+
+
+def _run(port: int, data: Path | None, listener: socket.socket) -> None:
     _say("starting MongoDB …")
-    with ExitStack() as stack:
-        url = stack.enter_context(running_mongod(data))
+    with running_mongod(data) as url:
         settings = Settings(
             mongo_url=url,
             mongo_database=_DATABASE,
@@ -40,14 +55,17 @@ def run_demo(port: int, data: Path | None) -> None:
             log_level="warning",
             schemas=find_schemas(),
         )
-        people = _read_people(data)
-        if people is None:
-            _say("bringing sample people and fourteen days of readings …")
-            people = asyncio.run(_bring(settings))
-            _keep_people(data, people)
-        server = _Server(settings, port, write_tour(settings.base_url, people))
-        server.run()
-    _say("stopped.")
+        kept = _read_people(data)
+        if kept is None:
+            drop_database(url, _DATABASE)  # what an interrupted first start left
+        _say("renewing the tokens …" if kept else f"bringing sample people and {DAYS} days of readings …")
+        people = asyncio.run(_bring(settings, kept))
+        _keep_people(data, people)
+        tour = write_tour(settings.base_url, people, datetime.now(UTC), kept=kept is not None)
+        server = _Server(settings, port, tour)
+        server.run([listener])
+        if not server.started:
+            raise DemoError("the gateway did not start")
 
 
 class _Server(uvicorn.Server):
@@ -68,18 +86,32 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._tour = tour
 
-    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then say so."""
-        await super().startup(sockets)  # type: ignore[arg-type]
+        await super().startup(sockets)
         if self.started:
             _say(self._tour)
 
 
-async def _bring(settings: Settings) -> People:
+def _listener(port: int) -> socket.socket:
+    """A socket on this port, taken before anything else is started."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        listener.close()
+        raise DemoError(f"port {port} cannot be used ({error.strerror}): choose another one with --port") from None
+    return listener
+
+
+async def _bring(settings: Settings, kept: People | None) -> People:
     ids = NamedIds(SECRET)
     mongo = Mongo(settings.mongo_url, settings.mongo_database, settings.mongo_driver)
     async with running(build_gateway(settings, read_schemas(settings), mongo, ids)) as gateway:
-        return await bring_people(gateway, ids)
+        if kept is None:
+            return await bring_people(gateway, ids)
+        return People(kept.ids, await issue_tokens(gateway, kept.ids))
 
 
 def _read_people(data: Path | None) -> People | None:

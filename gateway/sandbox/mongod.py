@@ -5,6 +5,7 @@ Must not know: what is stored in it.
 """
 
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,15 +29,18 @@ class MongodError(Exception):
 
 
 @contextmanager
-def running_mongod(data: Path | None = None, *, cache_gb: float = 0.5) -> Iterator[str]:
+def running_mongod(
+    data: Path | None = None, *, port: int | None = None, cache_gb: float = 0.5, arguments: Sequence[str] = ()
+) -> Iterator[str]:
     """Start a mongod on loopback and yield its connection string; stop it at the end.
 
-    `data`: the folder it keeps its files in; without one they are thrown away. Raises MongodError.
+    `data`: the folder it keeps its files in; without one they are thrown away. `port`: a free one if none is given.
+    `arguments`: further ones for mongod. Raises MongodError.
     """
     binary = find_mongod()
     with _folder(data) as folder:
-        port = _free_port()
-        process = _start(binary, folder, port, cache_gb)
+        port = port or _free_port()
+        process = _start(binary, folder, port, cache_gb, arguments)
         try:
             _wait_until_primary(process, port, folder)
             yield f"mongodb://127.0.0.1:{port}/?replicaSet=rs0"
@@ -44,14 +48,23 @@ def running_mongod(data: Path | None = None, *, cache_gb: float = 0.5) -> Iterat
             _stop(process)
 
 
+def drop_database(url: str, name: str) -> None:
+    """Drop a database of ours."""
+    with MongoClient[dict[str, object]](url) as client:
+        client.drop_database(name)
+
+
 def find_mongod() -> Path:
     """The mongod to use. Raises MongodError naming what is missing."""
     on_path = shutil.which("mongod")
     binary = Path(on_path) if on_path else _embedded()
-    check = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
+    try:
+        check = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
+    except OSError as error:
+        raise MongodError(f"{binary} cannot run here: {error.strerror}") from None
     if check.returncode != 0:
         reason = (check.stderr.strip() or check.stdout.strip() or f"exit status {check.returncode}").splitlines()[-1]
-        raise MongodError(f"{binary.name} cannot run here: {reason}")
+        raise MongodError(f"{binary} cannot run here: {reason}")
     return binary
 
 
@@ -71,7 +84,10 @@ def _embedded() -> Path:
 def _folder(data: Path | None) -> Iterator[Path]:
     if data is not None:
         folder = data / "mongo"
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MongodError(f"no data can be kept in {data}: {error.strerror}") from None
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix="gateway-", ignore_cleanup_errors=True) as name:
@@ -84,7 +100,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _start(binary: Path, folder: Path, port: int, cache_gb: float) -> subprocess.Popen[bytes]:
+def _start(binary: Path, folder: Path, port: int, cache_gb: float, further: Sequence[str]) -> subprocess.Popen[bytes]:
     options = {
         "--dbpath": folder,
         "--port": port,
@@ -97,7 +113,7 @@ def _start(binary: Path, folder: Path, port: int, cache_gb: float) -> subprocess
     arguments = [str(part) for pair in options.items() for part in pair]
     # A session of its own: Ctrl-C reaches the gateway alone, which then stops its database in good order.
     return subprocess.Popen(  # noqa: S603
-        [binary, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        [binary, *arguments, *further], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
 
 
@@ -107,7 +123,7 @@ def _wait_until_primary(process: subprocess.Popen[bytes], port: int, folder: Pat
     with MongoClient("127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=500) as client:
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                raise MongodError(f"mongod ended at once; its log is {folder / 'mongod.log'}")
+                raise MongodError(f"mongod ended at once: {_last_words(folder / 'mongod.log')}")
             try:
                 hello = client.admin.command("hello")
                 if hello.get("isWritablePrimary"):
@@ -123,8 +139,17 @@ def _wait_until_primary(process: subprocess.Popen[bytes], port: int, folder: Pat
             except PyMongoError:
                 pass  # not listening yet
             time.sleep(0.05)
-    _stop(process)
-    raise MongodError(f"mongod did not become primary within {_START_SECONDS} s; its log is {folder / 'mongod.log'}")
+    raise MongodError(f"mongod did not become primary within {_START_SECONDS} s: {_last_words(folder / 'mongod.log')}")
+
+
+def _last_words(log: Path) -> str:
+    """The first of the last errors that a mongod wrote down."""
+    lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
+    for line in lines[-200:]:
+        if '"s":"F"' in line or '"s":"E"' in line:
+            said = json.loads(line)
+            return f"{said['msg']} {said.get('attr', {}).get('error', '')}".strip()
+    return f"its log ({log}) names no error"
 
 
 _ALREADY_INITIALIZED = 23

@@ -59,10 +59,13 @@ async def bring_people(gateway: Gateway, ids: NamedIds) -> People:
         known[name] = await _create(gateway, operator, ids, name, resource)
     known["camille"] = await _create(gateway, operator, ids, "camille", _patient("Durand", "Camille", "1850578006084"))
     known["noe"] = await _create(gateway, operator, ids, "noe", _patient("Lambert", "Noé", "1910775114022"))
-    tokens = await _issue_tokens(gateway, known)
+    tokens = await issue_tokens(gateway, known)
     camille = await authenticate(gateway, tokens["camille"], About())
     for name, resource in _consents(known).items():
         known[name] = await _create(gateway, camille, ids, name, resource)
+    noe = await authenticate(gateway, tokens["noe"], About())
+    withdrawn = consent(known["noe"], f"Device/{known['glucoapp']}", "collect", ["Observation", "Device"])
+    known["withdrawn"] = await _create(gateway, noe, ids, "withdrawn", {**withdrawn, "status": "inactive"})
     app = await authenticate(gateway, tokens["app"], About())
     known["sensor"] = await _create(gateway, app, ids, "sensor", _sensor(known["camille"]))
     await _push_readings(gateway, tokens["app"], known)
@@ -86,17 +89,12 @@ async def _create(gateway: Gateway, access: Access, ids: NamedIds, name: str, re
     return answer.id or ""
 
 
-async def _issue_tokens(gateway: Gateway, known: Mapping[str, str]) -> dict[str, str]:
+async def issue_tokens(gateway: Gateway, known: Mapping[str, str]) -> dict[str, str]:
+    """Tokens of everybody, valid from now; their texts are the same every time."""
     app, software = f"Device/{known['glucoapp']}", f"Device/{known['medisoft']}"
     grants = {
-        "app": Grant(
-            "glucoapp",
-            "app",
-            "patient/Observation.crs patient/Device.crs",
-            (app,),
-            patient=known["camille"],
-            lifetime=_LIFETIME,
-        ),
+        "app": _app_grant(app, known["camille"]),
+        "app-noe": _app_grant(app, known["noe"]),
         "professional": Grant(
             "medisoft",
             "professional",
@@ -112,6 +110,10 @@ async def _issue_tokens(gateway: Gateway, known: Mapping[str, str]) -> dict[str,
         "operator": Grant("operations", "operator", "system/*.cruds", lifetime=_LIFETIME),
     }
     return {name: await issue_token(gateway, grant, f"demo-{name}") for name, grant in grants.items()}
+
+
+def _app_grant(app: str, patient: str) -> Grant:
+    return Grant("glucoapp", "app", "patient/Observation.crs patient/Device.crs", (app,), patient=patient, lifetime=_LIFETIME)
 
 
 def _patient_grant(patient: str) -> Grant:

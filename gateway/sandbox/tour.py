@@ -3,21 +3,25 @@
 Knows: what is worth showing first. Must not know: how it comes about.
 """
 
+from datetime import UTC, datetime
+
 from gateway.sandbox.people import People
 
 _TOUR = """
 The gateway listens on {base}   (Ctrl-C stops it and its MongoDB)
 
 People: Camille (Patient/{camille}), who has 14 days of readings and shares them with the app GlucoApp and with Dr Martin;
-Noé (Patient/{noe}), who shares nothing. Each bears a token: demo-app, demo-professional, demo-camille, demo-noe.
+Noé (Patient/{noe}), who shares nothing and took back what GlucoApp had.
+Tokens: demo-app (GlucoApp on Camille's phone), demo-app-noe (on Noé's), demo-professional (Dr Martin's software),
+demo-camille, demo-noe, demo-operator.
 
 1. The app pushes a reading: 201.
 
-   curl -i {base}/Observation -H 'Authorization: Bearer demo-app' -H 'Content-Type: application/fhir+json' -d '{{
+   curl -i '{base}/Observation' -H 'Authorization: Bearer demo-app' -H 'Content-Type: application/fhir+json' -d '{{
      "resourceType": "Observation", "status": "final",
-     "identifier": [{{"system": "https://glucoapp.example/readings", "value": "tour-1"}}],
+     "identifier": [{{"system": "https://glucoapp.example/readings", "value": "tour-{second}"}}],
      "code": {{"coding": [{{"system": "http://loinc.org", "code": "99504-3"}}]}},
-     "subject": {{"reference": "Patient/{camille}"}}, "effectiveDateTime": "2026-11-24T08:30:00+01:00",
+     "subject": {{"reference": "Patient/{camille}"}}, "effectiveDateTime": "{moment}",
      "valueQuantity": {{"value": 104, "unit": "mg/dL", "system": "http://unitsofmeasure.org", "code": "mg/dL"}}}}'
 
    Send it again: 200, and nothing is written.
@@ -31,25 +35,47 @@ Noé (Patient/{noe}), who shares nothing. Each bears a token: demo-app, demo-pro
 
    curl '{base}/Observation?patient={noe}' -H 'Authorization: Bearer demo-professional'
 
-4. The app has no right to read the patient: 403, with the reason.
+4. GlucoApp on Noé's phone still tries to push: 403, with the reason.
 
-   curl '{base}/Patient/{camille}' -H 'Authorization: Bearer demo-app'
+   curl -i '{base}/Observation' -H 'Authorization: Bearer demo-app-noe' -H 'Content-Type: application/fhir+json' -d '{{
+     "resourceType": "Observation", "status": "final",
+     "identifier": [{{"system": "https://glucoapp.example/readings", "value": "tour-noe-{second}"}}],
+     "code": {{"coding": [{{"system": "http://loinc.org", "code": "99504-3"}}]}},
+     "subject": {{"reference": "Patient/{noe}"}}, "effectiveDateTime": "{moment}",
+     "valueQuantity": {{"value": 98, "unit": "mg/dL", "system": "http://unitsofmeasure.org", "code": "mg/dL"}}}}'
 
 5. Camille takes Dr Martin's consent back.
 
-   curl -s {base}/Consent/{consent} -H 'Authorization: Bearer demo-camille' \\
+   curl -s '{base}/Consent/{consent}' -H 'Authorization: Bearer demo-camille' \\
      | sed 's/"status":"active"/"status":"inactive"/' \\
-     | curl -i -X PUT {base}/Consent/{consent} -H 'Authorization: Bearer demo-camille' \\
+     | curl -i -X PUT '{base}/Consent/{consent}' -H 'Authorization: Bearer demo-camille' \\
          -H 'Content-Type: application/fhir+json' --data-binary @-
 
-   Repeat line 2: nothing.
+6. Line 2 again, from that moment on: nothing.
 
-6. Camille sees who looked, and who tried.
+   curl '{base}/Observation?patient={camille}&code=http://loinc.org|99504-3&_sort=-date&_count=2' \\
+     -H 'Authorization: Bearer demo-professional'
+
+7. Camille sees who looked, and who tried.
 
    curl '{base}/AuditEvent?_count=5' -H 'Authorization: Bearer demo-camille'
 """
 
+_KEPT = """
+This folder's data was kept: what was changed the last time still holds. If Camille's consent was taken back, line 5 with
+"inactive" and "active" changed over gives it again.
+"""
 
-def write_tour(base: str, people: People) -> str:
-    """The tour of this sandbox."""
-    return _TOUR.format(base=base, camille=people.ids["camille"], noe=people.ids["noe"], consent=people.ids["consent-martin"])
+
+def write_tour(base: str, people: People, now: datetime, *, kept: bool) -> str:
+    """The tour of this sandbox. `kept`: whether the data is that of an earlier run."""
+    moment = now.astimezone(UTC).replace(microsecond=0)
+    tour = _TOUR.format(
+        base=base,
+        camille=people.ids["camille"],
+        noe=people.ids["noe"],
+        consent=people.ids["consent-martin"],
+        moment=moment.isoformat(),
+        second=f"{moment:%Y%m%d%H%M%S}",
+    )
+    return tour + (_KEPT if kept else "")

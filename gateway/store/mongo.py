@@ -63,6 +63,8 @@ _WRITE = WriteConcern(w="majority", j=True)
 _SNAPSHOT = ReadConcern("snapshot")
 _DUPLICATE_KEY = 11000
 _MAX_TIME_EXPIRED = 50
+_THERE_ALREADY = frozenset({48})  # NamespaceExists
+_OTHER_INDEX = frozenset({85, 86})  # IndexOptionsConflict, IndexKeySpecsConflict
 
 
 class Stale(Exception):
@@ -128,6 +130,18 @@ class Mongo:
             )
             found: list[Document] = await cursor.to_list(None)
             return found
+
+    async def walk(
+        self, collection: str, where: Document, fields: Mapping[str, Any] | None = None, *, sort: str, batch: int = 1_000
+    ) -> AsyncIterator[Document]:
+        """The documents that match one after the other, however many there are; `batch` of them are in memory."""
+        with self._reading(None):
+            cursor = self._database[collection].find(where, fields, sort=[(sort, 1)], batch_size=batch)
+            try:
+                async for document in cursor:
+                    yield document
+            finally:
+                await cursor.close()
 
     async def count(self, collection: str, where: Document, *, seconds: float | None = None, session: Session = None) -> int:
         """How many documents match."""
@@ -207,14 +221,14 @@ class Mongo:
             return set(await self._database.list_collection_names())
 
     async def create_collection(self, name: str) -> None:
-        """Create a collection whose blocks are compressed with zstd."""
-        with driver_errors():
+        """Create a collection whose blocks are compressed with zstd; nothing where another process was faster."""
+        with driver_errors(tolerated=_THERE_ALREADY):
             engine = {"wiredTiger": {"configString": "block_compressor=zstd"}}
             await self._database.create_collection(name, check_exists=False, storageEngine=engine)
 
     async def create_index(self, collection: str, keys: list[tuple[str, int]], name: str, **options: Any) -> None:
-        """Create an index by name."""
-        with driver_errors():
+        """Create an index by name; nothing where one of that name or with these keys is there. Raises Stale for duplicates."""
+        with driver_errors(tolerated=_OTHER_INDEX):
             await self._database[collection].create_index(keys, name=name, **options)
 
     async def indexes(self, collection: str) -> dict[str, Document]:
@@ -314,11 +328,13 @@ class _Conflict(Exception):
 
 
 @contextmanager
-def driver_errors(*, transaction: bool = False) -> Iterator[None]:
+def driver_errors(*, transaction: bool = False, tolerated: frozenset[int] = frozenset()) -> Iterator[None]:
     """Turn the driver's errors into Problems. Their texts carry values of documents and are never passed on."""
     try:
         yield
     except PyMongoError as error:
+        if isinstance(error, OperationFailure) and error.code in tolerated:
+            return
         retriable = error.has_error_label("TransientTransactionError")
         if retriable and transaction:
             raise _Conflict(_problem_of(error)) from None
