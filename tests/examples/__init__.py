@@ -1,0 +1,45 @@
+"""One realistic resource of every served type, and how to bring it into a running gateway with all it refers to.
+
+In the files `Type/example` stands for the example of that type, and `Patient/example` for the patient whose record it is.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from gateway.fhir.registry import ResourceType
+from tests.world import Actor, World, unique
+
+FOLDER = Path(__file__).parent
+TYPES = tuple(sorted(file.stem for file in FOLDER.glob("*.json")))
+
+_REFERENCE = re.compile(r'"([A-Z][A-Za-z]+)/example"')
+
+
+def read_example(type_name: str) -> dict[str, Any]:
+    """The example as it lies in its file."""
+    return dict(json.loads((FOLDER / f"{type_name}.json").read_text("utf-8")))
+
+
+def writer_of(world: World, kind: ResourceType, owner: Actor) -> Actor:
+    """Who may write this type: the patient, or the operator for identities and directories."""
+    return world.operator if kind.group in ("identity", "directory") else owner
+
+
+async def prepare(world: World, type_name: str, owner: Actor) -> dict[str, Any]:
+    """The example as it can be sent for this patient: what it refers to is there, its business identifiers are its own."""
+    text = (FOLDER / f"{type_name}.json").read_text("utf-8")
+    for target in sorted(set(_REFERENCE.findall(text))):
+        found = owner.patient if target == "Patient" else (await bring(world, target, owner))["id"]
+        text = text.replace(f'"{target}/example"', f'"{target}/{found}"')
+    resource = dict(json.loads(text))
+    for identifier in resource.get("identifier", ()):
+        identifier["value"] = unique(identifier["value"])
+    return resource
+
+
+async def bring(world: World, type_name: str, owner: Actor) -> dict[str, Any]:
+    """The example stored for this patient, as the gateway answered it."""
+    kind = world.gateway.registry[type_name]
+    return await writer_of(world, kind, owner).create(await prepare(world, type_name, owner))
