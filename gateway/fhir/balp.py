@@ -77,12 +77,13 @@ class Event:
 
 
 def audit_values(event: Event, recorded: datetime) -> dict[str, Any]:
-    """The index values of the AuditEvent that `render_event` makes of this event."""
+    """The index values of the AuditEvent that `render_event` makes of this event; this server, an agent in each, is left out."""
     action = _ACTIONS.get(event.interaction, "E")
     return {
         "date": hull([instant_span(recorded)]),
         "action": [action],
-        "subtype": token_values(_INTERACTIONS, event.interaction),
+        "subtype": list(token_values(_INTERACTIONS, event.interaction)),
+        "agent:identifier": list(token_values(CLIENT_SYSTEM, event.client)),
         "outcome": [event.outcome],
         **({"agent": [event.user]} if event.user else {}),
     }
