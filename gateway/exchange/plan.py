@@ -15,7 +15,6 @@ from gateway.exchange.links import check_references, resolve_references
 from gateway.exchange.owners import Draft, settle_ids
 from gateway.exchange.standing import extend_to
 from gateway.fhir.identity import business_key
-from gateway.fhir.narrative import check_narrative
 from gateway.problem import Issue, Problem
 from gateway.store import resources as store
 from gateway.store.commit import Change, Plan, require, require_write
@@ -131,12 +130,9 @@ def _check_former(entry: Entry) -> None:
 
 
 def _check_content(gateway: Gateway, access: Access, entry: Entry) -> None:
-    """Narrative, profiles and the rules of single types. Raises Problem with every issue found."""
+    """Profiles and the rules of single types. Raises Problem with every issue found."""
     resource = entry.resource
     issues: list[Issue] = []
-    narrative = check_narrative(resource)
-    if narrative is not None:
-        issues.append(narrative)
     if resource.meta is not None:
         for url in resource.meta.profile or ():
             profile = gateway.registry.profiles.get(url)

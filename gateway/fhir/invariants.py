@@ -8,8 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.fhir.dates import read_span
+from gateway.fhir.narrative import check_div
 
 Check = Callable[[Any], str | None]
+
+_UCUM = "http://unitsofmeasure.org"
 
 
 def _att_1(it: Any) -> str | None:
@@ -17,8 +20,18 @@ def _att_1(it: Any) -> str | None:
     return "att-1: an attachment with data says its contentType" if missing else None
 
 
+def _has(it: Any, name: str) -> bool:
+    """Whether a primitive element exists: by its value or by the extension that stands for it."""
+    return getattr(it, name) is not None or getattr(it, f"{name}__ext") is not None
+
+
 def _cpt_2(it: Any) -> str | None:
-    return "cpt-2: a contact point with a value says its system" if it.value and not it.system else None
+    broken = _has(it, "value") and not _has(it, "system")
+    return "cpt-2: a contact point with a value says its system" if broken else None
+
+
+def _exp_1(it: Any) -> str | None:
+    return None if _has(it, "expression") or _has(it, "reference") else "exp-1: an expression is given or referred to"
 
 
 def _ext_1(it: Any) -> str | None:
@@ -29,7 +42,7 @@ def _ext_1(it: Any) -> str | None:
 
 
 def _lst_2(it: Any) -> str | None:
-    broken = it.mode != "changes" and any(entry.deleted for entry in it.entry or ())
+    broken = it.mode != "changes" and any(_has(entry, "deleted") for entry in it.entry or ())
     return "lst-2: an entry is deleted only in a list of mode changes" if broken else None
 
 
@@ -53,14 +66,28 @@ def _obs_6(it: Any) -> str | None:
 
 def _obs_7(it: Any) -> str | None:
     if it.component and _value_fields(it):
-        codes = {(c.system, c.code) for c in it.code.coding or ()}
-        if any(codes & {(c.system, c.code) for c in part.code.coding or ()} for part in it.component):
+        codes = _codes(it)
+        if any(codes & _codes(part) for part in it.component):
             return "obs-7: a component with the code of the observation cannot stand beside its value"
     return None
 
 
+def _codes(it: Any) -> set[tuple[str | None, str]]:
+    return {(coding.system, coding.code) for coding in it.code.coding or () if coding.code is not None}
+
+
 def _org_1(it: Any) -> str | None:
-    return None if it.identifier or it.name else "org-1: an organization has an identifier or a name"
+    return None if it.identifier or _has(it, "name") else "org-1: an organization has an identifier or a name"
+
+
+def _org_2(it: Any) -> str | None:
+    broken = any(address.use == "home" for address in it.address or ())
+    return "org-2: an organization has no address of use home" if broken else None
+
+
+def _org_3(it: Any) -> str | None:
+    broken = any(telecom.use == "home" for telecom in it.telecom or ())
+    return "org-3: an organization has no telecom of use home" if broken else None
 
 
 def _pat_1(it: Any) -> str | None:
@@ -79,11 +106,75 @@ def _ppc_1(it: Any) -> str | None:
 
 
 def _qty_3(it: Any) -> str | None:
-    return "qty-3: a unit code says its system" if it.code is not None and it.system is None else None
+    if it.code is None or it.system is not None:
+        return None
+    return None if _has(it, "system") else "qty-3: a unit code says its system"
+
+
+def _needs_ucum(rule: str) -> Check:
+    """age-1, cnt-3, dis-1 and drt-1: a value has a code, and the system of a code is UCUM."""
+
+    def check(it: Any) -> str | None:
+        if _has(it, "value") and not _has(it, "code"):
+            return f"{rule}: a value has the code of its unit"
+        if it.system is not None and it.system != _UCUM:
+            return f"{rule}: the unit is of UCUM"
+        if rule == "age-1" and it.value is not None and it.value <= 0:
+            return f"{rule}: an age is positive"
+        return None
+
+    return check
+
+
+def _rat_1(it: Any) -> str | None:
+    if (it.numerator is None) != (it.denominator is None):
+        return "rat-1: a ratio has both a numerator and a denominator"
+    if it.numerator is None and not it.extension:
+        return "rat-1: a ratio has a numerator and a denominator, or an extension"
+    return None
+
+
+def _rng_2(it: Any) -> str | None:
+    low, high = it.low, it.high
+    if low is None or high is None or low.value is None or high.value is None:
+        return None
+    broken = (low.system, low.code) == (high.system, high.code) and low.value > high.value
+    return "rng-2: the low of a range is not above its high" if broken else None
+
+
+# What may not stand alone in a repetition: tim-1, 2, 6, 7 and 8.
+_TOGETHER = (
+    ("tim-1", "duration", "durationUnit"),
+    ("tim-2", "period", "periodUnit"),
+    ("tim-6", "periodMax", "period"),
+    ("tim-7", "durationMax", "duration"),
+    ("tim-8", "countMax", "count"),
+)
+_MEALS = frozenset({"C", "CM", "CD", "CV"})
+
+
+def _tim(it: Any) -> str | None:
+    for rule, name, needed in _TOGETHER:
+        if _has(it, name) and not _has(it, needed):
+            return f"{rule}: {name} only together with {needed}"
+    if it.duration is not None and it.duration < 0:
+        return "tim-4: a duration is not negative"
+    if it.period is not None and it.period < 0:
+        return "tim-5: a period is not negative"
+    when = [code for code in it.when or () if code is not None]
+    if _has(it, "offset") and (not when or _MEALS.intersection(when)):
+        return "tim-9: an offset only together with when, and not at meals themselves"
+    if it.timeOfDay and when:
+        return "tim-10: timeOfDay or when, not both"
+    return None
 
 
 def _prr_1(it: Any) -> str | None:
     return "prr-1: orderDetail only where there is a code" if it.orderDetail and it.code is None else None
+
+
+def _txt(it: Any) -> str | None:
+    return None if it.div is None else check_div(it.div)
 
 
 def _sev_1(it: Any) -> str | None:
@@ -91,21 +182,26 @@ def _sev_1(it: Any) -> str | None:
 
 
 INVARIANTS: Mapping[str, tuple[Check, ...]] = {
-    "Age": (_qty_3,),
+    "Age": (_qty_3, _needs_ucum("age-1")),
     "Attachment": (_att_1,),
     "AuditEventEntity": (_sev_1,),
     "Consent": (_ppc_1,),
     "ContactPoint": (_cpt_2,),
-    "Count": (_qty_3,),
-    "Distance": (_qty_3,),
-    "Duration": (_qty_3,),
+    "Count": (_qty_3, _needs_ucum("cnt-3")),
+    "Distance": (_qty_3, _needs_ucum("dis-1")),
+    "Duration": (_qty_3, _needs_ucum("drt-1")),
+    "Expression": (_exp_1,),
     "Extension": (_ext_1,),
     "List": (_lst_1, _lst_2),
+    "Narrative": (_txt,),
     "Observation": (_obs_6, _obs_7),
     "ObservationReferenceRange": (_obs_3,),
-    "Organization": (_org_1,),
+    "Organization": (_org_1, _org_2, _org_3),
     "PatientContact": (_pat_1,),
     "Period": (_per_1,),
     "Quantity": (_qty_3,),
+    "Range": (_rng_2,),
+    "Ratio": (_rat_1,),
     "ServiceRequest": (_prr_1,),
+    "TimingRepeat": (_tim,),
 }

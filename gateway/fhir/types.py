@@ -17,8 +17,18 @@ import msgspec
 from gateway.fhir.invariants import INVARIANTS, Check
 from gateway.fhir.primitives import primitive_types
 
-# Datatypes that came with R4B and do not exist in 4.0.1 (https://hl7.org/fhir/R4B/diff.html).
-NOT_IN_R4 = frozenset({"CodeableReference", "RatioRange"})
+# What came with R4B and does not exist in 4.0.1, or has another shape there (https://hl7.org/fhir/R4B/diff.html).
+NOT_IN_R4 = frozenset(
+    "AdministrableProductDefinition Citation ClinicalUseDefinition CodeableReference Evidence EvidenceReport EvidenceVariable"
+    " Ingredient ManufacturedItemDefinition MedicinalProductDefinition NutritionProduct PackagedProductDefinition RatioRange"
+    " RegulatedAuthorization SubscriptionStatus SubscriptionTopic SubstanceDefinition subjectCanonical".split()
+)
+# Where R4B allows more targets than 4.0.1 does.
+_TARGETS_IN_R4: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("DiagnosticReport", "subject"): ("Patient", "Group", "Device", "Location"),
+    ("Observation", "subject"): ("Patient", "Group", "Device", "Location"),
+}
+_ABSTRACT = frozenset({"Resource", "DomainResource"})
 
 # A nested resource stays undecoded bytes: whoever needs it decodes it as its own type and reports its own errors.
 NESTED = "Resource"
@@ -58,6 +68,7 @@ class Types:
         self._primitives = primitive_types(string_length)
         self._structs: dict[str, type[Resource]] = {}
         self._elements: dict[str, tuple[Element, ...]] = {}
+        self._models: dict[str, Any] = {}
         # msgspec resolves the forward references of recursive types (Extension, Identifier) in the class's module.
         self._module = types.ModuleType(f"{__name__}.derived")
         sys.modules[self._module.__name__] = self._module
@@ -73,7 +84,22 @@ class Types:
         self.struct(name)
         return self._elements[name]
 
+    def has_resource(self, name: str) -> bool:
+        """Whether R4 has a resource type of that name, served or not."""
+        try:
+            self.struct(name)
+        except KeyError:
+            return False
+        return _is_resource(self._models[name])
+
+    def model(self, name: str) -> Any:
+        """The class of fhir.resources that a type is derived from. KeyError where there is none of that name."""
+        self.struct(name)
+        return self._models[name]
+
     def _derive(self, name: str) -> None:
+        if not (name.isascii() and name.isalpha()) or name in NOT_IN_R4 or name in _ABSTRACT:
+            raise KeyError(name)
         try:
             model = getattr(importlib.import_module(f"fhir.resources.R4B.{name.lower()}"), name)
         except (ImportError, AttributeError):
@@ -87,6 +113,7 @@ class Types:
                 pending += _models_within(model)
         for name, model in found.items():
             self._structs[name] = self._build(name, _is_resource(model))
+            self._models[name] = model
             setattr(self._module, name, self._structs[name])
 
     def _read_elements(self, model: Any) -> Iterator[Element]:
@@ -94,7 +121,7 @@ class Types:
         fields = sorted(model.model_fields.items(), key=lambda item: order.get(item[1].alias.lstrip("_"), -1))
         for attribute, field in fields:
             kind, many = _kind(field.annotation)
-            if attribute == "fhir_comments" or kind in NOT_IN_R4:
+            if attribute == "fhir_comments" or kind in NOT_IN_R4 or attribute.removesuffix("__ext") in NOT_IN_R4:
                 continue
             extra = field.json_schema_extra or {}
             yield Element(
@@ -105,7 +132,7 @@ class Types:
                 required=field.is_required() or bool(extra.get("element_required")),
                 choice=extra.get("one_of_many"),
                 choice_required=bool(extra.get("one_of_many_required")),
-                targets=tuple(extra.get("enum_reference_types", ())),
+                targets=_TARGETS_IN_R4.get((model.__name__, field.alias), tuple(extra.get("enum_reference_types", ()))),
                 codes=self._bindings.get((model.__name__, field.alias), ()),
             )
 
