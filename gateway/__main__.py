@@ -26,6 +26,7 @@ from gateway.schemas import SchemaError
 from gateway.settings import SettingsError, read_settings
 from gateway.store.chain import Sealed, find_broken_link
 from gateway.store.schema import StoreError
+from gateway.telemetry import set_up_logging
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 token_app = typer.Typer(no_args_is_help=True, help="Issue and revoke access tokens.")
@@ -54,6 +55,7 @@ def serve(
 ) -> None:
     """Serve FHIR on the MongoDB at GATEWAY_MONGO_URL."""
     settings = read_settings()
+    set_up_logging(settings.log_level)
     asyncio.run(prepare_store(settings))  # so that what is wrong is said once, in one line
     # uvicorn drains, then raises the signal again: being asked to end is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -64,6 +66,7 @@ def serve(
         port=port,
         workers=workers,
         access_log=False,
+        log_config=None,  # its own would write lines that are no JSON
         log_level="warning",
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),

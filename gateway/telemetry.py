@@ -41,19 +41,35 @@ def log(event: str, *, level: int = logging.INFO, error: BaseException | None = 
 
 
 def set_up_logging(level: str) -> None:
-    """Send the gateway's events to standard error, a JSON object per line."""
+    """Send the gateway's events, and what libraries warn of, to standard error, a JSON object per line."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLine())
     _log.handlers[:] = [handler]
     _log.setLevel(level.upper())
     _log.propagate = False
+    root = logging.getLogger()
+    if not root.handlers:  # else whoever runs this process takes care of it
+        root.addHandler(handler)
 
 
 class _JsonLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": record.levelname.lower()}
-        line["event"] = record.getMessage()
-        return json.dumps(line | getattr(record, "fields", {}))
+        line: dict[str, Any] = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+        }
+        if record.name == _log.name:
+            line |= {"event": record.getMessage(), **getattr(record, "fields", {})}
+        else:
+            line |= {"event": "library", **_foreign(record)}
+        return json.dumps(line)
+
+
+def _foreign(record: logging.LogRecord) -> dict[str, Any]:
+    """What may be told of a library's own log record. Only the web server's words are known to hold no value of a request."""
+    detail = f"{record.name}: {record.getMessage().strip()}" if record.name.startswith("uvicorn") else record.name
+    error = record.exc_info[1] if record.exc_info else None
+    return {"detail": f"{detail}: {_trace(error)['detail']}" if error is not None else detail}
 
 
 def _trace(error: BaseException) -> dict[str, Any]:
