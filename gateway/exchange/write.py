@@ -32,23 +32,26 @@ async def write(
     what is to be read behind the writes, in the same transaction.
     """
     asked = list(calls)
+    held: frozenset[str] = frozenset()
     for _ in range(_ATTEMPTS):
-        entries = [read_entry(gateway, access, call, full_url) for call, full_url in asked]
-        widened, plan = await make_plan(gateway, access, entries)
-        try:
-            documents, events = await _commit(gateway, widened, entries, plan, reads)
-        except Stale:
-            access = access.afresh()
-            continue
-        except Problem as problem:
-            raise problem.about(widened.records) from None
+        async with gateway.committer.turn(held):
+            entries = [read_entry(gateway, access, call, full_url) for call, full_url in asked]
+            widened, plan = await make_plan(gateway, access, entries)
+            try:
+                documents, events = await _commit(gateway, widened, entries, plan, reads, held)
+            except Stale:
+                access = access.afresh()
+                held = frozenset(plan.heads)  # next time it plans only when it is its turn
+                continue
+            except Problem as problem:
+                raise problem.about(widened.records) from None
         stored = {document["_id"]: document for document in documents}
         return [(entry, await _answer(gateway, widened, entry, stored)) for entry in entries], events
     raise Problem("transient", "the record is being written to too often", headers={"Retry-After": "1"})
 
 
 async def _commit(
-    gateway: Gateway, access: Access, entries: list[Entry], plan: Plan, reads: Reads | None
+    gateway: Gateway, access: Access, entries: list[Entry], plan: Plan, reads: Reads | None, held: frozenset[str]
 ) -> tuple[list[Document], list[Event]]:
     """The stored documents, and the events of a plan that writes nothing."""
     if not plan.changes:
@@ -63,6 +66,7 @@ async def _commit(
         plan,
         lambda commits: _events(access, entries, commits),
         read_behind if reads is not None else None,
+        held,
     )
     documents = await gateway.committer.commit(work)
     return documents, []

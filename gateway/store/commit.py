@@ -10,8 +10,8 @@ when the plan was made is asked again behind that lock, so two equal conditional
 
 import asyncio
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -34,6 +34,7 @@ Moment = tuple[int, datetime]  # number and time of a commit
 _NEVER: Moment = (0, EARLIEST)
 _MILLISECOND = timedelta(milliseconds=1)
 _MOST_REMEMBERED = 10_000
+_ANY_NUMBER = 1_000_000
 _MOST_IN_GROUP = 1_000  # resources; a larger transaction holds its records for too long
 
 
@@ -129,6 +130,11 @@ class Plan:
         """The heads of types that guard its conditions."""
         return {condition.head for condition in self.conditions if condition.head is not None}
 
+    @property
+    def heads(self) -> set[str]:
+        """The records it writes to, and what guards its conditions."""
+        return {change.head for change in self.changes} | self.guards
+
 
 def require(access: Access, change: Change) -> None:
     """The door of writing: both the old and the new version must be the caller's to write. Raises Problem at its place."""
@@ -149,17 +155,20 @@ class Work:
     """A plan with what belongs to it.
 
     `events`: what to audit, given the commit number of each record. `reads`: what is to be read in the same transaction
-    behind the writes; it returns what to audit of that.
+    behind the writes; it returns what to audit of that. `held`: the records whose turn the writer has already.
     """
 
     access: Access
     plan: Plan
     events: Callable[[Mapping[str, int]], Iterable[Event]]
     reads: Callable[[Session], Awaitable[list[Event]]] | None = None
+    held: frozenset[str] = frozenset()
 
     @property
     def goes_with_others(self) -> bool:
         """Whether it may share a transaction: it only adds, and rests on nothing that another one could change."""
+        if self.held:
+            return False  # the group would wait for what this writer holds
         only_adds = all(change.former is None and not change.kind.is_patient for change in self.plan.changes)
         return only_adds and not self.plan.conditions and self.reads is None
 
@@ -179,6 +188,8 @@ class Committer:
         self._care_team = care_team
         self._seconds = seconds
         self._gather: Gather[Work, list[Document]] = Gather(self._commit_group, most=_MOST_IN_GROUP, weigh=_weigh)
+        # The others go each in a transaction of its own, which also ends well if whoever asked for it goes away.
+        self._single: Gather[Work, list[Document]] = Gather(self._commit_group, lanes=_ANY_NUMBER, most=1)
         self._moments: dict[str, Moment] = {}
         # Writers of one process queue here for a record instead of failing against each other in the database.
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -190,9 +201,15 @@ class Committer:
         """
         for change in work.plan.changes:
             require(work.access, change)
-        if work.goes_with_others:
-            return await self._gather.ask(work)
-        return (await self._commit([work]))[0]
+        return await (self._gather if work.goes_with_others else self._single).ask(work)
+
+    @asynccontextmanager
+    async def turn(self, heads: Iterable[str]) -> AsyncIterator[None]:
+        """Wait until no other writer of this process is at these records, and keep them away meanwhile."""
+        async with AsyncExitStack() as held:
+            for head in sorted(heads):
+                await held.enter_async_context(self._locks.setdefault(head, asyncio.Lock()))
+            yield
 
     async def _commit_group(self, group: list[Work]) -> list[list[Document] | Exception]:
         try:
@@ -206,10 +223,12 @@ class Committer:
 
     async def _commit(self, group: list[Work]) -> list[list[Document]]:
         """All of these in one transaction."""
-        heads = sorted({head for work in group for head in (*(c.head for c in work.plan.changes), *work.plan.guards)})
-        async with AsyncExitStack() as held:
-            for head in heads:
-                await held.enter_async_context(self._locks.setdefault(head, asyncio.Lock()))
+        heads = sorted(set[str]().union(*(work.plan.heads for work in group)))
+        held = set[str]().union(*(work.held for work in group))
+        wanted = [head for head in heads if head not in held]
+        if held and any(head in self._locks and self._locks[head].locked() for head in wanted):
+            raise Stale  # two writers who hold one record and wait for the other's would wait for ever
+        async with self.turn(wanted):
             hints = self._hints(group, heads)
             try:
                 written, audited = await self._transact(group, heads, hints)
