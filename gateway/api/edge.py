@@ -110,7 +110,7 @@ def _too_long(limits: Limits) -> Problem:
 
 
 def _problem_of(error: Exception, request_id: str) -> Problem:
-    if isinstance(error, Problem):
+    if isinstance(error, Problem) and error.code != "exception":
         return error
     if isinstance(error, TimeoutError):
         return Problem("timeout", "the request took too long; whether a write was carried out is unknown")
