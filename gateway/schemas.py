@@ -4,6 +4,7 @@ Knows: where the files are (in a clone and in an installed wheel) and how to nam
 Must not know: what the data means.
 """
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,8 @@ from typing import Any, TypeVar
 import msgspec
 
 T = TypeVar("T")
+
+_FIELD = re.compile(r"Object (missing required|contains unknown) field `([^`]+)`")
 
 
 class SchemaError(Exception):
@@ -46,4 +49,7 @@ def convert(file: Path, key: str, data: Any, shape: type[T]) -> T:
         return msgspec.convert(data, shape)
     except msgspec.ValidationError as error:
         text, _, place = str(error).partition(" - at `$")
-        raise SchemaError(file, (key + place.rstrip("`")).lstrip("."), text) from error
+        key += place.rstrip("`")
+        if field := _FIELD.match(text):
+            key, text = f"{key}.{field[2]}", "is missing" if field[1] == "missing required" else "is not a key here"
+        raise SchemaError(file, key.lstrip("."), text) from error
