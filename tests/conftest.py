@@ -65,6 +65,14 @@ def world(session_world: World) -> Iterator[World]:
     session_world.clock.ahead *= 0
 
 
+@pytest.fixture
+async def peer(world: World) -> AsyncIterator[World]:
+    """Another gateway process, as far as the database can tell, with a clock of its own."""
+    settings = world.gateway.settings
+    async for other in running_world(make_settings(settings.mongo_url, mongo_database=settings.mongo_database)):
+        yield other
+
+
 @pytest.fixture(scope="session")
 def registry() -> Registry:
     """The registry of the packaged schemas, for tests that need no database."""

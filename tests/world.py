@@ -8,7 +8,7 @@ Everything a test needs is made anew in the one database of the session: tests n
 import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -101,6 +101,10 @@ class World:
         actors = (reference,) if reference else grant.pop("actors", ())
         token = await issue_token(self.gateway, Grant(client or unique(kind), kind, scope, actors, **grant))
         return Actor(self.http, token, reference or "", grant.get("patient"))
+
+    def bearer(self, actor: Actor) -> Actor:
+        """The same actor, asking at this gateway."""
+        return replace(actor, http=self.http)
 
     async def forget(self, actor: Actor) -> None:
         """Revoke an actor's token."""

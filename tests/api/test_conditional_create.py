@@ -2,18 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
-from gateway.app import create_app
-from tests.conftest import make_settings
 from tests.world import (
-    BASE,
     Actor,
-    Clock,
     World,
     bundle,
     device,
@@ -27,21 +22,6 @@ from tests.world import (
 )
 
 SYSTEM = "urn:oid:1.2.3.9"
-
-
-@pytest.fixture
-async def second(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    """Another gateway process on the same database."""
-    settings = make_settings(world.gateway.settings.mongo_url, mongo_database=world.gateway.settings.mongo_database)
-    app = create_app(settings, Clock())
-    async with app.router.lifespan_context(app):
-        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url=BASE) as http:
-            yield http
-
-
-def through(actor: Actor, http: httpx.AsyncClient) -> Actor:
-    return Actor(http, actor.token, actor.reference, actor.patient)
 
 
 def known_as(token: str) -> list[dict[str, str]]:
@@ -184,9 +164,7 @@ async def _race(
 
 @pytest.mark.requirement("CORE-04", "REL-002")
 @pytest.mark.parametrize("type_name", ["Device", "DocumentReference", "List"])
-async def test_64_equal_conditional_creates_at_two_gateways_make_one(
-    world: World, second: httpx.AsyncClient, type_name: str
-) -> None:
+async def test_64_equal_conditional_creates_at_two_gateways_make_one(world: World, peer: World, type_name: str) -> None:
     owner = await world.patient()
     token = unique("race")
     resource: dict[str, Any] = {
@@ -201,7 +179,7 @@ async def test_64_equal_conditional_creates_at_two_gateways_make_one(
         },
     }[type_name]
     condition = f"title={token}" if type_name == "List" else f"identifier={SYSTEM}|{token}"
-    found = await _race([owner, through(owner, second)], resource, condition)
+    found = await _race([owner, peer.bearer(owner)], resource, condition)
     assert sum(found.values()) == 64
     assert sum(n for (status, _), n in found.items() if status == 201) == 1
     assert len({location for _, location in found}) == 1
@@ -210,15 +188,13 @@ async def test_64_equal_conditional_creates_at_two_gateways_make_one(
 
 @pytest.mark.requirement("CORE-04", "REL-002")
 @pytest.mark.parametrize("with_key", [True, False])
-async def test_64_equal_conditional_creates_of_a_patient_make_one(
-    world: World, second: httpx.AsyncClient, with_key: bool
-) -> None:
+async def test_64_equal_conditional_creates_of_a_patient_make_one(world: World, peer: World, with_key: bool) -> None:
     """A Patient has no record yet whose head could keep two from being made."""
     family = unique("Family")
     resource = patient(name=[{"family": family}])
     if not with_key:
         del resource["identifier"]
-    found = await _race([world.operator, through(world.operator, second)], resource, f"family:exact={family}")
+    found = await _race([world.operator, peer.bearer(world.operator)], resource, f"family:exact={family}")
     assert sum(n for (status, _), n in found.items() if status == 201) == 1
     assert len({location for _, location in found}) == 1
     assert len(await world.stored("Patient", **{"search.family": {"$elemMatch": {"$regex": family}}})) == 1
@@ -226,23 +202,21 @@ async def test_64_equal_conditional_creates_of_a_patient_make_one(
 
 @pytest.mark.requirement("REL-002")
 @pytest.mark.parametrize("type_name", ["Device", "Observation"])
-async def test_64_equal_creates_with_one_business_identifier_make_one(
-    world: World, second: httpx.AsyncClient, type_name: str
-) -> None:
+async def test_64_equal_creates_with_one_business_identifier_make_one(world: World, peer: World, type_name: str) -> None:
     owner = await world.patient()
     make = {"Device": device, "Observation": observation}[type_name]
     resource = make(owner.patient, identifier=known_as(unique("race")))
-    found = await _race([owner, through(owner, second)], resource, None)
+    found = await _race([owner, peer.bearer(owner)], resource, None)
     assert sum(n for (status, _), n in found.items() if status == 201) == 1
     assert len({location for _, location in found}) == 1
     assert len(await world.stored(type_name, patient=owner.patient)) == 1
 
 
 @pytest.mark.requirement("REL-002")
-async def test_bundles_that_share_a_sensor_make_it_once(world: World, second: httpx.AsyncClient) -> None:
+async def test_bundles_that_share_a_sensor_make_it_once(world: World, peer: World) -> None:
     owner = await world.patient()
     token = unique("race")
-    actors = [owner, through(owner, second)]
+    actors = [owner, peer.bearer(owner)]
     full_url = "urn:uuid:8b8f0d4c-8a38-4a8e-8a1e-8b5e4a6f0001"
     sensor = entry(
         "POST",
