@@ -41,10 +41,10 @@ def require_json_body(request: Request) -> None:
         raise Problem("not-supported", f"a body is sent as {JSON}", status=415)
 
 
-def require_no_query(request: Request) -> None:
-    """Refuse query parameters where an interaction has none, rather than to skip them."""
-    for name, _ in query_pairs(request):
-        if name != "_format":
+def require_no_query(request: Request, *but: tuple[str, str]) -> None:
+    """Refuse query parameters where an interaction has none (`but` these), rather than to skip them."""
+    for name, value in query_pairs(request):
+        if name != "_format" and (name, value) not in but:
             shown = clip(name)
             raise Problem("not-supported", f"there is no parameter '{shown}' here", shown, status=400)
 
