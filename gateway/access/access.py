@@ -143,7 +143,9 @@ class Access:
     def referable(self, kind: ResourceType) -> Clause:
         """What the caller may point at: what it may read, and what it deposited itself."""
         own = Test("_source", "is", self.caller.source)
-        mine = (every(own, Test("patient", "is", patient)) for patient in self.records)
+        # Patients share the portal they use, and the phones of many the same app: what another one sent is not theirs.
+        only = self.caller.patient if self.caller.kind in ("patient", "proxy", "app") else None
+        mine = (every(own, Test("patient", "is", patient)) for patient in self.records if only in (None, patient))
         return some(self.rights(kind, "read"), *(mine if kind.in_compartment else ()))
 
     def matchable(self, kind: ResourceType) -> Clause:

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from gateway.access.access import Access
-from gateway.exchange.audit import searched
+from gateway.exchange.audit import existing, searched
 from gateway.exchange.call import Answer, Call
 from gateway.exchange.cursor import Cursor
 from gateway.exchange.gateway import Gateway
@@ -22,7 +22,7 @@ from gateway.fhir.clause import NOTHING, All, Clause, Test
 from gateway.fhir.clause import Any as AnyOf
 from gateway.fhir.dates import read_span
 from gateway.fhir.registry import ResourceType
-from gateway.fhir.search import Reading, patient_identifiers, read_parameter, read_parameters
+from gateway.fhir.search import Reading, find_parameter, patient_identifiers, read_parameter, read_parameters, split_name
 from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.mongo import Document, Session
@@ -54,12 +54,15 @@ async def search_type(gateway: Gateway, access: Access, call: Call, session: Ses
         pairs = [pair for pair in pairs if _is_understood(gateway, kind, pair, reading)]
     control = _read_control(gateway, kind, pairs)
     clause = read_parameters(kind, _criteria(pairs), reading)
+    asked = _patients_asked(kind, _criteria(pairs))
+    _refuse_many(gateway, asked)
+    _require_patient(gateway, access, kind, asked)
     named = await _patients_named(gateway, kind, clause)
-    _require_patient(gateway, access, kind, named)
     if any(scope.level != "patient" for scope in access.caller.scopes):
         access = await extend_to(gateway, access, named)
     in_vain = access.clause(kind, "search-type") == NOTHING
-    about = named or ([access.caller.patient] if access.caller.patient and kind.in_compartment else [])
+    own = [access.caller.patient] if access.caller.patient and kind.in_compartment else []
+    about = existing(access, named) or own
     found: list[Document] = []
     if not control.only_total:
         found = await store.find(
@@ -128,8 +131,20 @@ async def _patients_named(gateway: Gateway, kind: ResourceType, clause: Clause) 
         named += _values_fixed(clause, "_id")
         identified = [await store.find_patient(gateway.mongo, token) for token in _values_fixed(clause, "identifier")]
         named += [patient for patient in identified if patient is not None]
-    _refuse_many(gateway, len(named))
     return list(dict.fromkeys(named))
+
+
+def _patients_asked(kind: ResourceType, criteria: Pairs) -> int:
+    """How many patients a search names. Whether there are such patients must make no difference to what it is answered."""
+    count = 0
+    for name, value in criteria:
+        base, modifier = split_name(name)
+        parameter = find_parameter(kind, base)
+        literally = parameter is not None and parameter.field == "patient" and modifier in (None, "Patient")
+        itself = kind.is_patient and base in ("_id", "identifier") and modifier is None
+        if literally or itself or patient_identifiers(kind, [(name, value)]):
+            count += 1 + value.count(",")
+    return count
 
 
 def _refuse_many(gateway: Gateway, patients: int) -> None:
@@ -147,9 +162,9 @@ def _values_fixed(clause: Clause, parameter: str) -> list[str]:
     return found
 
 
-def _require_patient(gateway: Gateway, access: Access, kind: ResourceType, named: list[str]) -> None:
+def _require_patient(gateway: Gateway, access: Access, kind: ResourceType, asked: int) -> None:
     must = kind.in_compartment and access.caller.kind in gateway.policy.patient_required
-    if must and not named and access.caller.patient is None and (kind.is_patient or kind.patient_required):
+    if must and not asked and access.caller.patient is None and (kind.is_patient or kind.patient_required):
         name, words = ("_id", "_id or identifier") if kind.is_patient else ("patient", "patient")
         raise Problem("required", f"say whose record is searched: {words} is needed", name, status=400)
 
