@@ -36,12 +36,17 @@ def searched(access: Access, call: Call, patients: Iterable[str], *, in_vain: bo
     return [event(access, call, patient, outcome, reason=reason) for patient in about]
 
 
+def existing(access: Access, patients: Iterable[str]) -> list[str]:
+    """Those of these patients whose records were looked up and are there."""
+    return [p for p in patients if (record := access.records.get(p)) is not None and record.moment is not None]
+
+
 def refused(access: Access, call: Call, problem: Problem) -> list[Event]:
     """The events of a call that was not answered: one for each record that was looked up for it."""
     refusal = REFUSED if problem.status in (403, 404, 422) else FAILED
     outcome = BROKEN if problem.status >= 500 else refusal
     entities = [f"{call.type}/{call.id}"] if call.id is not None and call.interaction != "create" else []
-    about: list[str | None] = [*(problem.records or access.records)] or [None]
+    about: list[str | None] = [*(problem.records or existing(access, access.records))] or [None]
     return [event(access, call, patient, outcome, entities, reason=problem.issues[0].text) for patient in about]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.access.access import Access, unknown_reference
 from gateway.access.consent import parse_consent
+from gateway.exchange.audit import existing
 from gateway.exchange.entries import Entry, decode_entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.links import check_references, resolve_references
@@ -30,7 +31,7 @@ async def make_plan(gateway: Gateway, access: Access, entries: list[Entry]) -> t
     try:
         plan = await _make(gateway, draft)
     except Problem as problem:
-        raise problem.about(draft.access.records) from None
+        raise problem.about(existing(draft.access, draft.access.records)) from None
     return draft.access, plan
 
 

@@ -6,7 +6,7 @@ Knows: what a write answers and what the audit says of it. Must not know: HTTP, 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from gateway.access.access import Access
-from gateway.exchange.audit import event
+from gateway.exchange.audit import event, existing
 from gateway.exchange.call import Answer, Call
 from gateway.exchange.entries import Entry, read_entry
 from gateway.exchange.gateway import Gateway
@@ -44,7 +44,7 @@ async def write(
                 held = frozenset(plan.heads)  # next time it plans only when it is its turn
                 continue
             except Problem as problem:
-                raise problem.about(widened.records) from None
+                raise problem.about(existing(widened, widened.records)) from None
         stored = {document["_id"]: document for document in documents}
         return [(entry, await _answer(gateway, widened, entry, stored)) for entry in entries], events
     raise Problem("transient", "the record is being written to too often", headers={"Retry-After": "1"})

@@ -105,7 +105,7 @@ async def find(
     field = sort_field(order.parameter)
     down = -1 if order.descending else 1
     behind = [] if after is None else [_behind(field, order, after)]
-    fields: Document = {"event": 1, "updated": 1} if kind.name == "AuditEvent" else {"body": 1}
+    fields: Document = {"event": 1, "updated": 1, "patient": 1} if kind.name == "AuditEvent" else {"body": 1}
     if kind.in_compartment and "patient" not in _fixed(asked):
         fields["patient"] = 1
     branches = _branches(access, kind, asked)
