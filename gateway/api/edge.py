@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.problem import Problem
@@ -112,6 +113,8 @@ def _too_long(limits: Limits) -> Problem:
 def _problem_of(error: Exception, request_id: str) -> Problem:
     if isinstance(error, Problem) and error.code != "exception":
         return error
+    if isinstance(error, ClientDisconnect):
+        return Problem("incomplete", "the client went away before all was sent", status=400)
     if isinstance(error, TimeoutError):
         return Problem("timeout", "the request took too long; whether a write was carried out is unknown")
     return Problem("exception", f"Internal error (request {request_id})")

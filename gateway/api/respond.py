@@ -27,7 +27,8 @@ def respond(base_url: str, answer: Answer, prefer: Return | None = None) -> Resp
     if answer.status == 304:
         return Response(status_code=304, headers=headers)
     if prefer == "OperationOutcome":
-        return Response(_confirmation(answer), max(answer.status, 200) if answer.status != 204 else 200, headers, MEDIA_TYPE)
+        status = 200 if answer.status == 204 else answer.status  # a 204 has no body
+        return Response(_confirmation(answer), status, headers, MEDIA_TYPE)
     if answer.body is None or prefer == "minimal":
         return Response(status_code=answer.status, headers=headers)
     return Response(answer.body, answer.status, headers, MEDIA_TYPE)

@@ -62,7 +62,6 @@ class Answer(msgspec.Struct, frozen=True):
     version: int | None = None
     updated: datetime | None = None
     located: bool = False
-    outcome: bytes | None = None
 
     @property
     def etag(self) -> str | None:

@@ -149,6 +149,18 @@ async def test_a_chunked_body_is_a_body(server: Server) -> None:
     assert status_of(await server.talk(post(server, "Transfer-Encoding: chunked") + chunks)) == 201
 
 
+async def test_a_client_that_goes_away_is_no_failure_of_the_server(server: Server) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(post(server, "Content-Length: 1000", "X-Request-Id: gone-away") + b"{")
+    await writer.drain()
+    writer.close()
+    async with asyncio.timeout(10):
+        while "gone-away" not in server.log.read_text():
+            await asyncio.sleep(0.02)
+    [line] = [json.loads(line) for line in server.log.read_text().splitlines() if "gone-away" in line]
+    assert (line["event"], line["level"], line["status"]) == ("request", "info", 400)
+
+
 @pytest.mark.requirement("LIM-001")
 async def test_a_body_that_is_announced_too_long_is_refused_unseen(server: Server) -> None:
     answer = await server.talk(post(server, "Content-Length: 1000000000"))
