@@ -49,7 +49,7 @@ class Asked:
     @property
     def text(self) -> str:
         """Name and modifier as they stand in a URL."""
-        return f"{self.name}:{self.modifier}" if self.modifier else self.name
+        return self.name if self.modifier is None else f"{self.name}:{self.modifier}"
 
 
 @dataclass(frozen=True, slots=True)
