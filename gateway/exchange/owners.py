@@ -21,7 +21,7 @@ from gateway.fhir.registry import ResourceType
 from gateway.fhir.values import token_values
 from gateway.problem import Problem
 from gateway.store import resources as store
-from gateway.store.commit import Condition
+from gateway.store.conditions import Condition, find_matches
 from gateway.store.ids import bucket_of
 from gateway.store.standing import About
 
@@ -135,7 +135,7 @@ def _bucket(gateway: Gateway, entry: Entry) -> str:
 
 
 async def _find_by_condition(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
-    asked: dict[tuple[str, Clause], Entry] = {}
+    asked: dict[str, dict[Clause, Entry]] = {}
     for entry in entries:
         if entry.call.if_none_exist is None:
             continue
@@ -144,18 +144,19 @@ async def _find_by_condition(gateway: Gateway, draft: Draft, entries: list[Entry
         except Problem as problem:
             where = entry.condition_expression
             raise problem if where is None else problem.moved(where) from None
-        first = asked.setdefault((entry.kind.name, clause), entry)
+        first = asked.setdefault(entry.kind.name, {}).setdefault(clause, entry)
         if first is not entry:  # the same condition twice in one Bundle: one resource answers both
             entry.twin, entry.matched = first, True
-            continue
-        seconds = gateway.limits.search_seconds
-        found = await store.find_matches(draft.access, gateway.mongo, entry.kind, clause, seconds=seconds)
-        if len(found) > 1:
-            raise Problem("multiple-matches", "the condition matches several resources", entry.condition_expression)
-        if found:
-            entry.id, entry.existing, entry.matched = found[0]["_id"], found[0], True
-        else:
-            entry.condition = Condition(entry.kind, clause, entry.kind.name if entry.kind.is_patient else None)
+    for name, conditions in asked.items():
+        kind, seconds = gateway.registry[name], gateway.limits.search_seconds
+        matches = await find_matches(draft.access, gateway.mongo, kind, list(conditions), seconds=seconds)
+        for (clause, entry), found in zip(conditions.items(), matches, strict=True):
+            if len(found) > 1:
+                raise Problem("multiple-matches", "the condition matches several resources", entry.condition_expression)
+            if found:
+                entry.id, entry.existing, entry.matched = found[0]["_id"], found[0], True
+            else:
+                entry.condition = Condition(kind, clause, name if kind.is_patient else None)
 
 
 async def _condition(gateway: Gateway, access: Access, entry: Entry) -> Clause:

@@ -18,13 +18,13 @@ from typing import Any
 
 from gateway.access.access import Access
 from gateway.fhir.balp import Event
-from gateway.fhir.clause import Clause, Values
+from gateway.fhir.clause import Values
 from gateway.fhir.dates import EARLIEST, write_instant
 from gateway.fhir.registry import ResourceType
 from gateway.store.audit import AuditWriter
+from gateway.store.conditions import Condition, is_any_met
 from gateway.store.gather import Gather
 from gateway.store.mongo import Document, Mongo, Session, Stale
-from gateway.store.resources import find_matches
 from gateway.store.schema import HEADS, history_of
 
 Encode = Callable[[Any], bytes]
@@ -104,18 +104,6 @@ class Change:
             self.resource.meta.lastUpdated = write_instant(updated)
             document["body"] = encode(self.resource)
         return document
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A search that found nothing when the plan was made and must still find nothing.
-
-    `head`: the type whose head guards it, where it looks beyond the record that is written to.
-    """
-
-    kind: ResourceType
-    clause: Clause
-    head: str | None = None
 
 
 @dataclass(slots=True)
@@ -255,9 +243,8 @@ class Committer:
         self, group: list[Work], moments: Mapping[str, Moment], session: Session
     ) -> tuple[list[list[Document]], list[Document]]:
         for work in group:
-            for condition in work.plan.conditions:
-                if await find_matches(work.access, self._mongo, condition.kind, condition.clause, seconds=2, session=session):
-                    raise Stale
+            if await is_any_met(work.access, self._mongo, work.plan.conditions, seconds=2, session=session):
+                raise Stale
         written = [[change.document(*moments[change.head], self._encode) for change in work.plan.changes] for work in group]
         changes = [change for work in group for change in work.plan.changes]
         await self._store(changes, [document for documents in written for document in documents], session)

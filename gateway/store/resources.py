@@ -145,15 +145,6 @@ async def find_for_change(access: Access, mongo: Mongo, kind: ResourceType, ids:
     return {document["_id"]: document for document in await mongo.find(kind.name, where)}
 
 
-async def find_matches(
-    access: Access, mongo: Mongo, kind: ResourceType, clause: Clause, *, seconds: float, session: Session = None
-) -> list[Document]:
-    """At most two resources that meet a condition among those the caller's conditions may find."""
-    where = to_filter(every(clause, access.matchable(kind)))
-    fields = {"version": 1, "patient": 1, "updated": 1}
-    return await mongo.find(kind.name, where | LIVE, fields, limit=2, seconds=seconds, session=session)
-
-
 async def find_owner(mongo: Mongo, type_name: str, identifier: str) -> str | None:
     """Whose record a resource belongs to, so that that record's consents can be looked up. Never told to a caller."""
     if type_name == "Patient" or bucket_of(identifier) is None:

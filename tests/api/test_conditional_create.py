@@ -7,7 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.store import conditions
 from tests.world import (
+    READINGS,
     Actor,
     World,
     bundle,
@@ -236,3 +238,49 @@ async def test_bundles_that_share_a_sensor_make_it_once(world: World, peer: Worl
     devices = {str(r["search"]["device"]) for r in await world.stored("Observation", patient=owner.patient)}
     assert len(devices) == 1
     assert len(await world.stored("Observation", patient=owner.patient)) == 16
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_each_condition_of_a_bundle_finds_its_own(world: World, monkeypatch: pytest.MonkeyPatch, together: bool) -> None:
+    """Asked together, or one by one where too much meets them."""
+    monkeypatch.setattr(conditions, "_MANY", 1_000 if together else 2)
+    owner = await world.patient()
+    tokens = [unique("c") for _ in range(4)]
+    papers = [document(owner.patient, identifier=known_as(t), date=f"2026-0{n}-01T00:00:00Z") for n, t in enumerate(tokens, 1)]
+    kept = [await owner.create(paper) for paper in papers]
+    asked = {
+        f"identifier={SYSTEM}|{tokens[2]}": kept[2],
+        "date=2026-02-01T00:00:00Z": kept[1],
+        f"identifier={SYSTEM}|{unique('none')}": None,
+        f"_id={kept[0]['id']}": kept[0],
+        "date=gt2026-03-15&status=current": kept[3],
+        "date=gt2027": None,
+    }
+    entries = [entry("POST", "DocumentReference", document(owner.patient), ifNoneExist=query) for query in asked]
+    answer = await owner.post("", bundle("transaction", *entries))
+    assert answer.status_code == 200, answer.text
+    found = [e["response"]["location"].split("/")[1] for e in answer.json()["entry"]]
+    for identifier, expected in zip(found, asked.values(), strict=True):
+        assert (expected is None) or identifier == expected["id"]
+    statuses = [e["response"]["status"][:3] for e in answer.json()["entry"]]
+    assert statuses == ["200" if expected else "201" for expected in asked.values()]
+
+
+async def test_a_day_of_conditional_creates_takes_a_constant_number_of_database_calls(world: World) -> None:
+    owner = await world.patient()
+    calls = []
+    for size in (10, 100):
+        readings = [observation(owner.patient) for _ in range(size)]
+        asked = bundle(
+            "transaction",
+            *(
+                entry("POST", "Observation", r, ifNoneExist=f"identifier={READINGS}|{r['identifier'][0]['value']}")
+                for r in readings
+            ),
+        )
+        for status in ("201 Created", "200 OK"):
+            before = world.gateway.mongo.calls
+            answer = await owner.post("", asked)
+            assert {e["response"]["status"] for e in answer.json()["entry"]} == {status}
+            calls.append(world.gateway.mongo.calls - before)
+    assert calls[:2] == calls[2:]

@@ -1,0 +1,97 @@
+"""Conditions of creates (`If-None-Exist`): what there is already, asked in one call for all entries of a Bundle.
+
+Knows: how several searches of one type become one filter, and which document then answers which of them.
+Must not know: where a condition came from.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.access.access import Access
+from gateway.fhir.clause import FIELDS, All, Clause, Test, Values, every, matches, parameters_of, some
+from gateway.fhir.registry import ResourceType
+from gateway.store.filter import to_filter
+from gateway.store.mongo import Document, Mongo, Session
+from gateway.store.resources import LIVE
+
+_FACTS: Mapping[str, Any] = {"version": 1, "patient": 1, "updated": 1}
+_MANY = 1_000  # documents; where more meet several conditions, each is asked for itself
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A search that found nothing when the plan was made and must still find nothing.
+
+    `head`: the type whose head guards it, where it looks beyond the record that is written to.
+    """
+
+    kind: ResourceType
+    clause: Clause
+    head: str | None = None
+
+
+async def find_matches(
+    access: Access, mongo: Mongo, kind: ResourceType, clauses: Sequence[Clause], *, seconds: float
+) -> list[list[Document]]:
+    """For each condition at most two resources that meet it, among those the caller's conditions may find."""
+    if len(clauses) > 1:
+        fields = {**_FACTS, **{name: 1 for clause in clauses for name in _stored(clause)}}
+        found = await mongo.find(kind.name, _where(access, kind, clauses), fields, limit=_MANY, seconds=seconds)
+        if len(found) < _MANY:
+            return _share_out(clauses, found)
+    return [await mongo.find(kind.name, _where(access, kind, [clause]), _FACTS, limit=2, seconds=seconds) for clause in clauses]
+
+
+async def is_any_met(
+    access: Access, mongo: Mongo, conditions: Sequence[Condition], *, seconds: float, session: Session
+) -> bool:
+    """Whether there is something now that meets one of these."""
+    by_kind: dict[str, list[Condition]] = {}
+    for condition in conditions:
+        by_kind.setdefault(condition.kind.name, []).append(condition)
+    for name, asked in by_kind.items():
+        where = _where(access, asked[0].kind, [condition.clause for condition in asked])
+        if await mongo.find(name, where, {"_id": 1}, limit=1, seconds=seconds, session=session):
+            return True
+    return False
+
+
+def _where(access: Access, kind: ResourceType, clauses: Sequence[Clause]) -> Document:
+    """The filter for what meets one of these clauses; what they have in common stands in it once, to bound the index."""
+    first, *others = (_parts(clause) for clause in clauses)
+    common = [part for part in first if all(part in other for other in others)]
+    rests = (every(*(part for part in parts if part not in common)) for parts in (first, *others))
+    return to_filter(every(*common, some(*rests), access.matchable(kind))) | LIVE
+
+
+def _share_out(clauses: Sequence[Clause], found: Sequence[Document]) -> list[list[Document]]:
+    """Which of the documents meet each clause."""
+    by_value: dict[str, Mapping[str, list[Values]]] = {}
+    shared = []
+    for clause in clauses:
+        named = next((p for p in _parts(clause) if isinstance(p, Test) and p.op == "is" and p.parameter not in FIELDS), None)
+        candidates: Sequence[Any] = found
+        if named is not None:
+            if named.parameter not in by_value:
+                by_value[named.parameter] = _by_value(named.parameter, found)
+            candidates = by_value[named.parameter].get(named.value, ())
+        shared.append([document for document in candidates if matches(clause, document)][:2])
+    return shared
+
+
+def _by_value(parameter: str, found: Sequence[Document]) -> Mapping[str, list[Values]]:
+    documents: dict[str, list[Values]] = {}
+    for document in found:
+        for value in document.get("search", {}).get(parameter, ()):
+            documents.setdefault(value, []).append(document)
+    return documents
+
+
+def _stored(clause: Clause) -> list[str]:
+    """The stored fields that a clause looks at."""
+    return [FIELDS.get(name, f"search.{name}") for name in parameters_of(clause)]
+
+
+def _parts(clause: Clause) -> tuple[Clause, ...]:
+    return clause.of if isinstance(clause, All) else (clause,)
