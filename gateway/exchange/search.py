@@ -260,5 +260,8 @@ def _links(
         applied = [(name, control.count if name == "_count" else value) for name, value in pairs]
     links = [("self", f"{base}?{urlencode(applied)}" if applied else base)]
     if cursor is not None:
-        links.append(("next", f"{base}?_cursor={gateway.cursors.seal(kind.name, cursor)}"))
+        following = f"{base}?_cursor={gateway.cursors.seal(kind.name, cursor)}"
+        if len(following) > gateway.limits.url_bytes:
+            raise Problem("too-costly", "a search this long is not paged: ask for less, or for all on one page", status=400)
+        links.append(("next", following))
     return links

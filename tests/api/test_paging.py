@@ -263,6 +263,16 @@ async def test_a_cursor_still_holds_when_its_resource_is_gone_or_hidden(world: W
     assert await walk(owner, next_link(page) or "") == known[1:]
 
 
+async def test_a_link_that_could_not_be_followed_is_not_given(world: World, camille: Actor) -> None:
+    """A cursor holds the search; one that is too long for a URL is refused, unless all fits on one page."""
+    values = ",".join(["99504-3", *(f"{n:0150d}" for n in range(49))])
+    search = f"Observation?code={values}"
+    assert len(search) < world.gateway.limits.url_bytes
+    assert len((await read_page(camille, f"{search}&_count=6"))["entry"]) == 6
+    answer = await camille.get(f"{search}&_count=5")
+    assert (answer.status_code, issues(answer)[0]["code"]) == (400, "too-costly")
+
+
 async def test_a_lenient_search_is_paged_without_what_it_ignored(camille: Actor) -> None:
     answer = await camille.get("Observation?foo=bar&_sort=date&_count=2", Prefer="handling=lenient")
     following = next_link(answer.json()) or ""
