@@ -3,6 +3,8 @@
 import asyncio
 import base64
 from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -95,12 +97,15 @@ async def test_a_page_ends_where_its_last_resource_was_even_if_that_is_gone(worl
 
 
 @pytest.mark.requirement("SRCH-07")
-async def test_polling_by_last_update_loses_nothing_under_concurrent_writers(world: World) -> None:
+async def test_polling_by_last_update_loses_nothing_under_concurrent_writers(world: World, peer: World) -> None:
+    """Two processes write, the clock of one is slow."""
     owner = await world.patient()
+    elsewhere = replace(owner, http=peer.http)
+    peer.clock.ahead = timedelta(seconds=-2)
     written: set[str] = set()
     ended = asyncio.Event()
 
-    async def write(count: int) -> None:
+    async def write(owner: Actor, count: int) -> None:
         for n in range(count):
             if n % 4:
                 stored = await owner.create(observation(owner.patient or ""))
@@ -132,7 +137,7 @@ async def test_polling_by_last_update_loses_nothing_under_concurrent_writers(wor
                 return set(seen), max(seen.values())
 
     polling = asyncio.create_task(poll())
-    await asyncio.gather(*(write(10) for _ in range(6)))
+    await asyncio.gather(*(write(actor, 10) for actor in (owner, elsewhere) for _ in range(3)))
     ended.set()
     seen, most = await polling
     # A version that was replaced before anybody looked is not in a search any more; each last version is.
@@ -212,6 +217,13 @@ async def test_a_tampered_cursor_is_refused(camille: Actor) -> None:
     for text in [*tampered, cursor[:-8], cursor[8:], cursor * 2, "", "x", "A" * 16, "A" * 4_000, "%00", "%F0%9F%8E%88"]:
         answer = await camille.get(f"Observation?_cursor={text}")
         assert (answer.status_code, issues(answer)[0]["code"], expression(answer)) == (400, "invalid", "_cursor")
+
+
+async def test_another_process_goes_on_with_it(camille: Actor, peer: World) -> None:
+    cursor = await first_cursor(camille, "Observation?_count=2")
+    elsewhere = replace(camille, http=peer.http)
+    page = f"Observation?_cursor={cursor}"
+    assert (await read_page(elsewhere, page))["entry"] == (await read_page(camille, page))["entry"]
 
 
 async def test_a_cursor_belongs_to_its_type(camille: Actor) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -110,6 +111,20 @@ async def test_of_twenty_parallel_updates_of_one_version_exactly_one_wins(
         assert len(won) == 20
         assert sorted(answer.headers["etag"] for answer in won) == sorted(f'W/"{n}"' for n in range(2, 22))
         assert sorted(document["version"] for document in history) == list(range(1, 21))
+
+
+@pytest.mark.requirement("CORE-06")
+async def test_exactly_one_wins_also_through_two_processes(world: World, camille: Actor, peer: World) -> None:
+    stored = await new_reading(camille)
+    elsewhere = replace(camille, http=peer.http)
+    sent = [{**stored, "note": [{"text": f"update {n}"}]} for n in range(20)]
+    answers = await asyncio.gather(
+        *((camille, elsewhere)[n % 2].put(f"Observation/{stored['id']}", one, If_Match='W/"1"') for n, one in enumerate(sent))
+    )
+    assert Counter(answer.status_code for answer in answers) == {200: 1, 412: 19}
+    [won] = [answer.json() for answer in answers if answer.status_code == 200]
+    assert (await elsewhere.get(f"Observation/{stored['id']}")).json() == won
+    assert [document["version"] for document in await world.stored("Observation_history", id=stored["id"])] == [1]
 
 
 @pytest.mark.requirement("CORE-05")
