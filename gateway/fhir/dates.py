@@ -29,7 +29,8 @@ class Span(NamedTuple):
 def read_span(text: str) -> Span:
     """The span that a FHIR date, dateTime or instant covers: `2026-11` is the whole month.
 
-    Times may leave out seconds and zone, as search values may. Raises ValueError on anything else.
+    Times may leave out seconds and zone, as search values may. Raises ValueError where there is no such day or time; that
+    `text` has the form of a date is for the callers to see to, who have a grammar each.
     """
     length = len(text)
     if length <= 10:
@@ -51,7 +52,7 @@ def instant_span(moment: datetime) -> Span:
 @functools.lru_cache(maxsize=256)
 def write_instant(moment: datetime) -> str:
     """`moment` (UTC) as a FHIR instant with milliseconds: `2026-11-24T08:30:00.125Z`."""
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
 def _calendar_span(text: str, length: int) -> Span:
