@@ -60,6 +60,10 @@ def read_profiles(folder: FilePath, types: Types) -> Mapping[str, Profile]:
     found: dict[str, Profile] = {}
     for file in sorted(folder.glob("*.toml")):
         raw = read_schema(file, _ProfileFile)
+        try:
+            types.struct(raw.type)
+        except KeyError:
+            raise SchemaError(file, "type", f"'{raw.type}' is not an R4 resource type") from None
         if raw.url in (profile.url for profile in found.values()):
             raise SchemaError(file, "url", "is the url of another profile")
         rules = (rule for n, each in enumerate(raw.rule) for rule in _compile(file, types, raw, f"rule[{n}]", each))
@@ -135,12 +139,8 @@ def _one_of_codes(expression: str, at: Read, codes: list[str]) -> Rule:
     text = f"the profile requires one of {', '.join(codes)}"
 
     def rule(resource: Any) -> Issue | None:
-        found = {
-            token
-            for concept in at(resource)
-            for coding in getattr(concept, "coding", None) or [concept]
-            for token in token_values(coding.system, coding.code)
-        }
+        codings = (c for it in at(resource) for c in (getattr(it, "coding", (it,)) or ()))
+        found = {token for coding in codings for token in token_values(coding.system, coding.code)}
         return None if found & allowed else Issue("code-invalid", text, expression)
 
     return rule
