@@ -5,7 +5,9 @@ for a transaction and each on its own for a batch.
 Must not know: HTTP, MongoDB.
 """
 
+import asyncio
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import format_datetime
 from http import HTTPStatus
@@ -28,6 +30,8 @@ from gateway.fhir.dates import read_span, write_instant
 from gateway.problem import Issue, Problem, operation_outcome
 from gateway.store.mongo import Session
 from gateway.store.standing import About
+
+_AT_ONCE = 32  # entries of a batch; one client shall not fill the connections of all
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,28 +99,51 @@ async def _transaction(gateway: Gateway, access: Access, asked: list[Asked]) -> 
 
 
 async def _batch(gateway: Gateway, access: Access, entries: list[Any], ways: Ways) -> list[dict[str, Any]]:
-    responses: list[dict[str, Any]] = []
+    """Each entry stands for itself: neither rights nor refusals of one concern the records of another."""
     events: list[Event] = []
     known: dict[About, Access] = {}
-    for n, entry in enumerate(entries):
-        call = Call("batch", "Bundle", ways.origin)
-        # Each entry stands for itself: neither rights nor refusals of one concern the records of another.
-        widened = access
+
+    async def answer(position: int, entry: Any) -> dict[str, Any]:
+        call, widened = Call("batch", "Bundle", ways.origin), access
         try:
-            call = _read_entry(gateway, entry, n, ways).call
+            call = _read_entry(gateway, entry, position, ways).call
             about = _about(call)
             if about not in known:
                 known[about] = await extend(gateway, access, about)
             widened = known[about]
             answer, seen = await carry_out(gateway, widened, call)
         except Problem as problem:
-            events += refused(widened, call, problem)
-            responses.append(_failure(_placed(problem, call)))
-        else:
-            events += seen
-            responses.append(_response(gateway, call, answer))
+            events.extend(refused(widened, call, problem))
+            return _failure(_placed(problem, call))
+        events.extend(seen)
+        return _response(gateway, call, answer)
+
+    responses: list[dict[str, Any]] = []
+    for run in _runs(entries):
+        responses += await asyncio.gather(*(answer(len(responses) + n, entry) for n, entry in enumerate(run)))
     await gateway.audit.record(events, access.now)
     return responses
+
+
+def _runs(entries: list[Any]) -> Iterator[list[Any]]:
+    """The entries in order, those together that can be carried out at the same time: reads, or creates.
+
+    Entries of a batch do not depend on each other (https://hl7.org/fhir/R4/http.html#brules); all the same a client who
+    writes and then reads the same resource shall find what it wrote, and who creates it twice shall create it with the first.
+    """
+    run: list[Any] = []
+    seen: set[str | bytes] = set()
+    for entry in entries:
+        method, condition = entry.request.method, entry.request.ifNoneExist
+        told = {condition or bytes(entry.resource)} if method == "POST" and entry.resource is not None else set()
+        together = bool(run) and method == run[0].request.method and method in ("GET", "POST")
+        if run and not (together and len(run) < _AT_ONCE and seen.isdisjoint(told)):
+            yield run
+            run, seen = [], set()
+        run.append(entry)
+        seen |= told
+    if run:
+        yield run
 
 
 def _read_entry(gateway: Gateway, entry: Any, position: int, ways: Ways) -> Asked:

@@ -18,7 +18,7 @@ from typing import Any
 
 from gateway.access.access import Access
 from gateway.fhir.balp import Event
-from gateway.fhir.clause import Values
+from gateway.fhir.clause import Values, matches, parameters_of
 from gateway.fhir.dates import EARLIEST, write_instant
 from gateway.fhir.registry import ResourceType
 from gateway.store.audit import AuditWriter
@@ -35,6 +35,7 @@ _NEVER: Moment = (0, EARLIEST)
 _MILLISECOND = timedelta(milliseconds=1)
 _MOST_REMEMBERED = 10_000
 _ANY_NUMBER = 1_000_000
+_WEIGHT_OF_CONDITION = 30
 _MOST_IN_GROUP = 1_000  # resources; a larger transaction holds its records for too long
 
 
@@ -154,11 +155,22 @@ class Work:
 
     @property
     def goes_with_others(self) -> bool:
-        """Whether it may share a transaction: it only adds, and rests on nothing that another one could change."""
+        """Whether it may share a transaction: it only adds, and what it rests on is easily compared with the others."""
         if self.held:
             return False  # the group would wait for what this writer holds
         only_adds = all(change.former is None and not change.kind.is_patient for change in self.plan.changes)
-        return only_adds and not self.plan.conditions and self.reads is None
+        is_simple = not self.plan.conditions or len(self.plan.changes) == 1
+        return only_adds and is_simple and self.reads is None
+
+    def is_met_by(self, other: "Work") -> bool:
+        """Whether what another one adds meets a condition of this one."""
+        for condition in self.plan.conditions:
+            if "_lastUpdated" in parameters_of(condition.clause):
+                return True  # nobody knows yet when that will have been
+            alike = (change.new_values() for change in other.plan.changes if change.kind is condition.kind)
+            if any(values is not None and matches(condition.clause, values) for values in alike):
+                return True
+        return False
 
 
 class Committer:
@@ -242,9 +254,11 @@ class Committer:
     async def _write(
         self, group: list[Work], moments: Mapping[str, Moment], session: Session
     ) -> tuple[list[list[Document]], list[Document]]:
-        for work in group:
-            if await is_any_met(work.access, self._mongo, work.plan.conditions, seconds=2, session=session):
-                raise Stale
+        asked = [(work, condition) for work in group for condition in work.plan.conditions]
+        if any(work.is_met_by(other) for work, _ in asked for other in group if other is not work):
+            raise Stale
+        if await is_any_met(self._mongo, ((work.access, one) for work, one in asked), seconds=2, session=session):
+            raise Stale
         written = [[change.document(*moments[change.head], self._encode) for change in work.plan.changes] for work in group]
         changes = [change for work in group for change in work.plan.changes]
         await self._store(changes, [document for documents in written for document in documents], session)
@@ -338,7 +352,8 @@ class _Facts:
 
 
 def _weigh(work: Work) -> int:
-    return len(work.plan.changes)
+    """A condition is compared with all that the others of its group add."""
+    return len(work.plan.changes) + _WEIGHT_OF_CONDITION * len(work.plan.conditions)
 
 
 def _only(outcome: list[list[Document]] | BaseException) -> list[Document] | Exception:

@@ -4,7 +4,7 @@ Knows: how several searches of one type become one filter, and which document th
 Must not know: where a condition came from.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,34 +35,32 @@ async def find_matches(
     access: Access, mongo: Mongo, kind: ResourceType, clauses: Sequence[Clause], *, seconds: float
 ) -> list[list[Document]]:
     """For each condition at most two resources that meet it, among those the caller's conditions may find."""
+    allowed = access.matchable(kind)
     if len(clauses) > 1:
         fields = {**_FACTS, **{name: 1 for clause in clauses for name in _stored(clause)}}
-        found = await mongo.find(kind.name, _where(access, kind, clauses), fields, limit=_MANY, seconds=seconds)
+        found = await mongo.find(kind.name, _where(allowed, clauses), fields, limit=_MANY, seconds=seconds)
         if len(found) < _MANY:
             return _share_out(clauses, found)
-    return [await mongo.find(kind.name, _where(access, kind, [clause]), _FACTS, limit=2, seconds=seconds) for clause in clauses]
+    return [await mongo.find(kind.name, _where(allowed, [clause]), _FACTS, limit=2, seconds=seconds) for clause in clauses]
 
 
-async def is_any_met(
-    access: Access, mongo: Mongo, conditions: Sequence[Condition], *, seconds: float, session: Session
-) -> bool:
-    """Whether there is something now that meets one of these."""
-    by_kind: dict[str, list[Condition]] = {}
-    for condition in conditions:
-        by_kind.setdefault(condition.kind.name, []).append(condition)
-    for name, asked in by_kind.items():
-        where = _where(access, asked[0].kind, [condition.clause for condition in asked])
-        if await mongo.find(name, where, {"_id": 1}, limit=1, seconds=seconds, session=session):
+async def is_any_met(mongo: Mongo, asked: Iterable[tuple[Access, Condition]], *, seconds: float, session: Session) -> bool:
+    """Whether there is something now that meets one of these, among what its asker's conditions may find."""
+    alike: dict[tuple[str, Clause], list[Clause]] = {}
+    for access, condition in asked:
+        alike.setdefault((condition.kind.name, access.matchable(condition.kind)), []).append(condition.clause)
+    for (name, allowed), clauses in alike.items():
+        if await mongo.find(name, _where(allowed, clauses), {"_id": 1}, limit=1, seconds=seconds, session=session):
             return True
     return False
 
 
-def _where(access: Access, kind: ResourceType, clauses: Sequence[Clause]) -> Document:
+def _where(allowed: Clause, clauses: Sequence[Clause]) -> Document:
     """The filter for what meets one of these clauses; what they have in common stands in it once, to bound the index."""
     first, *others = (_parts(clause) for clause in clauses)
     common = [part for part in first if all(part in other for other in others)]
     rests = (every(*(part for part in parts if part not in common)) for parts in (first, *others))
-    return to_filter(every(*common, some(*rests), access.matchable(kind))) | LIVE
+    return to_filter(every(*common, some(*rests), allowed)) | LIVE
 
 
 def _share_out(clauses: Sequence[Clause], found: Sequence[Document]) -> list[list[Document]]:

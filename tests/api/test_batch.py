@@ -197,3 +197,41 @@ async def test_a_batch_of_conditional_creates_answers_each(world: World) -> None
     assert statuses(found) == ["201", "200", "400"]
     assert found[0]["response"]["location"] == found[1]["response"]["location"]
     assert found[2]["response"]["outcome"]["issue"][0]["expression"] == ["Bundle.entry[2].request.ifNoneExist"]
+
+
+@pytest.mark.requirement("BUN-07")
+@pytest.mark.parametrize("conditional", [False, True])
+async def test_entries_that_say_the_same_are_answered_in_their_order(world: World, conditional: bool) -> None:
+    owner = await world.patient()
+    readings = [observation(owner.patient) for _ in range(10)]
+    entries = []
+    for reading in readings:
+        token = f"{reading['identifier'][0]['system']}|{reading['identifier'][0]['value']}"
+        entries.append(entry("POST", "Observation", reading, **({"ifNoneExist": f"identifier={token}"} if conditional else {})))
+    found = await send(owner, *entries, *entries)
+    assert statuses(found) == ["201"] * 10 + ["200"] * 10
+    locations = [one["response"]["location"] for one in found]
+    assert locations[:10] == locations[10:]
+
+
+async def test_creates_of_a_batch_share_calls_to_the_database(world: World) -> None:
+    owner = await world.patient()
+    entries = [entry("POST", "Observation", observation(owner.patient)) for _ in range(100)]
+    before = world.gateway.mongo.calls
+    assert statuses(await send(owner, *entries)) == ["201"] * 100
+    assert world.gateway.mongo.calls - before < 50
+
+
+async def test_a_client_finds_in_a_batch_what_it_wrote_before(world: World) -> None:
+    owner = await world.patient()
+    kept = await owner.create(observation(owner.patient))
+    address = f"Observation/{kept['id']}"
+    found = await send(
+        owner,
+        entry("PUT", address, kept | {"status": "amended"}),
+        entry("GET", address),
+        entry("DELETE", address),
+        entry("GET", address),
+    )
+    assert statuses(found) == ["200", "200", "204", "410"]
+    assert found[1]["resource"]["status"] == "amended"

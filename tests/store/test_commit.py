@@ -39,6 +39,28 @@ async def test_writers_who_wait_at_the_same_time_share_a_transaction(world: Worl
     assert len({d["commit"] for d in stored}) == len(groups)
 
 
+async def test_conditional_creates_go_together_unless_one_meets_the_condition_of_another(
+    world: World, groups: list[int]
+) -> None:
+    owner = await world.patient()
+    groups.clear()
+    tokens = [unique("c") for _ in range(12)]
+
+    def ask(token: str) -> Awaitable[Any]:
+        paper = document(owner.patient, identifier=[{"system": "urn:x", "value": token}])
+        return owner.post("DocumentReference", paper, If_None_Exist=f"identifier=urn:x|{token}")
+
+    answers = await asyncio.gather(*(ask(token) for token in tokens))
+    assert {a.status_code for a in answers} == {201}
+    assert max(groups) > 1
+    token = unique("c")
+    answers = await asyncio.gather(*(ask(t) for t in (unique("c"), token, unique("c"), token, unique("c"), token)))
+    statuses = [a.status_code for a in answers]
+    assert statuses[::2] == [201] * 3
+    assert sorted(statuses[1::2]) == [200, 200, 201]
+    assert len({a.headers["Location"] for a in answers[1::2]}) == 1
+
+
 async def test_one_who_cannot_go_fails_nobody_else(world: World, groups: list[int]) -> None:
     """Among good writers: one with a known identifier and other content, one without rights, one that is not valid."""
     owner, stranger = await world.patient(), await world.professional("user/*.r user/Observation.c")
