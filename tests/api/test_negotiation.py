@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import httpx
 import pytest
 
-from tests.world import BASE, Actor, World, issues, observation
+from tests.world import BASE, Actor, World, bundle, entry, issues, observation
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -135,6 +135,22 @@ async def test_content_type_of_a_create(world: World, camille: Actor, content_ty
     if status == 415:
         assert issues(answer)[0]["code"] == "not-supported"
     assert len(await world.stored("Observation", **stored_with(sent))) == (status == 201)
+
+
+@pytest.mark.requirement("CORE-11")
+async def test_a_write_whose_answer_nobody_would_accept_is_not_made(world: World, camille: Actor) -> None:
+    known = await camille.create(observation(camille.patient or ""))
+    sent = observation(camille.patient or "")
+    path = f"Observation/{known['id']}"
+    answers = [
+        await camille.post("Observation", sent, Accept="text/turtle"),
+        await camille.put(path, {**known, "status": "amended"}, Accept="text/turtle"),
+        await camille.delete(path, Accept="text/turtle"),
+        await camille.post("", bundle("transaction", entry("POST", "Observation", sent)), Accept="text/turtle"),
+    ]
+    assert [answer.status_code for answer in answers] == [406] * 4
+    assert await world.stored("Observation", **stored_with(sent)) == []
+    assert (await camille.get(path)).json() == known
 
 
 @pytest.mark.requirement("CORE-11")
