@@ -20,6 +20,7 @@ from gateway.store.mongo import Document, Mongo, Session, Stale
 from gateway.store.schema import SEALS, WRITERS
 
 _MOST_WAITING = 32_768  # events that wait to be sealed; they are kept in memory
+_PATIENCE = 0.002  # seconds; an insert of its own takes about as long
 _DECIDED = timedelta(seconds=60)  # longer than any request and any call of the driver takes
 
 
@@ -31,7 +32,7 @@ class AuditWriter:
         self._ids = ids
         self._writer = ids.unique()
         self._count = itertools.count(1)
-        self._gather: Gather[list[Document], None] = Gather(self._write_group)
+        self._gather: Gather[list[Document], None] = Gather(self._write_group, patience=_PATIENCE)
         self._committed: list[Document] = []
         self._open: dict[int, datetime] = {}  # events of which it is not known that they are durable, and since when
         self._seal_number = 0

@@ -36,6 +36,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 _MOST_REMEMBERED = 10_000
 _ANY_NUMBER = 1_000_000
 _WEIGHT_OF_CONDITION = 30
+_PATIENCE = 0.004  # seconds; a transaction takes longer than that
 _MOST_IN_GROUP = 1_000  # resources; a larger transaction holds its records for too long
 
 
@@ -187,7 +188,9 @@ class Committer:
         self._encode = encode
         self._care_team = care_team
         self._seconds = seconds
-        self._gather: Gather[Work, list[Document]] = Gather(self._commit_group, most=_MOST_IN_GROUP, weigh=_weigh)
+        self._gather: Gather[Work, list[Document]] = Gather(
+            self._commit_group, most=_MOST_IN_GROUP, weigh=_weigh, patience=_PATIENCE
+        )
         # The others go each in a transaction of its own, which also ends well if whoever asked for it goes away.
         self._single: Gather[Work, list[Document]] = Gather(self._commit_group, lanes=_ANY_NUMBER, most=1)
         self._moments: dict[str, Moment] = {}

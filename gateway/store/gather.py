@@ -1,11 +1,14 @@
 """Requests that wait at the same time share one call to the database.
 
-Knows: how to gather. While one group is under way the next one gathers; a request that comes alone goes at once.
+Knows: how to gather. While one group is under way the next one gathers; a request that comes alone goes at once. Where
+several came of late, a group waits a moment for those that were answered just now and are about to come again: half-full
+groups in turn cost twice the calls of full ones.
 Must not know: what is asked.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 Asked = TypeVar("Asked")
@@ -17,7 +20,8 @@ class Gather(Generic[Asked, Given]):
 
     `answer(questions)` returns the answers in order; one that is an exception is raised to whoever asked that question. What
     `answer` raises itself is raised to the whole group. `lanes`: groups under way at the same time. `most`: the largest
-    group, where `weigh(question)` says how much of it a question takes.
+    group, where `weigh(question)` says how much of it a question takes. `patience`: for how many seconds a group waits for
+    as many as came of late.
     """
 
     def __init__(
@@ -27,11 +31,16 @@ class Gather(Generic[Asked, Given]):
         lanes: int = 1,
         most: int = 64,
         weigh: Callable[[Asked], int] = lambda _: 1,
+        patience: float = 0.0,
     ) -> None:
         self._answer = answer
         self._lanes = lanes
         self._most = most
         self._weigh = weigh
+        self._patience = patience
+        self._weight = 0  # of all that wait
+        self._expected = 1  # how many came of late while one group took its time
+        self._full = asyncio.Event()
         self._waiting: list[tuple[Asked, asyncio.Future[Given]]] = []
         self._under_way: set[asyncio.Task[None]] = set()
 
@@ -39,6 +48,9 @@ class Gather(Generic[Asked, Given]):
         """The answer to one question."""
         future: asyncio.Future[Given] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, future))
+        self._weight += self._weigh(question)
+        if self._is_full():
+            self._full.set()
         self._start()
         return await future
 
@@ -53,6 +65,11 @@ class Gather(Generic[Asked, Given]):
         self._start()
 
     async def _run(self) -> None:
+        if self._patience and not self._is_full():
+            self._full.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._patience):
+                    await self._full.wait()
         group = self._take()
         if not group:
             return
@@ -65,6 +82,9 @@ class Gather(Generic[Asked, Given]):
             if not isinstance(error, Exception):
                 raise
             return
+        # They will come again, beside those that came meanwhile; what came before that counts less and less.
+        came = len(group) + len(self._waiting)
+        self._expected = max(came, (came + self._expected) // 2)
         for (_, future), answer in zip(group, answers, strict=True):
             if future.done():
                 continue  # whoever asked is gone
@@ -81,4 +101,8 @@ class Gather(Generic[Asked, Given]):
                 break
             count += 1
         group, self._waiting = self._waiting[:count], self._waiting[count:]
+        self._weight = sum(self._weigh(question) for question, _ in self._waiting)
         return group
+
+    def _is_full(self) -> bool:
+        return len(self._waiting) >= self._expected or self._weight >= self._most

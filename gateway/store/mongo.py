@@ -94,7 +94,15 @@ class Mongo:
         self._client = client(url, **_OPTIONS)
         self._database = self._client[database]
         self._is_motor = driver == "motor"
+        self._collections: dict[str, Any] = {}
         self.calls = 0
+
+    def _collection(self, name: str) -> Any:
+        """The driver's object for a collection: dear to make, and the same for ever."""
+        found = self._collections.get(name)
+        if found is None:
+            found = self._collections[name] = self._database[name]
+        return found
 
     async def close(self) -> None:
         """Close every connection."""
@@ -125,7 +133,7 @@ class Mongo:
         with self._reading(seconds):
             # One batch of all that is asked for, and no cursor stays open. (Asking for a *single* batch, by a negative limit,
             # gives the first 101 documents, or the first 16 MB of them, and leaves out the rest.)
-            cursor = self._database[collection].find(
+            cursor = self._collection(collection).find(
                 where, fields, sort=sort, limit=limit, batch_size=limit, hint=hint, session=session
             )
             found: list[Document] = await cursor.to_list(None)
@@ -136,7 +144,7 @@ class Mongo:
     ) -> AsyncIterator[Document]:
         """The documents that match one after the other, however many there are; `batch` of them are in memory."""
         with self._reading(None):
-            cursor = self._database[collection].find(where, fields, sort=[(sort, 1)], batch_size=batch)
+            cursor = self._collection(collection).find(where, fields, sort=[(sort, 1)], batch_size=batch)
             try:
                 async for document in cursor:
                     yield document
@@ -146,12 +154,12 @@ class Mongo:
     async def count(self, collection: str, where: Document, *, seconds: float | None = None, session: Session = None) -> int:
         """How many documents match."""
         with self._reading(seconds):
-            return int(await self._database[collection].count_documents(where, session=session))
+            return int(await self._collection(collection).count_documents(where, session=session))
 
     async def aggregate(self, collection: str, pipeline: list[Document]) -> list[Document]:
         """The result of a pipeline."""
         with self._reading(None):
-            cursor = self._database[collection].aggregate(pipeline)
+            cursor = self._collection(collection).aggregate(pipeline)
             if not self._is_motor:
                 cursor = await cursor
             found: list[Document] = await cursor.to_list(None)
@@ -175,12 +183,12 @@ class Mongo:
     async def insert(self, collection: str, documents: list[Document], session: Session = None) -> None:
         """Insert all documents or, in a transaction, none. Raises Stale where a unique key is taken."""
         with self._writing():
-            await self._database[collection].insert_many(documents, ordered=False, session=session)
+            await self._collection(collection).insert_many(documents, ordered=False, session=session)
 
     async def replace(self, collection: str, where: Document, document: Document, session: Session = None) -> None:
         """Replace the one document that matches. Raises Stale where none does."""
         with self._writing():
-            answer = await self._database[collection].replace_one(where, document, session=session)
+            answer = await self._collection(collection).replace_one(where, document, session=session)
             if answer.matched_count != 1:
                 raise Stale
 
@@ -189,7 +197,7 @@ class Mongo:
     ) -> Document | None:
         """Update one document and return it as it then is, None where none matches."""
         with self._writing():
-            found: Document | None = await self._database[collection].find_one_and_update(
+            found: Document | None = await self._collection(collection).find_one_and_update(
                 where, update, upsert=upsert, return_document=ReturnDocument.AFTER, session=session
             )
             return found
@@ -200,13 +208,13 @@ class Mongo:
         """Updates of one document each, and inserts, in one call. Returns how many of the updates found their document."""
         with self._writing():
             requests = [*(pymongo.UpdateOne(*update) for update in updates), *map(pymongo.InsertOne, inserts)]
-            answer = await self._database[collection].bulk_write(requests, ordered=False, session=session)
+            answer = await self._collection(collection).bulk_write(requests, ordered=False, session=session)
             return int(answer.matched_count)
 
     async def delete(self, collection: str, where: Document) -> int:
         """Delete what matches; returns how many that were. Never used on patient data."""
         with self._writing():
-            answer = await self._database[collection].delete_many(where)
+            answer = await self._collection(collection).delete_many(where)
             return int(answer.deleted_count)
 
     async def command(self, command: Document) -> Document:
@@ -229,12 +237,12 @@ class Mongo:
     async def create_index(self, collection: str, keys: list[tuple[str, int]], name: str, **options: Any) -> None:
         """Create an index by name; nothing where one of that name or with these keys is there. Raises Stale for duplicates."""
         with driver_errors(tolerated=_OTHER_INDEX):
-            await self._database[collection].create_index(keys, name=name, **options)
+            await self._collection(collection).create_index(keys, name=name, **options)
 
     async def indexes(self, collection: str) -> dict[str, Document]:
         """The indexes of a collection by name, as the server describes them."""
         with driver_errors():
-            found: dict[str, Document] = await self._database[collection].index_information()
+            found: dict[str, Document] = await self._collection(collection).index_information()
             return found
 
     async def statistics(self, collection: str) -> Document:
@@ -303,9 +311,14 @@ class Mongo:
         with driver_errors():
             if seconds is None:
                 yield
-            else:
+                return
+            try:
                 with pymongo.timeout(seconds):
                     yield
+            except NetworkTimeout as error:
+                if error.has_error_label("TransientTransactionError"):
+                    raise
+                raise _too_costly() from None  # the server will notice a moment later that its time is up
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -350,12 +363,14 @@ def _is_duplicate(error: PyMongoError) -> bool:
     return isinstance(error, DuplicateKeyError)
 
 
+def _too_costly() -> Problem:
+    return Problem("too-costly", "the request takes too long to answer; narrow it", status=503, headers={"Retry-After": "5"})
+
+
 def _problem_of(error: PyMongoError) -> Problem:
     code = error.code if isinstance(error, OperationFailure) else None
     if isinstance(error, ExecutionTimeout) or code == _MAX_TIME_EXPIRED:
-        return Problem(
-            "too-costly", "the request takes too long to answer; narrow it", status=503, headers={"Retry-After": "5"}
-        )
+        return _too_costly()
     unreachable = isinstance(error, ConnectionFailure | NetworkTimeout | WaitQueueTimeoutError | WTimeoutError)
     if unreachable or error.timeout or error.has_error_label("RetryableError") or error.has_error_label("RetryableWriteError"):
         return Problem("transient", "the store cannot be reached at the moment", headers={"Retry-After": "2"})

@@ -15,6 +15,8 @@ from gateway.store.gather import Gather
 from gateway.store.mongo import Document, Mongo, Part
 from gateway.store.schema import HEADS, TOKENS
 
+_PATIENCE = 0.001  # seconds; a look-up of its own takes about as long
+
 
 @dataclass(frozen=True, slots=True)
 class About:
@@ -56,7 +58,7 @@ class Standings:
 
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
-        self._gather: Gather[tuple[str, About], Standing | None] = Gather(self._find)
+        self._gather: Gather[tuple[str, About], Standing | None] = Gather(self._find, patience=_PATIENCE)
 
     async def find(self, token: str, about: About, now: datetime) -> Standing | None:
         """The standing of a bearer token towards a record; None where nobody issued the token or it has expired.
