@@ -1,0 +1,188 @@
+"""What the CapabilityStatement declares works, and what it does not declare is refused."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.examples import TYPES, bring, prepare, writer_of
+from tests.world import BASE, World, bundle, entry, issues, observation, unique
+
+INTERACTIONS = {
+    "read": ("GET", "{type}/{id}"),
+    "vread": ("GET", "{type}/{id}/_history/1"),
+    "update": ("PUT", "{type}/{id}"),
+    "patch": ("PATCH", "{type}/{id}"),
+    "delete": ("DELETE", "{type}/{id}"),
+    "history-instance": ("GET", "{type}/{id}/_history"),
+    "history-type": ("GET", "{type}/_history"),
+    "create": ("POST", "{type}"),
+    "search-type": ("GET", "{type}?_id={id}"),
+}
+SYSTEM = {
+    "transaction": ("POST", "", bundle("transaction", entry("GET", "Observation?_count=1"))),
+    "batch": ("POST", "", bundle("batch", entry("GET", "Observation?_count=1"))),
+    "search-system": ("GET", "?_type=Observation", None),
+    "history-system": ("GET", "_history", None),
+}
+VALUES = {"token": "x", "date": "2026", "reference": "Patient/x", "string": "x", "quantity": "1", "number": "1", "uri": "urn:x"}
+
+
+async def statement(world: World, **headers: str) -> dict[str, Any]:
+    answer = await world.http.get(f"{BASE}/metadata", headers=headers)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def declared(world: World, type_name: str) -> dict[str, Any]:
+    (rest,) = (await statement(world))["rest"]
+    (found,) = (resource for resource in rest["resource"] if resource["type"] == type_name)
+    return dict(found)
+
+
+@pytest.mark.requirement("CORE-01", "CORE-11")
+async def test_each_declared_format_is_answered_and_no_other(world: World) -> None:
+    formats = (await statement(world))["format"]
+    for name in formats:
+        assert (await statement(world, Accept=name))["resourceType"] == "CapabilityStatement"
+        assert (await world.http.get(f"{BASE}/metadata", params={"_format": name})).status_code == 200
+    assert not any("xml" in name or "turtle" in name for name in formats)
+    for name in ("application/fhir+xml", "xml", "text/turtle", "ttl"):
+        assert (await world.http.get(f"{BASE}/metadata", params={"_format": name})).status_code == 406
+
+
+@pytest.mark.requirement("CORE-01", "CORE-02")
+@pytest.mark.parametrize("type_name", TYPES)
+async def test_each_interaction_answers_if_and_only_if_it_is_declared(world: World, type_name: str) -> None:
+    kind = world.gateway.registry[type_name]
+    owner = await world.patient()
+    writer = writer_of(world, kind, owner)
+    found = {interaction["code"] for interaction in (await declared(world, type_name))["interaction"]}
+    stored = await bring(world, type_name, owner) if "create" in found else await an_event(world, type_name, owner.patient)
+    reader = await world.patient_actor(stored["id"]) if kind.is_patient else owner
+    for code, (method, path) in sorted(INTERACTIONS.items(), key=lambda item: item[0] == "delete"):
+        body = {"create": await prepare(world, type_name, owner), "update": stored, "patch": []}.get(code)
+        actor = writer if method != "GET" else reader
+        answer = await actor.send(method, path.format(type=type_name, id=stored["id"]), body)
+        if code in found:
+            assert answer.is_success or (answer.status_code, type_name) == (404, "Provenance"), (code, answer.text)
+        else:
+            assert answer.status_code in (404, 405), (code, answer.text)
+            assert issues(answer)[0]["severity"] == "error"
+
+
+async def an_event(world: World, type_name: str, patient: str | None) -> dict[str, Any]:
+    """What the server wrote itself; of Provenances it writes none yet."""
+    found = await world.stored(type_name, patient=patient)
+    return {"resourceType": type_name, "id": found[0]["_id"] if found else f"{(patient or '')[:3]}-none"}
+
+
+@pytest.mark.requirement("CORE-01")
+@pytest.mark.parametrize("code", SYSTEM)
+async def test_each_interaction_of_the_whole_system(world: World, code: str) -> None:
+    (rest,) = (await statement(world))["rest"]
+    method, path, body = SYSTEM[code]
+    owner = await world.patient()
+    answer = await owner.send(method, path, body)
+    if code in {interaction["code"] for interaction in rest["interaction"]}:
+        assert answer.status_code == 200, answer.text
+    else:
+        assert answer.status_code in (404, 405)
+        assert issues(answer)
+
+
+@pytest.mark.requirement("CORE-02", "CORE-15")
+@pytest.mark.parametrize("type_name", TYPES)
+async def test_each_parameter_is_understood_if_and_only_if_it_is_declared(world: World, type_name: str) -> None:
+    owner = await world.patient()
+    parameters = {p["name"]: p["type"] for p in (await declared(world, type_name))["searchParam"]}
+    elsewhere = {name for kind in world.gateway.registry.resource_types.values() for name in kind.search} - set(parameters)
+    unknown = sorted(elsewhere | {"_tag", "_profile", "_source", "_text", "_content", "_has", "_include", "_elements"})[::4]
+    queries = [f"{type_name}?{name}={VALUES[kind]}" for name, kind in parameters.items()]
+    queries += [f"{type_name}?{name}=x" for name in unknown]
+    answers = (await owner.post("", bundle("batch", *(entry("GET", query) for query in queries)))).json()["entry"]
+    for n, (name, item) in enumerate(zip([*parameters, *unknown], answers, strict=True)):
+        status = item["response"]["status"][:3]
+        if n < len(parameters):
+            assert status == "200", (name, item)
+        else:
+            (issue,) = item["response"]["outcome"]["issue"]
+            assert (status, issue["code"]) == ("400", "not-supported")
+            assert f"'{name}'" in issue["diagnostics"]
+
+
+async def test_conditional_create_is_supported_and_other_conditions_are_not(world: World) -> None:
+    owner = await world.patient()
+    resource = await declared(world, "Observation")
+    policy = ("conditionalCreate", "conditionalUpdate", "conditionalDelete", "updateCreate")
+    assert [resource[name] for name in policy] == [True, False, "not-supported", False]
+    reading = observation(owner.patient or "")
+    condition = f"identifier={reading['identifier'][0]['system']}|{reading['identifier'][0]['value']}"
+    answers = [await owner.post("Observation", reading, If_None_Exist=condition) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 200]
+    for method in ("PUT", "DELETE"):
+        answer = await owner.send(method, f"Observation?{condition}", reading if method == "PUT" else None)
+        assert answer.status_code == 405
+        assert issues(answer)[0]["code"] == "not-supported"
+    own_id = f"{(owner.patient or '')[:3]}-chosen"
+    assert (await owner.put(f"Observation/{own_id}", {**reading, "id": own_id})).status_code == 405
+
+
+@pytest.mark.requirement("CORE-10")
+async def test_conditional_read_is_fully_supported(world: World) -> None:
+    owner = await world.patient()
+    assert (await declared(world, "Observation"))["conditionalRead"] == "full-support"
+    stored = await owner.create(observation(owner.patient or ""))
+    first = await owner.get(f"Observation/{stored['id']}")
+    for name, value in (("If_None_Match", first.headers["etag"]), ("If_Modified_Since", first.headers["last-modified"])):
+        assert (await owner.get(f"Observation/{stored['id']}", **{name: value})).status_code == 304
+
+
+@pytest.mark.requirement("CORE-05")
+async def test_versions_are_kept_and_checked(world: World) -> None:
+    owner = await world.patient()
+    resource = await declared(world, "Observation")
+    assert (resource["versioning"], resource["readHistory"]) == ("versioned-update", True)
+    stored = await owner.create(observation(owner.patient or ""))
+    address = f"Observation/{stored['id']}"
+    assert (await owner.put(address, {**stored, "status": "amended"}, If_Match='W/"1"')).status_code == 200
+    stale = await owner.put(address, {**stored, "status": "cancelled"}, If_Match='W/"1"')
+    assert (stale.status_code, issues(stale)[0]["code"]) == (412, "conflict")
+    assert (await owner.get(f"{address}/_history/1")).json() == stored
+
+
+async def test_references_are_what_the_policy_says(world: World) -> None:
+    owner = await world.patient()
+    assert set((await declared(world, "Observation"))["referencePolicy"]) == {"literal", "logical", "enforced"}
+
+    async def answer(**performer: Any) -> httpx.Response:
+        return await owner.post("Observation", observation(owner.patient or "", performer=[performer]))
+
+    assert (await answer(reference=f"Patient/{owner.patient}")).status_code == 201  # literal
+    assert (await answer(identifier={"system": "urn:rpps", "value": "1"})).status_code == 201  # logical
+    assert (await answer(reference="https://other.example/fhir/Practitioner/1")).status_code == 201  # not only local
+    dangling = await answer(reference=f"Practitioner/{(owner.patient or '')[:3]}-nobody")
+    assert dangling.status_code == 422
+    assert issues(dangling)[0]["expression"][0].startswith("Observation.performer[0]")
+
+
+@pytest.mark.requirement("CGM-05")
+async def test_declared_profiles_are_held_against_what_claims_them(world: World) -> None:
+    owner = await world.patient()
+    for url in (await declared(world, "Observation"))["supportedProfile"]:
+        wrong = observation(owner.patient or "", code={"text": "glucose"}, meta={"profile": [url]})
+        answer = await owner.post("Observation", wrong)
+        assert answer.status_code == 422, answer.text
+        assert "Observation.code" in {i["expression"][0] for i in issues(answer)}
+    assert await owner.search(f"Observation?patient={owner.patient}") == []
+    unknown = observation(owner.patient or "", code={"text": "x"}, meta={"profile": [f"https://x.example/{unique()}"]})
+    assert (await owner.post("Observation", unknown)).status_code == 201
+
+
+async def test_everything_else_needs_a_token_and_no_browser_of_other_sites_may_ask(world: World) -> None:
+    (rest,) = (await statement(world))["rest"]
+    assert rest["security"]["cors"] is False
+    answer = await world.http.get(f"{BASE}/metadata", headers={"Origin": "https://other.example"})
+    assert "access-control-allow-origin" not in answer.headers
+    for path in ("Observation", "Patient/x", "Organization", "Consent?_id=x"):
+        assert (await world.http.get(f"{BASE}/{path}")).status_code == 401
