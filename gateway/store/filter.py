@@ -14,6 +14,7 @@ from gateway.fhir.values import COMMON_SPAN
 from gateway.store.mongo import Document
 
 _NOTHING: Document = {"$alwaysFalse": 1}
+_SCALARS = frozenset({"_id", "patient", "source"})  # texts that are no lists
 
 
 def to_filter(clause: Clause, *, common_spans: bool = False) -> Document:
@@ -28,7 +29,8 @@ def to_filter(clause: Clause, *, common_spans: bool = False) -> Document:
         case AnyOf(of):
             return _any([to_filter(part, common_spans=common_spans) for part in of])
         case Not(part):
-            return {"$nor": [to_filter(part, common_spans=common_spans)]}
+            # Bounds help no index here, and a span that is not common after all must not slip past a denial.
+            return {"$nor": [to_filter(part)]}
         case Test():
             return _test(clause, common_spans=common_spans)
 
@@ -80,7 +82,8 @@ def _test(test: Test, *, common_spans: bool) -> Document:
         return {"bucket": test.value[:3], field: test.value}
     if test.op == "is":
         return {field: test.value}
-    return {field: {"$elemMatch": {"$gte": test.value, "$lt": _successor(test.value)}}}
+    prefixed = {"$gte": test.value, **_below_successor(test.value)}
+    return {field: prefixed if field in _SCALARS else {"$elemMatch": prefixed}}
 
 
 def _span(field: str, op: str, asked: Span, *, common: bool) -> Document:
@@ -155,11 +158,10 @@ def _number(op: str, asked: Interval) -> Document:
             return {"$lt": asked.low}
 
 
-def _successor(prefix: str) -> str:
-    """The first string, in the order of code points, behind all that begin with the prefix."""
-    while prefix and prefix[-1] == "\U0010ffff":
-        prefix = prefix[:-1]
-    if not prefix:
-        return "\U0010ffff" * 64
-    following = ord(prefix[-1]) + 1
-    return prefix[:-1] + chr(0xE000 if 0xD800 <= following <= 0xDFFF else following)
+def _below_successor(prefix: str) -> Document:
+    """The bound before the first string, in the order of code points, behind all with this prefix; none if none is."""
+    rest = prefix.rstrip("\U0010ffff")
+    if not rest:
+        return {}
+    following = ord(rest[-1]) + 1
+    return {"$lt": rest[:-1] + chr(0xE000 if 0xD800 <= following <= 0xDFFF else following)}
