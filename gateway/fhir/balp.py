@@ -77,7 +77,7 @@ class Event:
 
 
 def audit_values(event: Event, recorded: datetime) -> dict[str, Any]:
-    """The index values of the AuditEvent that `render_event` makes of this event; this server, an agent in each, is left out."""
+    """The index values of the AuditEvent that `render_event` makes of this event, without this server, an agent of each."""
     action = _ACTIONS.get(event.interaction, "E")
     return {
         "date": hull([instant_span(recorded)]),
