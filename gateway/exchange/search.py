@@ -196,8 +196,7 @@ def _sort_key(gateway: Gateway, kind: ResourceType, parameter: str, document: Do
     resource = gateway.codec.load(kind.name, document["body"])
     if parameter == "_lastUpdated":
         return read_span(resource.meta.lastUpdated).low
-    span = gateway.index.search_values(kind, resource).get(parameter)
-    return span["low"] if span else None
+    return gateway.index.sort_key(kind, resource, parameter)
 
 
 def _is_understood(gateway: Gateway, kind: ResourceType, pair: tuple[str, str], reading: Reading) -> bool:

@@ -4,6 +4,7 @@ Knows: how the registry's parameters read a resource. Must not know: MongoDB, wh
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from gateway.fhir.registry import Registry, ResourceType, SearchParameter, identifier_readers
@@ -26,6 +27,12 @@ class Index:
     def search_values(self, kind: ResourceType, resource: Any) -> dict[str, Any]:
         """The values of every search parameter that has some, by parameter."""
         return self._extract[kind.name](resource)
+
+    def sort_key(self, kind: ResourceType, resource: Any, parameter: str) -> datetime | None:
+        """Where the dates of one parameter begin, None where there are none."""
+        readers = kind.search[parameter].readers
+        spans = [span for branch, convert in readers for item in branch.read(resource) for span in convert(item)]
+        return min(span.low for span in spans) if spans else None
 
     def labels(self, kind: ResourceType, resource: Any) -> list[str]:
         """The tokens of the resource's security labels."""
