@@ -59,7 +59,7 @@ class Codec:
             raise self._explain(type_name, bytes(data), error) from None
         kept = self._encode(resource)
         if not (calm and is_kept(bytes(data), kept)):
-            issue = _not_finite(resource, type_name) or difference(type_name, bytes(data), kept)
+            issue = self._doubt(type_name, resource) or difference(type_name, bytes(data), kept)
             if issue is not None:
                 raise Problem.of([issue])
         if getattr(resource, "contained", None):
@@ -116,6 +116,33 @@ class Codec:
                 raise Problem("structure", f"R4 has no resource type '{clean_name(type_name)}'", "Resource") from None
         return self._decoders[type_name]
 
+    def _doubt(self, type_name: str, resource: Any) -> Issue | None:
+        """What neither the derived types nor the comparison of bytes can see: NaN, and a choice made twice by a twin."""
+        for place, it in _walk(resource, type_name):
+            if isinstance(it, Decimal):
+                if not it.is_finite():
+                    return Issue("structure", "a number is sent as a JSON number, and nothing else is", place)
+                continue
+            chosen: dict[str, str] = {}
+            for element in self._types.elements(type(it).__name__):
+                names = (element.attribute, f"{element.attribute}__ext")
+                if element.choice and any(getattr(it, name, None) is not None for name in names):
+                    if element.choice in chosen:
+                        return Issue("structure", f"{element.choice}[x] takes at most one value", f"{place}.{element.choice}")
+                    chosen[element.choice] = element.name
+        return None
+
+    def _missing(self, type_name: str, data: bytes) -> list[Issue]:
+        """The required elements that a resource leaves out: fhir.resources stops at the first kind of them."""
+        try:
+            sent = msgspec.json.decode(data)
+        except (ValueError, RecursionError):
+            return []  # typed decoding stops at the first mistake: what comes after need not be JSON
+        if not isinstance(sent, dict):
+            return []
+        absent = [e.name for e in self._types.elements(type_name) if e.required and not {e.name, f"_{e.name}"} & sent.keys()]
+        return [Issue("required", "this element is required", f"{type_name}.{name}") for name in absent]
+
     def _explain(self, type_name: str, data: bytes, error: Exception) -> Problem:
         malformed = _malformed(error)
         if malformed is not None:
@@ -123,9 +150,11 @@ class Codec:
         first = _issue_of(type_name, str(error))
         others: list[Issue] = []
         if len(data) <= self._explain_bytes and data.count(b",") < _EXPLAINED_VALUES:
-            found = _oracle_issues(self._types.model(type_name), type_name, data)
-            others = [issue for issue in found if issue.expression != first.expression]
-        return Problem.of([first, *others][:_LISTED_ISSUES])
+            others = [*self._missing(type_name, data), *_oracle_issues(self._types.model(type_name), type_name, data)]
+        listed: dict[str | None, Issue] = {}
+        for issue in (first, *others):
+            listed.setdefault(issue.expression, issue)
+        return Problem.of([*listed.values()][:_LISTED_ISSUES])
 
 
 class _Typed(msgspec.Struct):
@@ -161,19 +190,17 @@ def _strike(body: bytes, levels: int) -> bytes:
     return brackets
 
 
-def _not_finite(it: Any, place: str) -> Issue | None:
-    """The first decimal that is no number: msgspec reads the texts NaN and Infinity as such."""
-    inner: Iterator[tuple[str, Any]]
+def _walk(it: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Every Struct and every decimal of a resource, with its FHIRPath."""
     if isinstance(it, Decimal):
-        return None if it.is_finite() else Issue("structure", "a number is sent as a JSON number, and nothing else is", place)
-    if isinstance(it, list):
-        inner = ((f"{place}[{n}]", item) for n, item in enumerate(it))
+        yield place, it
+    elif isinstance(it, list):
+        for n, item in enumerate(it):
+            yield from _walk(item, f"{place}[{n}]")
     elif isinstance(it, msgspec.Struct):
-        names = zip(it.__struct_fields__, it.__struct_encode_fields__, strict=True)
-        inner = ((f"{place}.{name}", getattr(it, attribute)) for attribute, name in names)
-    else:
-        return None
-    return next((issue for where, item in inner if (issue := _not_finite(item, where))), None)
+        yield place, it
+        for attribute, name in zip(it.__struct_fields__, it.__struct_encode_fields__, strict=True):
+            yield from _walk(getattr(it, attribute), f"{place}.{name}")
 
 
 def _issue_of(type_name: str, message: str) -> Issue:

@@ -5,6 +5,7 @@ Must not know: profiles, other resources, stores.
 """
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from gateway.fhir.dates import read_span
@@ -119,7 +120,7 @@ def _needs_ucum(rule: str) -> Check:
             return f"{rule}: a value has the code of its unit"
         if it.system is not None and it.system != _UCUM:
             return f"{rule}: the unit is of UCUM"
-        if rule == "age-1" and it.value is not None and it.value <= 0:
+        if rule == "age-1" and it.value is not None and it.value.is_finite() and it.value <= 0:
             return f"{rule}: an age is positive"
         return None
 
@@ -138,6 +139,8 @@ def _rng_2(it: Any) -> str | None:
     low, high = it.low, it.high
     if low is None or high is None or low.value is None or high.value is None:
         return None
+    if not (low.value.is_finite() and high.value.is_finite()):
+        return None  # (no numbers: the codec will say so)
     broken = (low.system, low.code) == (high.system, high.code) and low.value > high.value
     return "rng-2: the low of a range is not above its high" if broken else None
 
@@ -153,13 +156,17 @@ _TOGETHER = (
 _MEALS = frozenset({"C", "CM", "CD", "CV"})
 
 
+def _is_negative(value: Decimal | None) -> bool:
+    return value is not None and value.is_finite() and value < 0
+
+
 def _tim(it: Any) -> str | None:
     for rule, name, needed in _TOGETHER:
         if _has(it, name) and not _has(it, needed):
             return f"{rule}: {name} only together with {needed}"
-    if it.duration is not None and it.duration < 0:
+    if _is_negative(it.duration):
         return "tim-4: a duration is not negative"
-    if it.period is not None and it.period < 0:
+    if _is_negative(it.period):
         return "tim-5: a period is not negative"
     when = [code for code in it.when or () if code is not None]
     if _has(it, "offset") and (not when or _MEALS.intersection(when)):

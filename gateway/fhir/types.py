@@ -8,6 +8,7 @@ import importlib
 import sys
 import types
 import typing
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import Any, Literal, cast
@@ -69,9 +70,11 @@ class Types:
         self._structs: dict[str, type[Resource]] = {}
         self._elements: dict[str, tuple[Element, ...]] = {}
         self._models: dict[str, Any] = {}
-        # msgspec resolves the forward references of recursive types (Extension, Identifier) in the class's module.
-        self._module = types.ModuleType(f"{__name__}.derived")
+        # msgspec resolves the forward references of recursive types (Extension, Identifier) in the class's module, which it
+        # looks up by name: each Types has its own.
+        self._module = types.ModuleType(f"{__name__}.derived_{id(self)}")
         sys.modules[self._module.__name__] = self._module
+        weakref.finalize(self, sys.modules.pop, self._module.__name__, None)
 
     def struct(self, name: str) -> type[Resource]:
         """The Struct class of a FHIR type. KeyError where there is none of that name."""
@@ -220,13 +223,19 @@ def _kind(annotation: Any) -> tuple[str, bool]:
 
 def _instance_check(elements: tuple[Element, ...], invariants: tuple[Check, ...]) -> Any:
     """The check of one instance that types alone cannot make; None where there is nothing to check."""
-    present = tuple((e.attribute, f"{e.attribute}__ext", e.name) for e in elements if e.required and e.is_primitive)
+    attributes = {e.attribute for e in elements}
+    twins = {e.attribute: f"{e.attribute}__ext" for e in elements if f"{e.attribute}__ext" in attributes}
+    # (Extension.url and a narrative's div have no twin: nothing stands for them)
+    present = tuple(
+        (e.attribute, twins.get(e.attribute, e.attribute), e.name) for e in elements if e.required and e.is_primitive
+    )
     groups: dict[str, list[str]] = {}
     for element in elements:
         if element.choice:
             groups.setdefault(element.choice, []).append(element.attribute)
-    needed = {e.choice for e in elements if e.choice_required}
-    choices = tuple((name, attrgetter(*members), len(members), name in needed) for name, members in groups.items())
+    choices = tuple((name, attrgetter(*members), len(members) - 1) for name, members in groups.items())
+    required = {e.choice for e in elements if e.choice_required}
+    needed = tuple((n, attrgetter(*m, *(twins[a] for a in m if a in twins))) for n, m in groups.items() if n in required)
     if not (present or choices or invariants):
         return None
 
@@ -234,10 +243,12 @@ def _instance_check(elements: tuple[Element, ...], invariants: tuple[Check, ...]
         for attribute, twin, name in present:
             if getattr(self, attribute) is None and getattr(self, twin) is None:
                 raise ValueError(f"{name} is required")
-        for name, values, most, required in choices:
-            count = most - values(self).count(None)
-            if count > 1 or (required and not count):
-                raise ValueError(f"{name}[x] takes {'exactly' if required else 'at most'} one value")
+        for name, values, others in choices:
+            if values(self).count(None) < others:
+                raise ValueError(f"{name}[x] takes at most one value")
+        for name, values in needed:
+            if all(value is None for value in values(self)):
+                raise ValueError(f"{name}[x] takes exactly one value")
         for check in invariants:
             if (broken := check(self)) is not None:
                 raise ValueError(broken)
