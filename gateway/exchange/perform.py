@@ -30,10 +30,11 @@ READS = frozenset(_READERS)
 
 
 async def perform(gateway: Gateway, access: Access, call: Call) -> Answer:
-    """Carry out one call. It is answered, or refused by a Problem, only after its audit event is durable."""
+    """Carry out one call. It is answered, refused by a Problem or given up only after its audit event is durable."""
     try:
         answer, events = await carry_out(gateway, access, call)
-    except Problem as problem:
+    except Exception as error:
+        problem = error if isinstance(error, Problem) else Problem("exception", "Internal error")
         await gateway.audit.record(refused(access, call, problem), access.now)
         raise
     await gateway.audit.record(events, access.now)

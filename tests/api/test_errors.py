@@ -267,9 +267,10 @@ FAILURES: list[tuple[object, str, Exception, int, str]] = [
 ]
 
 
-@pytest.mark.requirement("ATK-T37", "AUD-006")
+@pytest.mark.requirement("ATK-T37", "AUD-006", "AUD-05")
 @pytest.mark.parametrize(("module", "name", "error", "status", "code"), FAILURES)
 async def test_what_fails_inside_says_nothing_of_itself(
+    world: World,
     camille: Actor,
     monkeypatch: pytest.MonkeyPatch,
     heard: Heard,
@@ -285,18 +286,21 @@ async def test_what_fails_inside_says_nothing_of_itself(
         raise error
 
     monkeypatch.setattr(module, name, fail)
-    answer = await camille.get(f"Observation/{stored['id']}", X_Request_Id="r-1")
+    request_id = unique("r")
+    answer = await camille.get(f"Observation/{stored['id']}", X_Request_Id=request_id)
     assert (answer.status_code, issues(answer)[0]["code"]) == (status, code)
-    assert answer.headers["x-request-id"] == "r-1"
+    assert answer.headers["x-request-id"] == request_id
     if status == 500:
-        expected = {"severity": "error", "code": "exception", "diagnostics": "Internal error (request r-1)"}
+        expected = {"severity": "error", "code": "exception", "diagnostics": f"Internal error (request {request_id})"}
         assert answer.json() == {"resourceType": "OperationOutcome", "issue": [expected]}
     assert CANARY not in answer.text
     [(_, fields)] = [event for event in heard.events if event[0] == "request.failed"]
-    assert fields["request_id"] == "r-1"
+    assert fields["request_id"] == request_id
     assert fields["detail"].startswith(f"{type(error).__name__} at ")
     secrets = (CANARY, stored["id"], camille.token, camille.patient or "")
     assert [line for line in heard.lines if any(secret in line for secret in secrets)] == []
+    [event] = [e for e in await world.stored("AuditEvent", patient=camille.patient) if e["event"]["request_id"] == request_id]
+    assert (event["event"]["outcome"], CANARY in str(event)) == ("12", False)
 
 
 @pytest.mark.requirement("ATK-T37", "AUD-006", "LIM-004")
@@ -311,10 +315,10 @@ async def test_the_words_of_the_database_are_not_passed_on(
     world: World, camille: Actor, monkeypatch: pytest.MonkeyPatch, heard: Heard, error: Exception, status: int, text: str
 ) -> None:
     class Broken:
-        def __getitem__(self, _: str) -> Any:
+        def find(self, *_: object, **__: object) -> Any:
             raise error
 
-    monkeypatch.setattr(world.gateway.mongo, "_database", Broken())
+    monkeypatch.setitem(world.gateway.mongo._collections, "Observation", Broken())
     answer = await camille.get(f"Observation?code={CANARY}", X_Request_Id="r-2")
     assert (answer.status_code, issues(answer)[0]["diagnostics"]) == (status, text)
     assert ("retry-after" in answer.headers) == (status == 503)
