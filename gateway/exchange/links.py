@@ -9,19 +9,22 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from gateway.access.access import unknown_reference
 from gateway.exchange.entries import Entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.owners import Draft
 from gateway.fhir.types import NESTED
 from gateway.problem import Problem
+from gateway.store.ids import bucket_of
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*\Z")  # RFC 3986 §3.1
 
 Target = tuple[Entry, str, str]  # who points, at which `Type/id`, from where
 
 
-def resolve_references(gateway: Gateway, draft: Draft, entries: Iterable[Entry]) -> list[Target]:
+def resolve_references(gateway: Gateway, draft: Draft, entries: list[Entry]) -> list[Target]:
     """Rewrite, in these entries, what stands for others of the Bundle or for this service.
 
     Returns the local references of what is new, to be checked.
@@ -36,7 +39,29 @@ def resolve_references(gateway: Gateway, draft: Draft, entries: Iterable[Entry])
             gateway.references.rewrite(entry.resource, partial(draft.localize, there=there))
         if entry.existing is None:
             targets += _local_targets(gateway, entry, is_escaped or b"xtension" in raw)
-    return targets
+    strange = {target for _, target, _ in targets if bucket_of(target.partition("/")[2]) is None} - draft.urls.keys()
+    meant = {text: url for text, url in _ids_as_sent(draft).items() if text in strange} if strange else {}
+    if not meant:
+        return targets
+    draft.urls.update(meant)
+    return resolve_references(gateway, draft, entries)
+
+
+class _Sent(msgspec.Struct):
+    id: str | None = None
+
+
+def _ids_as_sent(draft: Draft) -> dict[str, str]:
+    """What the entries' own ids stand for: some senders link by them, although they are not kept (MES, API Mesures §2.2.3).
+
+    Only ids that can be none of ours are looked at, and only those that stand for one entry.
+    """
+    found: dict[str, set[str]] = {}
+    for entry in draft.entries:
+        if entry.is_create and entry.call.place:
+            sent = msgspec.json.decode(entry.call.body or b"", type=_Sent).id
+            found.setdefault(f"{entry.kind.name}/{sent}", set()).add(f"{entry.kind.name}/{entry.id}")
+    return {text: urls.pop() for text, urls in found.items() if len(urls) == 1}
 
 
 async def check_references(gateway: Gateway, draft: Draft, targets: Iterable[Target]) -> None:
@@ -65,13 +90,16 @@ async def check_references(gateway: Gateway, draft: Draft, targets: Iterable[Tar
 def _local_targets(gateway: Gateway, entry: Entry, with_extensions: bool) -> list[Target]:
     """The references of a resource to resources of this service. Raises Problem for one that can never be right."""
     targets: list[Target] = []
+    contained: set[Any] | None = None  # decoded once, not once for each reference
     for place in gateway.references.find(entry.resource, with_extensions=with_extensions):
         text = place.reference.reference
         if text is None:
             continue
         expression = entry.expression() + place.expression.partition(".")[1] + place.expression.partition(".")[2]
         if text.startswith("#"):
-            _check_contained(gateway, entry, text, expression)
+            contained = _contained_ids(gateway, entry) if contained is None else contained
+            if text != "#" and text[1:] not in contained:
+                raise Problem("invariant", "ref-1: a contained resource of this id is not there", expression)
             continue
         target = _local_reference(text)
         if target is None:
@@ -104,7 +132,5 @@ def _check_foreign(text: str, expression: str) -> None:
         raise Problem("value", "a reference is 'Type/id', '#id' or an absolute URL", expression)
 
 
-def _check_contained(gateway: Gateway, entry: Entry, text: str, expression: str) -> None:
-    ids: set[Any] = {gateway.codec.decode(gateway.codec.peek_type(raw), raw).id for raw in entry.resource.contained or ()}
-    if text != "#" and text[1:] not in ids:
-        raise Problem("invariant", "ref-1: a contained resource of this id is not there", expression)
+def _contained_ids(gateway: Gateway, entry: Entry) -> set[Any]:
+    return {gateway.codec.decode(gateway.codec.peek_type(raw), raw).id for raw in entry.resource.contained or ()}

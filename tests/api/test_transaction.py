@@ -1,6 +1,7 @@
 """A transaction Bundle: the processing order, all or nothing, and what its entries answer."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -317,6 +318,54 @@ async def test_references_resolve_against_the_base_of_the_entry_that_makes_them(
     assert stored["derivedFrom"][0]["reference"] == second
 
 
+@pytest.mark.requirement("BUN-03", "BUN-04", "MES-03")
+async def test_an_entry_is_known_by_the_id_it_was_sent_with(world: World) -> None:
+    """What measurement apps in the field send: no fullUrl, and a link by the id of the resource in the same Bundle."""
+    owner = await world.patient()
+    token = unique("sensor")
+    sent = "3bc44de3-069d-442d-829b-f3ef68cae371"
+    sensor = device(owner.patient, id=sent, identifier=[{"system": "urn:oid:1.2.3.9", "value": token}])
+    found = []
+    for _ in range(2):
+        reading = observation(owner.patient, device={"reference": f"Device/{sent}"})
+        answer = await owner.post(
+            "",
+            bundle(
+                "transaction",
+                entry("POST", "Device", sensor, ifNoneExist=f"identifier=urn:oid:1.2.3.9|{token}"),
+                entry("POST", "Observation", reading, sent.replace("3bc", "4bc")),
+            ),
+        )
+        made = [e["response"]["location"].partition("/_history")[0] for e in answer.json()["entry"]]
+        assert (await owner.get(made[1])).json()["device"]["reference"] == made[0]
+        found.append(made[0])
+    assert found[0] == found[1]
+
+
+@pytest.mark.requirement("BUN-03")
+async def test_an_id_that_two_entries_were_sent_with_is_the_name_of_neither(world: World) -> None:
+    owner = await world.patient()
+    sensors = [entry("POST", "Device", device(owner.patient, id="sensor")) for _ in range(2)]
+    reading = observation(owner.patient, device={"reference": "Device/sensor"})
+    answer = await owner.post("", bundle("transaction", *sensors, entry("POST", "Observation", reading)))
+    assert (answer.status_code, expression(answer)) == (422, "Bundle.entry[2].resource.device")
+
+
+@pytest.mark.requirement("CGM-03", "BUN-03")
+async def test_the_example_of_a_cgm_submission_is_stored_with_its_links(world: World, specifications: Path) -> None:
+    owner = await world.patient()
+    text = (specifications / "hl7-cgm/examples-json/Bundle-cgmDataSubmissionBundle.json").read_text(encoding="utf-8")
+    asked = json.loads(text.replace("Patient/patientExample", f"Patient/{owner.patient}"))
+    answer = await owner.post("", asked)
+    assert set(statuses(answer)) == {"201 Created"}
+    made = {e["response"]["location"].partition("/_history")[0] for e in answer.json()["entry"]}
+    stored = [r for name in ("Observation", "DiagnosticReport") for r in await world.stored(name, patient=owner.patient)]
+    summaries = [json.loads(r["body"]) for r in stored if b"hasMember" in r["body"]]
+    members = [m["reference"] for summary in summaries for m in summary["hasMember"]]
+    assert members
+    assert set(members) <= made
+
+
 @pytest.mark.requirement("BUN-03")
 async def test_an_updated_resource_is_known_by_its_full_url_too(world: World) -> None:
     owner = await world.patient()
@@ -447,7 +496,7 @@ async def test_rights_are_checked_for_each_entry_of_a_transaction(world: World) 
         "GET": entry("GET", f"Observation/{theirs['id']}"),
     }
     before = await world.fingerprint()
-    expected = {"POST": 403, "PUT": 405, "DELETE": 404, "GET": 404}
+    expected = {"POST": 422, "PUT": 405, "DELETE": 404, "GET": 404}
     for method, wrong in writes.items():
         answer = await mine.post("", bundle("transaction", entry("POST", "Observation", observation(mine.patient)), wrong))
         assert answer.status_code == expected[method], method
