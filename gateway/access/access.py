@@ -158,9 +158,13 @@ class Access:
         The reason is told to an app that the patient has once named in a Consent. Everybody else gets the answer for a
         patient that does not exist.
         """
-        if not matches(self._scopes(kind, interaction), values):
+        patient = values.get("patient")
+        record = self.records.get(patient or "")
+        known = patient is None or patient == self.caller.patient or matches(self.rights(kind, "read"), values)
+        if known and not matches(self._scopes(kind, interaction), values):
             return Problem("forbidden", "the resource is outside what the token's scopes allow", kind.name)
-        record = self.records.get(values.get("patient") or "")
+        if patient == self.caller.patient and self.caller.kind == "proxy":
+            return Problem("forbidden", "the patient's consents or the rules for proxies do not allow this", expression)
         named = [c for c in record.consents if c.actors & self.caller.actors] if record is not None else []
         if named and self.caller.kind in ("app", "service"):
             return Problem("forbidden", self._reason(named), expression)
@@ -191,13 +195,22 @@ class Access:
             self.caller.actors, self.caller.actors | self.caller.software, direction, self.caller.purpose, self.now
         )
         permits: list[Clause] = [EVERYTHING] if holds else []
-        denies: list[Clause] = []
+        denies = [self._limits_of_proxies()] if (actor, direction, kind.group) == ("proxy", "write", "consent") else []
         for consent in record.consents:
             if consent.provision is not None:
                 permit, deny = consent_clauses(consent.provision, situation, kind)
                 permits.append(NOTHING if kind.name in self._policy.never_opened else permit)
                 denies.append(deny)
         return every(own, some(*permits), negate(some(*denies)))
+
+    def _limits_of_proxies(self) -> Clause:
+        """The Consents that proxies do not write: those that name them, and those of others that concern everybody.
+
+        Otherwise they could lift what the patient denies to them.
+        """
+        names_me = some(*(Test("actor", "is", reference) for reference in self.caller.actors))
+        given_by_me = some(*(Test("consentor", "is", reference) for reference in self.caller.actors))
+        return some(names_me, every(Test("actor", "missing", True), negate(given_by_me)))
 
     def _reason(self, named: list[Consent]) -> str:
         live = [c.provision for c in named if c.provision is not None]

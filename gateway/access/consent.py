@@ -32,7 +32,8 @@ ACTIONS: Mapping[str, str] = {
 _ACTION_SYSTEM = "http://terminology.hl7.org/CodeSystem/consentaction"
 _CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
 _POLICY_RULES: Mapping[str, str] = {"OPTIN": "permit", "OPTOUT": "deny"}
-_ACTORS = ("Device", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson")
+# No Patient: nobody's Consent stands between patients and their own record, and none opens it to another patient.
+_ACTORS = ("Device", "Organization", "Practitioner", "PractitionerRole", "RelatedPerson")
 # Roles of a recipient; another role (an author, a witness) would ask for a rule about something else.
 _ROLES = frozenset({"IRCP", "PRCP", "CST", "DELEGATEE", "GUARD", "DPOWATT", "HPOWATT", "SPOWATT", "AGNT", "PROV", "CAREGIVER"})
 _DEEPEST, _MOST = 5, 200
@@ -103,7 +104,9 @@ def parse_consent(resource: Any, served: frozenset[str]) -> Provision | None:
 
     Raises Problem (422, with the expression) for anything in it that could not be enforced as it reads.
     """
-    for name, struct in (("Consent", resource), *_provisions("Consent.provision", resource.provision)):
+    if resource.implicitRules is not None:
+        raise _refuse("not-supported", "rules that are told elsewhere cannot be honoured", "Consent.implicitRules")
+    for name, struct in (("Consent", resource), *_parts(resource), *_provisions("Consent.provision", resource.provision)):
         if struct.modifierExtension:
             raise _refuse("extension", "an unknown modifierExtension cannot be honoured", f"{name}.modifierExtension")
     if not _has_code(resource.scope, "patient-privacy"):
@@ -167,8 +170,9 @@ def _own_tests(provision: Provision, situation: Situation, kind: ResourceType) -
         tests: list[Clause] = [Test("_security", "is", label) for label in provision.labels]
         if f"{_CONFIDENTIALITY}|N" in provision.labels:
             tests.append(Test("_security", "missing", True))  # what bears no label is of normal confidentiality
-        surely.append(some(*tests))
-        maybe.append(some(*tests, Test("_security", "is", UNKNOWN_LABEL)))
+        unknown = Test("_security", "is", UNKNOWN_LABEL)
+        surely.append(every(some(*tests), negate(unknown)))
+        maybe.append(some(*tests, unknown))
     return every(*surely), every(*maybe)
 
 
@@ -205,12 +209,18 @@ def _provisions(place: str, provision: Any, depth: int = 1) -> list[tuple[str, A
     return found
 
 
+def _parts(resource: Any) -> list[tuple[str, Any]]:
+    """What else of a Consent may carry a modifierExtension, with its place."""
+    found = [(f"Consent.policy[{n}]", policy) for n, policy in enumerate(resource.policy or ())]
+    return found + [(f"Consent.verification[{n}]", one) for n, one in enumerate(resource.verification or ())]
+
+
 def _root_type(resource: Any) -> str:
     codes = [c.code for c in (resource.policyRule.coding or ())] if resource.policyRule else []
-    found = next((_POLICY_RULES[code] for code in codes if code in _POLICY_RULES), None)
-    if found is None:
+    found = {_POLICY_RULES[code] for code in codes if code in _POLICY_RULES}
+    if len(found) != 1:
         raise _refuse("required", "neither the type nor a policyRule OPTIN or OPTOUT says what holds", "Consent.provision.type")
-    return found
+    return found.pop()
 
 
 def _parse(raw: Any, place: str, effect: str | None, served: frozenset[str], depth: int) -> Provision:
@@ -221,14 +231,14 @@ def _parse(raw: Any, place: str, effect: str | None, served: frozenset[str], dep
     )
     return Provision(
         permits=effect == "permit",
-        period=_period(raw.period) or Span(EARLIEST, LATEST),
+        period=_period(raw.period, f"{place}.period") or Span(EARLIEST, LATEST),
         actors=frozenset(_actor(actor, f"{place}.actor[{n}]") for n, actor in enumerate(raw.actor or ())),
         directions=frozenset(_direction(a, f"{place}.action[{n}]") for n, a in enumerate(raw.action or ())),
         purposes=frozenset(_token(p, f"{place}.purpose[{n}]") for n, p in enumerate(raw.purpose or ())),
         types=frozenset(_class(c, f"{place}.class[{n}]", served) for n, c in enumerate(raw.class_fhir or ())),
         codes=tuple(code for n, c in enumerate(raw.code or ()) for code in _codes(c, f"{place}.code[{n}]")),
         labels=tuple(_token(label, f"{place}.securityLabel[{n}]") for n, label in enumerate(raw.securityLabel or ())),
-        data_period=_period(raw.dataPeriod),
+        data_period=_period(raw.dataPeriod, f"{place}.dataPeriod"),
         instances=frozenset(_instance(d, f"{place}.data[{n}]") for n, d in enumerate(raw.data or ())),
         nested=tuple(nested),
     )
@@ -279,9 +289,12 @@ def _instance(data: Any, place: str) -> str:
     return str(reference)
 
 
-def _period(raw: Any) -> Span | None:
+def _period(raw: Any, place: str) -> Span | None:
     if raw is None:
         return None
+    for name in ("start", "end"):
+        if getattr(raw, name) is None and getattr(raw, f"{name}__ext") is not None:
+            raise _refuse("value", "an end of a period that is not told is no open end", f"{place}.{name}")
     return Span(read_span(raw.start).low if raw.start else EARLIEST, read_span(raw.end).high if raw.end else LATEST)
 
 

@@ -39,8 +39,8 @@ class Scope:
 
 def parse_scopes(registry: Registry, text: str, reading: Reading) -> tuple[Scope, ...]:
     """The resource scopes in a space-separated list. Raises Problem where one is not of the grammar."""
-    parts = text.split()
-    return tuple(_parse(registry, part, reading) for part in parts if not _OTHERS.fullmatch(part))
+    parts = text.split(" ")  # no other white space separates (RFC 6749 §3.3)
+    return tuple(_parse(registry, part, reading) for part in parts if part and not _OTHERS.fullmatch(part))
 
 
 def _parse(registry: Registry, text: str, reading: Reading) -> Scope:
@@ -61,7 +61,11 @@ def _parse(registry: Registry, text: str, reading: Reading) -> Scope:
             name, _, value = part.partition("=")
             if not value or not _PARAMETER.fullmatch(name) or name not in kind.scope_parameters:
                 raise _invalid(text)  # modifiers, chains and _filter are refused by the same line
-            clauses.append(read_parameter(kind, name, unquote(value), reading))
+            try:
+                value = unquote(value, errors="strict")
+            except UnicodeDecodeError:
+                raise _invalid(text) from None
+            clauses.append(read_parameter(kind, name, value, reading))
         filters = every(*clauses)
     return Scope(match["level"], type_name, frozenset(_V1.get(permissions, permissions)), filters, text)
 
