@@ -4,15 +4,21 @@ Knows: names, defaults and what makes a value unusable. Must not know: what is d
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.schemas import find_schemas, read_schema
+from gateway.schemas import SchemaError, convert, find_schemas, read_schema
+
+_MONGO_URL = re.compile(r"mongodb(?:\+srv)?://[^/\s]")
+_DATABASE = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_URL = re.compile(r"[a-z]+://[^\s@?#]+")
 
 
 class SettingsError(Exception):
@@ -39,29 +45,37 @@ class Settings:
     schemas: Path = _env("GATEWAY_SCHEMAS", "folder of data files, in place of the packaged ones", "")
 
 
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Codes = Annotated[list[str], msgspec.Meta(min_length=1)]
+
+
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one request may ask for; each value's reason stands beside it in `gateway.toml`."""
 
-    body_bytes: int
-    bundle_entries: int
-    depth: int
-    string_length: int
-    url_bytes: int
-    header_bytes: int
-    form_bytes: int
-    parameters: int
-    or_values: int
-    page_default: int
-    page_most: int
-    history_most: int
-    explain_bytes: int
-    request_seconds: float
-    search_seconds: float
+    body_bytes: Count
+    bundle_entries: Count
+    depth: Count
+    string_length: Count
+    url_bytes: Count
+    header_bytes: Count
+    form_bytes: Count
+    answer_bytes: Count
+    consents: Count
+    consent_bytes: Count
+    parameters: Count
+    or_values: Count
+    page_default: Count
+    page_most: Count
+    history_most: Count
+    explain_bytes: Count
+    request_seconds: Seconds
+    search_seconds: Seconds
 
 
 class _GatewayFile(msgspec.Struct, forbid_unknown_fields=True):
     limits: Limits
-    bindings: dict[str, list[str]]
+    bindings: dict[str, Any]
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -82,19 +96,44 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
 
 def read_gateway_file(schemas: Path) -> tuple[Limits, Mapping[str, list[str]]]:
     """The limits and the required bindings of `gateway.toml`. Raises SchemaError naming the key."""
-    raw = read_schema(schemas / "gateway.toml", _GatewayFile)
-    return raw.limits, raw.bindings
+    file = schemas / "gateway.toml"
+    raw = read_schema(file, _GatewayFile)
+    if raw.limits.page_default > raw.limits.page_most:
+        raise SchemaError(file, "limits.page_default", "is more than page_most")
+    return raw.limits, {path: convert(file, f"bindings.{path}", codes, Codes) for path, codes in raw.bindings.items()}
 
 
 def _check(values: Mapping[str, Any]) -> None:
+    if not _MONGO_URL.match(values["mongo_url"]):
+        raise SettingsError("GATEWAY_MONGO_URL: is not a mongodb:// or mongodb+srv:// connection string")
+    if not _DATABASE.fullmatch(values["mongo_database"]):
+        raise SettingsError("GATEWAY_MONGO_DATABASE: is not a name of letters, digits, _ and - (63 at most)")
     if values["mongo_driver"] not in ("motor", "pymongo"):
         raise SettingsError("GATEWAY_MONGO_DRIVER: is neither motor nor pymongo")
-    if values["log_level"] not in ("debug", "info", "warning", "error"):
-        raise SettingsError("GATEWAY_LOG_LEVEL: is none of debug, info, warning, error")
+    if not _is_service_url(values["base_url"]):
+        raise SettingsError("GATEWAY_BASE_URL: is not an absolute http or https URL without user, query and fragment")
     if len(values["secret"]) < 32:
         raise SettingsError("GATEWAY_SECRET: is shorter than 32 characters")
-    url = urlsplit(values["base_url"])
-    if url.scheme not in ("http", "https") or not url.netloc or url.query or url.fragment:
-        raise SettingsError("GATEWAY_BASE_URL: is not an absolute http or https URL")
+    if not all(map(_is_network, filter(None, values["trusted_proxies"].split(",")))):
+        raise SettingsError("GATEWAY_TRUSTED_PROXIES: is not a list of IP addresses or networks, separated by commas")
+    if values["log_level"] not in ("debug", "info", "warning", "error"):
+        raise SettingsError("GATEWAY_LOG_LEVEL: is none of debug, info, warning, error")
     if not values["schemas"].is_dir():
         raise SettingsError("GATEWAY_SCHEMAS: is not a folder")
+
+
+def _is_service_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        sound = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:  # a port or an IPv6 address that is none
+        return False
+    return sound and _URL.fullmatch(text) is not None
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text.strip())
+    except ValueError:
+        return False
+    return True

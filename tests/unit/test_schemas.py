@@ -1,0 +1,79 @@
+"""Data files are read strictly: whatever is wrong with one is said by file and key."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.app import check_system
+from gateway.schemas import SchemaError, convert, find_schemas, read_schema
+
+
+class Part(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    numbers: list[int] = msgspec.field(default_factory=list)
+
+
+class Whole(msgspec.Struct, forbid_unknown_fields=True):
+    title: str
+    part: Part
+    parts: list[Part] = msgspec.field(default_factory=list)
+
+
+SOUND = 'title = "t"\n[part]\nname = "n"\n'
+
+
+def test_a_sound_file_becomes_its_shape(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(SOUND)
+    assert read_schema(tmp_path / "x.toml", Whole) == Whole("t", Part("n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[part]\nname = "n"', "title: is missing"),
+        (f"extra = 1\n{SOUND}", "extra: is not a key here"),
+        ('title = 1\n[part]\nname = "n"', "title: Expected `str`, got `int`"),
+        ('title = "t"\npart = 1', "part: Expected `object`, got `int`"),
+        ('title = "t"\n[part]', "part.name: is missing"),
+        (f"{SOUND}other = 1", "part.other: is not a key here"),
+        (f"{SOUND}numbers = [1, 'a']", "part.numbers[1]: Expected `int`, got `str`"),
+        (f"{SOUND}[[parts]]\nname = 'a'\n[[parts]]\nnom = 'b'", "parts[1].nom: is not a key here"),
+        ("title = ", "Invalid value"),
+        (f"{SOUND}{SOUND}", "Cannot declare"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text(text)
+    with pytest.raises(SchemaError) as refused:
+        read_schema(file, Whole)
+    assert str(refused.value).startswith(f"{file}: {said}")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    with pytest.raises(SchemaError, match=r"x\.toml: No such file or directory"):
+        read_schema(file, Whole)
+    file.write_bytes(b'title = "\xff"')
+    with pytest.raises(SchemaError, match=r"x\.toml: is not UTF-8"):
+        read_schema(file, Whole)
+
+
+def test_a_value_is_named_by_the_key_it_stands_under() -> None:
+    with pytest.raises(SchemaError, match=r"^f: search\.code\.name: is missing$"):
+        convert(Path("f"), "search.code", {}, Part)
+    with pytest.raises(SchemaError, match=r"^f: search\.code: Expected `object`"):
+        convert(Path("f"), "search.code", 7, Part)
+
+
+def test_the_packaged_files_are_found() -> None:
+    assert (find_schemas() / "gateway.toml").is_file()
+
+
+async def test_the_check_names_file_and_key(tmp_path: Path) -> None:
+    lines, sound = await check_system({}, create_indexes=False)
+    assert sound
+    assert lines[0].startswith("schemas: 15 types")
+    with pytest.raises(SchemaError, match=r"gateway\.toml: No such file"):
+        await check_system({"GATEWAY_SCHEMAS": str(tmp_path)}, create_indexes=False)
