@@ -1,4 +1,7 @@
-"""Invented glucose readings that look like real ones: pure, and the same every time."""
+"""Invented glucose readings that look like real ones: pure, and the same every time.
+
+Knows: the HL7 CGM profile of a sensor reading. Must not know: who pushes them, where they go.
+"""
 
 import math
 from collections.abc import Iterator
