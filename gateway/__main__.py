@@ -17,6 +17,7 @@ import typer
 import uvicorn
 
 from gateway import __version__
+from gateway.api.wire import BoundedHttp
 from gateway.app import attached, check_system, prepare_store
 from gateway.exchange.tokens import Grant, issue_token, revoke_token
 from gateway.problem import Problem
@@ -73,7 +74,8 @@ def serve(
         forwarded_allow_ips=settings.trusted_proxies or None,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=25,
-        h11_max_incomplete_event_size=16_384,
+        http=BoundedHttp,
+        ws="none",
         lifespan="on",
     )
 

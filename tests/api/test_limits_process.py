@@ -13,7 +13,10 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
 
+from gateway.api import wire
 from gateway.app import attached
 from gateway.exchange.tokens import Grant, issue_token
 from gateway.settings import read_settings
@@ -195,6 +198,68 @@ async def test_headers_and_urls_that_are_too_long(server: Server) -> None:
     assert (status_of(answer), outcome_of(answer)["code"]) == (431, "too-long")
     answer = await server.talk(f"GET /fhir/Observation?code={'x' * 9_000} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     assert (status_of(answer), outcome_of(answer)["code"]) == (414, "too-long")
+
+
+@pytest.mark.requirement("LIM-001", "ATK-T22")
+@pytest.mark.parametrize("piece", [b"X-Many: " + b"x" * 1_000 + b"\r\n", b"x" * 1_000])
+async def test_a_head_without_end_is_ended(server: Server, piece: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET /fhir/metadata HTTP/1.1\r\nX-Endless: ")
+    sent = 0
+    answering = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))
+    while not answering.done() and sent < 50_000_000:
+        writer.write(piece * 10)
+        sent += len(piece) * 10
+        try:
+            await writer.drain()
+        except ConnectionError:
+            break
+        await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(10):
+            assert status_of(await answering) == 400
+    except (ConnectionError, asyncio.IncompleteReadError):
+        pass  # it hung up while we were still talking
+    assert sent < 10_000_000
+    writer.close()
+    assert status_of(await server.talk(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")) == 200
+
+
+@pytest.mark.requirement("CORE-13")
+@pytest.mark.parametrize("data", [b"nonsense\r\n\r\n", b"GET  HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01"])
+async def test_what_is_no_http_gets_an_outcome_too(server: Server, data: bytes) -> None:
+    answer = await server.talk(data)
+    assert (status_of(answer), outcome_of(answer)["code"]) == (400, "invalid")
+
+
+@pytest.mark.requirement("ATK-T22")
+@pytest.mark.parametrize(
+    "pieces", [[], [b"GET /fhir/metadata HTTP/1.1\r\nHo"], [b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /l"]]
+)
+async def test_a_head_that_does_not_come_is_waited_for_no_longer_than_said(
+    monkeypatch: pytest.MonkeyPatch, pieces: list[bytes]
+) -> None:
+    async def app(_: Scope, __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    monkeypatch.setattr(wire, "_MOST_SECONDS", 0.05)
+    config = uvicorn.Config(app, http=wire.BoundedHttp, ws="none", lifespan="off", log_config=None)
+    config.load()
+    loop = asyncio.get_running_loop()
+    state = uvicorn.server.ServerState()
+    listening = await loop.create_server(lambda: wire.BoundedHttp(config, state, {}), "127.0.0.1", 0)
+    try:
+        reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        async with asyncio.timeout(5):
+            said = await reader.read()  # until the server closes
+        assert [int(status) for status in re.findall(rb"HTTP/1.1 (\d+)", said)] == [200] * (len(pieces) - 1) + [400]
+        writer.close()
+    finally:
+        listening.close()
 
 
 @pytest.mark.requirement("SRCH-13")
