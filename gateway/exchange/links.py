@@ -85,6 +85,8 @@ async def check_references(gateway: Gateway, draft: Draft, targets: Iterable[Tar
             continue
         if target not in found or (found[target] is not None and found[target] != entry.patient):
             raise unknown_reference(expression)
+        if ".actor[" in expression and found[target] is not None and target.startswith("Device/"):
+            raise Problem("value", "an actor is of the catalogue, not a device of the patient", expression)
 
 
 def _local_targets(gateway: Gateway, entry: Entry, with_extensions: bool) -> list[Target]:
