@@ -8,11 +8,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gateway.access.access import Access, Record
+from gateway.access.access import Access
 from gateway.app import build_gateway, read_schemas, running
 from gateway.exchange.call import Call, Origin
 from gateway.exchange.gateway import Gateway
@@ -105,7 +105,7 @@ async def _people(settings: Settings, port: int, count: int) -> World:
         for n in range(count):
             patient = await _create(gateway, operator, _patient(n))
             world.patients.append(patient)
-            owner = _access(gateway, patient)
+            owner = await _owner(gateway, patient)
             for one in (
                 consent(patient, f"Device/{app}", "collect", ["Observation", "Device"]),
                 consent(patient, f"Practitioner/{doctor}", "access", ["Observation", "Device", "Patient"]),
@@ -134,9 +134,9 @@ async def _people(settings: Settings, port: int, count: int) -> World:
     return world
 
 
-def _access(gateway: Gateway, patient: str) -> Access:
-    caller = replace(operator_caller(gateway), kind="patient", patient=patient, actors=frozenset({f"Patient/{patient}"}))
-    return Access(caller, gateway.registry, gateway.policy, gateway.clock(), [Record(patient)])
+async def _owner(gateway: Gateway, patient: str) -> Access:
+    grant = Grant("portal", "patient", "patient/*.cruds", (f"Patient/{patient}",), patient=patient)
+    return await authenticate(gateway, await issue_token(gateway, grant), About())
 
 
 async def _create(gateway: Gateway, access: Access, resource: dict[str, Any]) -> str:
