@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway.fhir.clause import FIELDS
+from gateway.fhir.clause import FIELDS, every
+from gateway.fhir.clause import Test as Comparison  # (pytest would take a class called Test for tests)
 from gateway.fhir.registry import Registry, read_registry
 from gateway.fhir.types import Types
 from gateway.schemas import SchemaError
+from gateway.store.resources import Order, choose_index
 
 PATIENT = 'type = "Patient"\ngroup = "identity"\ninteractions = ["read"]\npatient = "id"\n'
 
@@ -195,6 +197,24 @@ def test_every_record_is_searched_by_patient_and_every_directory_by_identifier(r
             assert "identifier" in first, kind.name
         if kind.patient and not kind.patient_required:
             assert "identifier" in first, kind.name  # they are also looked for without a patient
+
+
+def test_every_search_of_a_record_has_an_index(registry: Registry) -> None:
+    """Whatever else is asked: the patient bounds it, in each order there is."""
+    for kind in registry.resource_types.values():
+        for name in kind.sort if kind.patient else ():
+            order = Order(name, descending=True)
+            chosen = choose_index(kind, Comparison("patient", "is", "abc-1"), order)
+            assert chosen == f"patient,-{name}", (kind.name, name)
+            for parameter in kind.search.values():
+                clause = every(Comparison("patient", "is", "abc-1"), Comparison(parameter.name, "is", "x"))
+                assert (choose_index(kind, clause, order) or "").startswith("patient"), (kind.name, name, parameter.name)
+
+
+def test_what_is_looked_for_without_a_patient_has_an_index_by_identifier(registry: Registry) -> None:
+    for name in ("Patient", "Practitioner", "PractitionerRole", "Organization", "Device", "RelatedPerson"):
+        kind = registry[name]
+        assert choose_index(kind, Comparison("identifier", "is", "x"), Order("_lastUpdated", descending=True)) == "identifier"
 
 
 def test_identities_and_sensors_are_unique_by_identifier(registry: Registry) -> None:
