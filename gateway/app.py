@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI
 
 from gateway import __version__
@@ -27,7 +28,7 @@ from gateway.fhir.codec import Codec
 from gateway.fhir.identity import Identities
 from gateway.fhir.index import Index
 from gateway.fhir.references import References
-from gateway.fhir.registry import Registry, read_registry
+from gateway.fhir.registry import Registry, check_bindings, read_registry
 from gateway.fhir.search import Reading
 from gateway.fhir.types import Types
 from gateway.jobs.seal import end_audit, seal_audit
@@ -67,7 +68,9 @@ class Schemas:
 def read_schemas(settings: Settings) -> Schemas:
     """Read and check the data files. Raises SchemaError naming file and key."""
     limits, bindings = read_gateway_file(settings.schemas)
-    registry = read_registry(settings.schemas, Types(bindings, limits.string_length))
+    types = Types(bindings, limits.string_length)
+    check_bindings(settings.schemas, types, bindings)
+    registry = read_registry(settings.schemas, types)
     return Schemas(limits, registry, read_policy(settings.schemas, registry))
 
 
@@ -86,7 +89,7 @@ def build_gateway(settings: Settings, schemas: Schemas, mongo: Mongo, ids: Ids, 
     def provision_of(body: bytes) -> Provision | None:
         try:
             return parse_consent(codec.load("Consent", body), frozenset(registry.resource_types))
-        except Problem:
+        except (Problem, msgspec.MsgspecError, ValueError):
             return DENY_ALL  # stored when it could be honoured, and no longer: nobody gets in by that
 
     return Gateway(
@@ -156,7 +159,9 @@ async def check_system(environ: Mapping[str, str], *, create_indexes: bool) -> t
     """What `gateway check` says, line by line, and whether everything is as it must be."""
     schemas_folder = Path(environ["GATEWAY_SCHEMAS"]) if environ.get("GATEWAY_SCHEMAS") else find_schemas()
     limits, bindings = read_gateway_file(schemas_folder)
-    registry = read_registry(schemas_folder, Types(bindings, limits.string_length))
+    types = Types(bindings, limits.string_length)
+    check_bindings(schemas_folder, types, bindings)
+    registry = read_registry(schemas_folder, types)
     read_policy(schemas_folder, registry)
     lines = [f"schemas: {len(registry.resource_types)} types, {len(registry.profiles)} profiles"]
     if not environ.get("GATEWAY_MONGO_URL"):

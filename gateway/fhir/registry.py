@@ -144,6 +144,20 @@ def read_registry(schemas: FilePath, types: Types) -> Registry:
     return Registry(types, found, {p.url: p for p in profiles.values()})
 
 
+def check_bindings(schemas: FilePath, types: Types, bindings: Mapping[str, list[str]]) -> None:
+    """Refuse a binding of `gateway.toml` that binds nothing, by its key."""
+    for path in bindings:
+        first, *others = path.split(".")
+        try:
+            types.struct(first)
+            elements = types.elements("".join(part[0].upper() + part[1:] for part in (first, *others[:-1])))
+            found = [element for element in elements if element.name == others[-1]]
+        except (KeyError, IndexError):
+            found = []
+        if [element.type for element in found] != ["code"]:
+            raise SchemaError(schemas / "gateway.toml", f"bindings.{path}", "is no element that takes a code")
+
+
 class _ReadType:
     """Turns one file into a ResourceType, refusing by key what cannot be."""
 

@@ -1,12 +1,14 @@
 """Data files are read strictly: whatever is wrong with one is said by file and key."""
 
+import shutil
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from gateway.app import check_system
+from gateway.app import check_system, read_schemas
 from gateway.schemas import SchemaError, convert, find_schemas, read_schema
+from tests.conftest import make_settings
 
 
 class Part(msgspec.Struct, forbid_unknown_fields=True):
@@ -77,3 +79,27 @@ async def test_the_check_names_file_and_key(tmp_path: Path) -> None:
     assert lines[0].startswith("schemas: 15 types")
     with pytest.raises(SchemaError, match=r"gateway\.toml: No such file"):
         await check_system({"GATEWAY_SCHEMAS": str(tmp_path)}, create_indexes=False)
+
+
+@pytest.mark.parametrize(
+    ("file", "sound", "mistake", "said"),
+    [
+        ("gateway.toml", '"Patient.gender"', '"Patient.gendre"', "bindings.Patient.gendre: is no element that takes a code"),
+        ("resources/Device.toml", 'path = "modelNumber"', 'path = "model"', "search.model.path: Device has no element 'model'"),
+        ("policy.toml", 'direction = "read"', 'direction = "look"', "base[0].direction: Invalid enum value 'look'"),
+    ],
+)
+async def test_one_wrong_word_in_any_file_stops_the_start(
+    tmp_path: Path, file: str, sound: str, mistake: str, said: str
+) -> None:
+    folder = tmp_path / "schemas"
+    shutil.copytree(find_schemas(), folder)
+    text = (folder / file).read_text("utf-8")
+    assert sound in text
+    (folder / file).write_text(text.replace(sound, mistake, 1), "utf-8")
+    with pytest.raises(SchemaError) as refused:
+        await check_system({"GATEWAY_SCHEMAS": str(folder)}, create_indexes=False)
+    with pytest.raises(SchemaError) as also:
+        read_schemas(make_settings("mongodb://127.0.0.1:1", schemas=folder))
+    assert str(refused.value) == str(also.value)
+    assert str(refused.value).startswith(f"{folder / file}: {said}")

@@ -71,6 +71,17 @@ def test_several_dates_are_one_span(registry: Registry, codec: Codec, index: Ind
     assert values_of(registry, codec, index, request)["occurrence"] == {"low": low, "high": high, "wide": True}
 
 
+def test_a_cursor_gets_the_beginning_of_one_parameter(registry: Registry, codec: Codec, index: Index) -> None:
+    kind = registry["DocumentReference"]
+    resource = codec.decode(kind.name, json.dumps(read_example(kind.name)).encode())
+    values = index.search_values(kind, resource)
+    assert [index.sort_key(kind, resource, name) for name in ("date", "period")] == [
+        values[n]["low"] for n in ("date", "period")
+    ]
+    resource.context.period = None
+    assert index.sort_key(kind, resource, "period") is None
+
+
 def test_several_paths_are_one_list(registry: Registry, codec: Codec, index: Index) -> None:
     document = read_example("DocumentReference")
     values = values_of(registry, codec, index, document)["identifier"]

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.fhir.clause import FIELDS, every
 from gateway.fhir.clause import Test as Comparison  # (pytest would take a class called Test for tests)
-from gateway.fhir.registry import Registry, read_registry
+from gateway.fhir.registry import Registry, check_bindings, read_registry
 from gateway.fhir.types import Types
 from gateway.schemas import SchemaError
 from gateway.store.resources import Order, choose_index
@@ -176,6 +176,26 @@ def test_there_is_no_registry_without_patients(tmp_path: Path, types: Types) -> 
     (folder / "resources" / "Patient.toml").unlink()
     with pytest.raises(SchemaError, match=r"resources: there is no Patient\.toml"):
         read_registry(folder, types)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "Patient.gendre",
+        "Pateint.gender",
+        "Patient.name",
+        "Patient",
+        "Patient.contact.nothing",
+        "Patient..gender",
+        "",
+        "Patient.active",
+    ],
+)
+def test_a_binding_that_binds_nothing_stops_the_start(types: Types, path: str) -> None:
+    check_bindings(Path("schemas"), types, {"Patient.gender": ["x"], "Patient.contact.gender": ["x"]})
+    with pytest.raises(SchemaError) as refused:
+        check_bindings(Path("schemas"), types, {path: ["x"]})
+    assert str(refused.value) == f"schemas/gateway.toml: bindings.{path}: is no element that takes a code"
 
 
 # The packaged files.
