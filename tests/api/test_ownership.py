@@ -203,7 +203,7 @@ async def test_a_patient_in_context_and_another_in_the_resource_is_refused(world
     for owner in (mine, other):
         await owner.create(consent(owner, app, "collect", ["Observation"]))
     answer = await app.post("Observation", observation(other.patient))
-    assert (answer.status_code, issues(answer)[0]["code"]) == (403, "forbidden")
+    assert (answer.status_code, issues(answer)[0]["code"]) == (422, "not-found")
     assert (await app.post("Observation", observation(mine.patient))).status_code == 201
 
 
