@@ -279,7 +279,8 @@ async def test_a_type_that_is_not_served_cannot_be_created(camille: Actor) -> No
 async def test_a_create_in_somebody_elses_record_is_refused_like_in_nobodys(world: World, camille: Actor) -> None:
     other = await world.patient()
     answers = [await camille.post("Observation", observation(owner)) for owner in (other.patient or "", "abc-0000000000000000")]
-    assert (answers[0].status_code, issues(answers[0])[0]["code"]) == (403, "forbidden")
+    assert (answers[0].status_code, issues(answers[0])[0]["code"]) == (422, "not-found")
+    assert expression(answers[0]) == "Observation.subject"
     assert answers[0].content == answers[1].content
     assert await stored_count(world, other) == 0
 
