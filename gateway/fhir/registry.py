@@ -286,6 +286,10 @@ class _ReadType:
             **{name: p.type for name, p in search.items() if p.readers and p.type != "quantity"},
             **({"patient": "patient"} if self.raw.patient not in ("id", "none") else {}),
         }
+        bound = [] if self.raw.patient in ("id", "none") else ["patient"]
+        for name in self.raw.sort:
+            if name != "_id" and [*bound, f"-{name}"] not in self.raw.indexes:
+                raise self._error("indexes", f"sorting by '{name}' needs the index {[*bound, f'-{name}']}")
         for index in self.raw.indexes:
             if not index or self.raw.indexes.count(index) > 1:
                 raise self._error("indexes", "an index is empty or declared twice")
