@@ -25,7 +25,8 @@ from gateway.store.conditions import Condition, find_matches
 from gateway.store.ids import bucket_of
 from gateway.store.standing import About
 
-_PREVIEW_BYTES = 65_536  # a stranger's body is not worth more work than looking up the token
+# A stranger's body is not worth more work than looking up the token.
+_PREVIEW_BYTES, _PREVIEW_TARGETS = 65_536, 8
 
 
 def preview(gateway: Gateway, kind: ResourceType, body: bytes) -> About:
@@ -40,16 +41,17 @@ def preview(gateway: Gateway, kind: ResourceType, body: bytes) -> About:
     owners = [reference.reference or "" for branch in kind.patient for reference in branch.read(identity)]
     patient = owners[0].removeprefix("Patient/") if owners and owners[0].startswith("Patient/") else None
     literal = (text.split("/") for text in references_of(identity) if text.count("/") == 1)
+    targets = tuple(
+        (type_name, identifier)
+        for type_name, identifier in literal
+        if type_name != "Patient" and gateway.registry.find(type_name) and bucket_of(identifier)
+    )
     first = identifier_key(kind, identity, patient)
     bucket = patient[:3] if patient else gateway.ids.bucket(first or b"")
     return About(
         patient=patient,
         keys=((kind.name, bucket, first),) if first and (patient or not kind.patient) else (),
-        targets=tuple(
-            (type_name, identifier)
-            for type_name, identifier in literal
-            if type_name != "Patient" and gateway.registry.find(type_name) and bucket_of(identifier)
-        ),
+        targets=targets if len(targets) <= _PREVIEW_TARGETS else (),
     )
 
 
@@ -79,7 +81,7 @@ class Draft:
         link, mark, fragment = text.partition("#")
         url = link.partition("/_history/")[0]
         found = self.urls.get(url) or (self.urls.get(there + url) if there else None)
-        return text.removeprefix(self.own) if found is None else found + mark + fragment
+        return (text.removeprefix(self.own) or text) if found is None else found + mark + fragment
 
     def server_of(self, entry: Entry) -> str | None:
         """The address of another server below which the entry's fullUrl lies."""

@@ -193,6 +193,14 @@ async def test_own_absolute_addresses_become_relative_and_versions_stay(world: W
     assert made["device"] == _ref(f"Device/{sensor['id']}/_history/1")
 
 
+async def test_the_address_of_the_service_itself_is_no_reference_and_stays(world: World) -> None:
+    owner = await world.patient()
+    told = [{"url": "https://app.example/sent-to", "valueUrl": f"{BASE}/"}, {"url": "https://app.example/x", "valueUrl": BASE}]
+    assert (await owner.create(observation(owner.patient, extension=told)))["extension"] == told
+    answer = await owner.post("Observation", observation(owner.patient, device=_ref(f"{BASE}/../fhir/Device/000-x")))
+    assert (answer.status_code, expression(answer)) == (422, "Observation.device")
+
+
 async def test_addresses_elsewhere_are_kept_and_never_followed(world: World) -> None:
     owner = await world.patient()
     elsewhere = "https://canary.example/fhir/Device/1"
