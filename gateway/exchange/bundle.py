@@ -6,17 +6,14 @@ Must not know: HTTP, MongoDB.
 """
 
 import asyncio
-import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
-from email.utils import format_datetime
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
 from gateway.access.access import Access
+from gateway.exchange.asked import Asked, Ways, read_entry_request
 from gateway.exchange.audit import refused
 from gateway.exchange.call import Answer, Call, Origin, Return
 from gateway.exchange.gateway import Gateway
@@ -26,30 +23,12 @@ from gateway.exchange.standing import extend
 from gateway.exchange.write import write
 from gateway.fhir.balp import Event
 from gateway.fhir.bundle import build_bundle, read_bundle
-from gateway.fhir.dates import read_span, write_instant
+from gateway.fhir.dates import write_instant
 from gateway.problem import Issue, Problem, operation_outcome
 from gateway.store.mongo import Session
 from gateway.store.standing import About
 
 _AT_ONCE = 32  # entries of a batch; one client shall not fill the connections of all
-
-
-@dataclass(frozen=True, slots=True)
-class Ways:
-    """What holds for every entry: where the Bundle came from, whether its JSON is calm, what is preferred."""
-
-    origin: Origin
-    calm: bool
-    prefer: Return | None
-    lenient: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """An entry of the Bundle: the call it asks for and what it is called within the Bundle."""
-
-    call: Call
-    full_url: str | None
 
 
 async def process_bundle(
@@ -66,7 +45,7 @@ async def process_bundle(
         if bundle.type == "batch":
             answers = await _batch(gateway, access, bundle.entry or [], ways)
         else:
-            asked = [_read_entry(gateway, entry, n, ways) for n, entry in enumerate(bundle.entry or ())]
+            asked = [read_entry_request(gateway, entry, n, ways) for n, entry in enumerate(bundle.entry or ())]
             answers = await _transaction(gateway, access, asked)
     except Problem as problem:
         call = Call("transaction", "Bundle", origin)
@@ -82,10 +61,13 @@ async def _transaction(gateway: Gateway, access: Access, asked: list[Asked]) -> 
 
     async def read_behind(access: Access, session: Session) -> list[Event]:
         events: list[Event] = []
+        held = _Held()
         for reading in readings:
             access = await extend(gateway, access, _about(reading.call))
             try:
+                held.require_room(gateway.limits.answer_bytes)
                 answers[id(reading)], seen = await carry_out(gateway, access, reading.call, session)
+                held.add(answers[id(reading)])
             except Problem as problem:
                 raise _placed(problem, reading.call) from None
             events += seen
@@ -98,20 +80,38 @@ async def _transaction(gateway: Gateway, access: Access, asked: list[Asked]) -> 
     return [_response(gateway, one.call, answers[id(one)]) for one in asked]
 
 
+class _Held:
+    """How much the answers of one Bundle hold in memory so far: a short request can ask for very much."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def add(self, answer: Answer) -> None:
+        self._bytes += len(answer.body or b"")
+
+    def require_room(self, most: int) -> None:
+        if self._bytes > most:
+            raise Problem("too-costly", "the answer has become too large: ask for the rest in another Bundle", status=413)
+
+
 async def _batch(gateway: Gateway, access: Access, entries: list[Any], ways: Ways) -> list[dict[str, Any]]:
     """Each entry stands for itself: neither rights nor refusals of one concern the records of another."""
     events: list[Event] = []
     known: dict[About, Access] = {}
+    held = _Held()
 
     async def answer(position: int, entry: Any) -> dict[str, Any]:
         call, widened = Call("batch", "Bundle", ways.origin), access
         try:
-            call = _read_entry(gateway, entry, position, ways).call
+            call = read_entry_request(gateway, entry, position, ways).call
             about = _about(call)
             if about not in known:
                 known[about] = await extend(gateway, access, about)
             widened = known[about]
+            if call.interaction in READS:
+                held.require_room(gateway.limits.answer_bytes)
             answer, seen = await carry_out(gateway, widened, call)
+            held.add(answer)
         except Problem as problem:
             events.extend(refused(widened, call, problem))
             return _failure(_placed(problem, call))
@@ -146,75 +146,6 @@ def _runs(entries: list[Any]) -> Iterator[list[Any]]:
         yield run
 
 
-def _read_entry(gateway: Gateway, entry: Any, position: int, ways: Ways) -> Asked:
-    """The call of an entry. Raises Problem where its request is none that is served in a Bundle."""
-    place = f"Bundle.entry[{position}]"
-    request = entry.request
-    try:
-        line = _read_request_line(request.method, request.url.removeprefix(f"{gateway.settings.base_url}/"))
-    except Problem as problem:
-        raise problem.within(place) from None
-    takes_resource = line.interaction in ("create", "update")
-    if takes_resource and entry.resource is None:
-        raise Problem("required", f"{request.method} takes a resource", f"{place}.resource")
-    call = Call(
-        interaction=line.interaction,
-        type=line.type,
-        origin=ways.origin,
-        id=line.id,
-        version=line.version,
-        parameters=line.parameters,
-        body=bytes(entry.resource) if takes_resource else None,
-        calm=ways.calm,
-        if_match=request.ifMatch,
-        if_none_match=request.ifNoneMatch,
-        if_modified_since=_http_date(request.ifModifiedSince),
-        if_none_exist=request.ifNoneExist,
-        prefer=ways.prefer,
-        lenient=ways.lenient,
-        raw=f"{request.method} {request.url}" if line.interaction == "search-type" else None,
-        place=f"{place}.resource" if takes_resource else place,
-    )
-    return Asked(call, entry.fullUrl)
-
-
-@dataclass(frozen=True, slots=True)
-class _RequestLine:
-    interaction: str
-    type: str
-    id: str | None = None
-    version: str | None = None
-    parameters: tuple[tuple[str, str], ...] = ()
-
-
-@functools.lru_cache(maxsize=1_024)
-def _read_request_line(method: str, url: str) -> _RequestLine:
-    """What an entry's method and URL ask for; the entries of a Bundle mostly ask for the same."""
-    path, _, query = url.removeprefix("/").partition("?")
-    if "://" in path or path.startswith("/"):
-        raise Problem("value", "a request goes to this service only", "Bundle.request.url", status=400)
-    if path in ("", "Bundle") and method == "POST":
-        raise Problem("not-supported", "a Bundle is not sent within another one", "Bundle.request.url", status=400)
-    type_name, *rest = (unquote(part) for part in path.split("/"))
-    match method, rest:
-        case ("GET", []) | ("POST", ["_search"]):
-            return _RequestLine("search-type", type_name, parameters=tuple(parse_qsl(query, keep_blank_values=True)))
-        case "GET", [identifier]:
-            return _RequestLine("read", type_name, identifier)
-        case "GET", [identifier, "_history"]:
-            return _RequestLine("history-instance", type_name, identifier)
-        case "GET", [identifier, "_history", version]:
-            return _RequestLine("vread", type_name, identifier, version)
-        case "POST", [] if not query:
-            return _RequestLine("create", type_name)
-        case "PUT", [identifier] if not query:
-            return _RequestLine("update", type_name, identifier)
-        case "DELETE", [identifier] if not query:
-            return _RequestLine("delete", type_name, identifier)
-        case _:
-            raise Problem("not-supported", f"this {method} is not served in a Bundle", "Bundle.request", status=400)
-
-
 def _about(call: Call) -> About:
     """Whose record a reading is about, as far as its address tells."""
     if call.id is not None:
@@ -239,11 +170,6 @@ def _response(gateway: Gateway, call: Call, answer: Answer) -> dict[str, Any]:
         entry["resource"] = msgspec.Raw(answer.body)
     entry["response"] = response
     return entry
-
-
-def _http_date(instant: str | None) -> str | None:
-    """A FHIR instant as the header would say it."""
-    return None if instant is None else format_datetime(read_span(instant).low, usegmt=True)
 
 
 def _placed(problem: Problem, call: Call) -> Problem:

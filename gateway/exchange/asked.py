@@ -1,0 +1,110 @@
+"""What an entry of a Bundle asks for.
+
+Knows: how `Bundle.entry.request` becomes a call (https://hl7.org/fhir/R4/bundle-definitions.html#Bundle.entry.request).
+Must not know: HTTP, MongoDB, how a call is carried out.
+"""
+
+import functools
+from dataclasses import dataclass
+from email.utils import format_datetime
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from gateway.exchange.call import Call, Origin, Return
+from gateway.exchange.gateway import Gateway
+from gateway.fhir.dates import read_span
+from gateway.problem import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What holds for every entry: where the Bundle came from, whether its JSON is calm, what is preferred."""
+
+    origin: Origin
+    calm: bool
+    prefer: Return | None
+    lenient: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An entry of the Bundle: the call it asks for and what it is called within the Bundle."""
+
+    call: Call
+    full_url: str | None
+
+
+def read_entry_request(gateway: Gateway, entry: Any, position: int, ways: Ways) -> Asked:
+    """The call of an entry. Raises Problem where its request is none that is served in a Bundle."""
+    place = f"Bundle.entry[{position}]"
+    request = entry.request
+    try:
+        if len(request.url) > gateway.limits.url_bytes:
+            raise Problem("too-long", f"a URL has at most {gateway.limits.url_bytes} bytes here", "Bundle.request.url")
+        line = _read_request_line(request.method, request.url.removeprefix(f"{gateway.settings.base_url}/"))
+    except Problem as problem:
+        raise problem.within(place) from None
+    takes_resource = line.interaction in ("create", "update")
+    if takes_resource and entry.resource is None:
+        raise Problem("required", f"{request.method} takes a resource", f"{place}.resource")
+    call = Call(
+        interaction=line.interaction,
+        type=line.type,
+        origin=ways.origin,
+        id=line.id,
+        version=line.version,
+        parameters=line.parameters,
+        body=bytes(entry.resource) if takes_resource else None,
+        calm=ways.calm,
+        if_match=request.ifMatch,
+        if_none_match=request.ifNoneMatch,
+        if_modified_since=_http_date(request.ifModifiedSince),
+        if_none_exist=request.ifNoneExist,
+        prefer=ways.prefer,
+        lenient=ways.lenient,
+        raw=f"{request.method} {request.url}" if line.interaction == "search-type" else None,
+        place=f"{place}.resource" if takes_resource else place,
+    )
+    return Asked(call, entry.fullUrl)
+
+
+@dataclass(frozen=True, slots=True)
+class _RequestLine:
+    interaction: str
+    type: str
+    id: str | None = None
+    version: str | None = None
+    parameters: tuple[tuple[str, str], ...] = ()
+
+
+@functools.lru_cache(maxsize=1_024)
+def _read_request_line(method: str, url: str) -> _RequestLine:
+    """What an entry's method and URL ask for; the entries of a Bundle mostly ask for the same."""
+    path, _, query = url.removeprefix("/").partition("?")
+    if "://" in path or path.startswith("/"):
+        raise Problem("value", "a request goes to this service only", "Bundle.request.url", status=400)
+    if path in ("", "Bundle") and method == "POST":
+        raise Problem("not-supported", "a Bundle is not sent within another one", "Bundle.request.url", status=400)
+    type_name, *rest = (unquote(part) for part in path.split("/"))
+    match method, rest:
+        case ("GET", []) | ("POST", ["_search"]):
+            return _RequestLine("search-type", type_name, parameters=tuple(parse_qsl(query, keep_blank_values=True)))
+        case "GET", [identifier]:
+            return _RequestLine("read", type_name, identifier)
+        case "GET", [identifier, "_history"]:
+            return _RequestLine("history-instance", type_name, identifier)
+        case "GET", [identifier, "_history", version]:
+            return _RequestLine("vread", type_name, identifier, version)
+        case "POST", [] if not query:
+            return _RequestLine("create", type_name)
+        case "PUT", [identifier] if not query:
+            return _RequestLine("update", type_name, identifier)
+        case "DELETE", [identifier] if not query:
+            return _RequestLine("delete", type_name, identifier)
+        case _:
+            raise Problem("not-supported", f"this {method} is not served in a Bundle", "Bundle.request", status=400)
+
+
+def _http_date(instant: str | None) -> str | None:
+    """A FHIR instant as the header would say it."""
+    return None if instant is None else format_datetime(read_span(instant).low, usegmt=True)
