@@ -16,7 +16,8 @@ async def search_type(request: Request) -> Response:
     """A page of the resources that match and that the caller may see."""
     gateway = gateway_of(request)
     parameters = query_pairs(request)
-    raw = f"{request.method} {request.url.path}?{request.url.query}"
+    # (Not `request.url`: what a client writes into Host would stand in the audit.)
+    raw = f"{request.method} {request.scope['path']}?{request.scope['query_string'].decode('latin-1')}"
     if request.method == "POST":
         parameters += await form_pairs(request, gateway.limits.form_bytes)
         raw += "\n\n" + (await request.body()).decode()

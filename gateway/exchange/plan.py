@@ -48,6 +48,7 @@ async def _make(gateway: Gateway, draft: Draft) -> Plan:
             raise entry.locate(problem) from None
         entry.change = _writing(gateway, draft.access, entry)
         _check_record(draft, entry, entry.change)
+    await _limit_consents(gateway, fresh)
     await check_references(gateway, draft, targets)
     await _check_keys(gateway, draft, fresh)
     await _compare_known(gateway, draft, [entry for entry in fresh if entry.existing is not None])
@@ -61,8 +62,9 @@ def _is_to_be_written(gateway: Gateway, access: Access, entry: Entry) -> bool:
         if entry.former is not None and not entry.former.get("deleted"):
             entry.change = _deletion(entry)
         return False
+    if entry.existing is not None and (entry.is_resent or entry.matched):
+        require_write(access, entry.kind, "create", entry.existing, entry.call.place)
     if entry.is_resent:
-        require_write(access, entry.kind, "create", entry.existing or {}, entry.call.place)
         return False
     if entry.resource is None:
         decode_entry(gateway, entry)
@@ -111,6 +113,8 @@ async def _find_formers(gateway: Gateway, draft: Draft) -> None:
         found = await store.find_for_change(draft.access, gateway.mongo, kind, ids)
         for entry in entries:
             entry.former = found.get(entry.id or "")
+            if entry.former is not None:  # before anything of its present state is told
+                require_write(draft.access, kind, entry.call.interaction, entry.former, entry.call.place)
             _check_former(entry)
             entry.patient = entry.former.get("patient") if entry.former else None
 
@@ -154,6 +158,23 @@ def _check_consent(gateway: Gateway, access: Access, entry: Entry) -> None:
         if performer.reference not in allowed:
             text = "a Consent is given by the patient or by who acts for them"
             raise Problem("business-rule", text, f"Consent.performer[{n}]")
+
+
+async def _limit_consents(gateway: Gateway, fresh: list[Entry]) -> None:
+    """Each request about a record reads and weighs all its Consents, so they are short, and not too many."""
+    limits = gateway.limits
+    created: dict[str, int] = {}
+    for entry in fresh:
+        if entry.kind.name != "Consent":
+            continue
+        if len(entry.call.body or b"") > limits.consent_bytes:
+            raise entry.locate(Problem("too-long", f"a Consent has at most {limits.consent_bytes} bytes here", "Consent"))
+        if entry.is_create and entry.patient:
+            created[entry.patient] = created.get(entry.patient, 0) + 1
+    if created:
+        for patient, record in (await gateway.standings.find_records(created)).items():
+            if created[patient] + sum(not consent.get("deleted") for consent in record.consents) > limits.consents:
+                raise Problem("too-costly", f"a record has at most {limits.consents} Consents here", "Consent")
 
 
 _OWN_CHECKS: Mapping[str, Check] = {"Consent": _check_consent}

@@ -18,12 +18,12 @@ _MONTH_DAY = (
     r"|(?:0[13-9]|1[0-2])-(?:29|30)"
     r"|(?:0[13578]|1[02])-31)"
 )
-_DAY = rf"(?:{_YEAR}-{_MONTH_DAY}|{_LEAP}-02-29)"
+_DAY = rf"(?:{_YEAR}-{_MONTH_DAY}|(?!0000){_LEAP}-02-29)"
 _CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]+)?"
 _ZONE = r"(?:Z|[+-](?:(?:0[0-9]|1[0-3]):[0-5][0-9]|14:00))"
 _INSTANT = rf"{_DAY}T{_CLOCK}{_ZONE}"
 # Groups of four, only the last one padded; possessive, as ten million characters are matched without a step back.
-_BASE64 = r"(?=\s*\S)(?:\s*[0-9A-Za-z+/]{4})*+\s*(?:[0-9A-Za-z+/]{3}=|[0-9A-Za-z+/]{2}==)?\s*"
+_BASE64 = r"(?=\s*+\S)(?:\s*+[0-9A-Za-z+/]{4})*+\s*+(?:[0-9A-Za-z+/]{3}=|[0-9A-Za-z+/]{2}==)?\s*+"
 _DATE = rf"(?:{_DAY}|{_YEAR}-(?:0[1-9]|1[0-2])|{_YEAR})"
 
 DATE_TIME = re.compile(rf"(?:{_INSTANT}|{_DATE})\Z")

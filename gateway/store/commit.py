@@ -21,6 +21,7 @@ from gateway.fhir.balp import Event
 from gateway.fhir.clause import Values, matches, parameters_of
 from gateway.fhir.dates import EARLIEST, write_instant
 from gateway.fhir.registry import ResourceType
+from gateway.problem import Problem
 from gateway.store.audit import AuditWriter
 from gateway.store.conditions import Condition, is_any_met
 from gateway.store.gather import Gather
@@ -217,8 +218,8 @@ class Committer:
     async def _commit_group(self, group: list[Work]) -> list[list[Document] | Exception]:
         try:
             return list(await self._commit(group))
-        except Stale:
-            if len(group) == 1:
+        except (Stale, Problem) as error:
+            if len(group) == 1 or (isinstance(error, Problem) and error.code != "too-long"):
                 raise
         # One of them cannot be done as planned, which is no reason to fail the others: each for itself, then.
         outcomes = await asyncio.gather(*(self._commit([work]) for work in group), return_exceptions=True)

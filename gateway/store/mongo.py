@@ -19,7 +19,9 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, ReturnDocument
 from pymongo.errors import (
     BulkWriteError,
+    ConfigurationError,
     ConnectionFailure,
+    DocumentTooLarge,
     DuplicateKeyError,
     ExecutionTimeout,
     NetworkTimeout,
@@ -32,6 +34,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from gateway.problem import Problem
+from gateway.settings import SettingsError
 from gateway.telemetry import log
 
 T = TypeVar("T")
@@ -63,6 +66,7 @@ _WRITE = WriteConcern(w="majority", j=True)
 _SNAPSHOT = ReadConcern("snapshot")
 _DUPLICATE_KEY = 11000
 _MAX_TIME_EXPIRED = 50
+_TOO_LARGE = 10334
 _THERE_ALREADY = frozenset({48})  # NamespaceExists
 _OTHER_INDEX = frozenset({85, 86})  # IndexOptionsConflict, IndexKeySpecsConflict
 
@@ -91,7 +95,10 @@ class Mongo:
 
     def __init__(self, url: str, database: str, driver: str) -> None:
         client: Any = AsyncMongoClient if driver == "pymongo" else AsyncIOMotorClient
-        self._client = client(url, **_OPTIONS)
+        try:
+            self._client = client(url, **_OPTIONS)
+        except (ConfigurationError, ValueError):  # what it says would repeat the URL, in which a password may stand
+            raise SettingsError("GATEWAY_MONGO_URL: is not the connection string of a MongoDB") from None
         self._database = self._client[database]
         self._is_motor = driver == "motor"
         self._collections: dict[str, Any] = {}
@@ -371,6 +378,8 @@ def _problem_of(error: PyMongoError) -> Problem:
     code = error.code if isinstance(error, OperationFailure) else None
     if isinstance(error, ExecutionTimeout) or code == _MAX_TIME_EXPIRED:
         return _too_costly()
+    if isinstance(error, DocumentTooLarge) or code == _TOO_LARGE:
+        return Problem("too-long", "the resource is too large to be stored with what it is found by")
     unreachable = isinstance(error, ConnectionFailure | NetworkTimeout | WaitQueueTimeoutError | WTimeoutError)
     if unreachable or error.timeout or error.has_error_label("RetryableError") or error.has_error_label("RetryableWriteError"):
         return Problem("transient", "the store cannot be reached at the moment", headers={"Retry-After": "2"})
