@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Coroutine, Iterator
 from datetime import timedelta
@@ -57,6 +58,7 @@ def serve(
     """Serve FHIR on the MongoDB at GATEWAY_MONGO_URL."""
     settings = read_settings()
     set_up_logging(settings.log_level)
+    _take_port(host, port).close()
     asyncio.run(prepare_store(settings))  # so that what is wrong is said once, in one line
     # uvicorn drains, then raises the signal again: being asked to end is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -86,7 +88,8 @@ def demo(
     data_dir: Annotated[Path | None, typer.Option(help="Keep the data in this folder.")] = None,
 ) -> None:
     """Start a complete sandbox on this machine: MongoDB, gateway, sample people, and a tour of curl lines."""
-    run_demo(port, data_dir)
+    with _take_port("127.0.0.1", port) as listener:
+        run_demo(listener, data_dir)
 
 
 @app.command()
@@ -170,6 +173,18 @@ def audit_verify(
     if broken:
         _fail(f"after {sound} sound events: {broken}")
     print(f"{sound} events, every link holds")  # noqa: T201 (the result of the command)
+
+
+def _take_port(host: str, port: int) -> socket.socket:
+    """A socket on this port: whether it is free is told before anything else is started."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise SettingsError(f"port {port} of {host} cannot be used: {error.strerror or error}") from None
+    return listener
 
 
 def _logged_seals(log: Path) -> Iterator[Sealed]:

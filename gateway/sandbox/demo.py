@@ -28,21 +28,21 @@ class DemoError(Exception):
     """The sandbox cannot run: the message says why."""
 
 
-def run_demo(port: int, data: Path | None) -> None:
+def run_demo(listener: socket.socket, data: Path | None) -> None:
     """Start MongoDB and gateway, bring the people, print the tour; stop everything on Ctrl-C or SIGTERM.
 
-    `data`: a folder to keep the data in, for the next time. Raises MongodError where there is no mongod to start, DemoError
-    where the port is taken.
+    `listener`: a socket on the port to serve. `data`: a folder to keep the data in, for the next time. Raises MongodError
+    where there is no mongod to start.
     """
-    with _listener(port) as listener:
-        try:
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
-            _run(port, data, listener)
-        except KeyboardInterrupt:  # how this ends when all is well: uvicorn raises the signal again when it has stopped
-            _say("stopped.")
+    try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        _run(listener, data)
+    except KeyboardInterrupt:  # how this ends when all is well: uvicorn raises the signal again when it has stopped
+        _say("stopped.")
 
 
-def _run(port: int, data: Path | None, listener: socket.socket) -> None:
+def _run(listener: socket.socket, data: Path | None) -> None:
+    port = listener.getsockname()[1]
     _say("starting MongoDB …")
     with running_mongod(data) as url:
         settings = Settings(
@@ -91,18 +91,6 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             _say(self._tour)
-
-
-def _listener(port: int) -> socket.socket:
-    """A socket on this port, taken before anything else is started."""
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(("127.0.0.1", port))
-    except OSError as error:
-        listener.close()
-        raise DemoError(f"port {port} cannot be used ({error.strerror}): choose another one with --port") from None
-    return listener
 
 
 async def _bring(settings: Settings, kept: People | None) -> People:

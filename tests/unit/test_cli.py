@@ -1,0 +1,288 @@
+"""The command line as a user runs it: what is wrong is said in one line, with status 1 and no trace."""
+
+import io
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import httpx
+import pytest
+from pymongo import MongoClient
+
+from gateway.__main__ import main
+from gateway.schemas import find_schemas
+from tests.conftest import SECRET
+from tests.world import unique
+
+
+def environment(mongo_url: str | None, **changes: str) -> dict[str, str]:
+    """The environment of a command, with a database of its own."""
+    found = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+    if mongo_url:
+        found |= {"GATEWAY_MONGO_URL": mongo_url, "GATEWAY_SECRET": SECRET, "GATEWAY_MONGO_DATABASE": unique("cli")}
+    return found | changes
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(*arguments: str, env: Mapping[str, str], given: str = "") -> Ended:
+    """A command run in this process (importing everything anew takes seconds), in a thread, which has no event loop yet."""
+    out, err = io.StringIO(), io.StringIO()
+
+    def work() -> int:
+        try:
+            main()
+        except SystemExit as ended:
+            return int(ended.code or 0)
+        return 0
+
+    patched = patch.multiple(sys, argv=["gateway", *arguments], stdin=io.StringIO(given))
+    with (
+        patch.dict(os.environ, dict(env), clear=True),
+        patched,
+        redirect_stdout(out),
+        redirect_stderr(err),
+        ThreadPoolExecutor(1) as pool,
+    ):
+        status = pool.submit(work).result(60)
+    return Ended(status, out.getvalue(), err.getvalue())
+
+
+def run_apart(*arguments: str, env: Mapping[str, str]) -> Ended:
+    """A command as a process of its own."""
+    command = [sys.executable, "-m", "gateway", *arguments]
+    ended = subprocess.run(command, env=dict(env), capture_output=True, text=True, timeout=60, check=False)
+    return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+
+def refused(ended: Ended) -> str:
+    """The one line of a command that cannot be carried out."""
+    assert ended.returncode == 1, ended
+    lines = ended.stderr.strip().splitlines()
+    assert len(lines) == 1, ended.stderr
+    assert lines[0].startswith("gateway: ")
+    return lines[0].removeprefix("gateway: ")
+
+
+@contextmanager
+def serving(env: Mapping[str, str], port: int, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """`gateway serve`, ready; ended at the end if it has not ended by then."""
+    command = [sys.executable, "-m", "gateway", "serve", "--port", str(port), *options]
+    process = subprocess.Popen(command, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until_ready(process, port)
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=30)
+
+
+def wait_until_ready(process: subprocess.Popen[str], port: int, seconds: float = 40) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise AssertionError(process.communicate())
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError("not ready in time")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def prepared(mongo_url: str) -> dict[str, str]:
+    """An environment whose database was prepared by `gateway serve`, which ended at once."""
+    env = environment(mongo_url)
+    with serving(env, free_port()) as process:
+        process.terminate()
+        process.wait(30)
+    return env
+
+
+def test_check_finds_a_prepared_system_sound(prepared: dict[str, str]) -> None:
+    ended = run("check", env=prepared)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert re.match(r"schemas: \d+ types, \d+ profiles\nsettings: sound\ntopology and indexes: sound\n", ended.stdout)
+
+
+def test_check_without_a_database_says_what_it_did_not_check() -> None:
+    ended = run("check", env=environment(None))
+    assert ended.returncode == 0
+    assert "not checked (GATEWAY_MONGO_URL is not set)" in ended.stdout
+
+
+def test_check_names_what_is_missing_and_builds_it_when_asked(prepared: dict[str, str]) -> None:
+    with MongoClient[dict[str, Any]](prepared["GATEWAY_MONGO_URL"]) as client:
+        client[prepared["GATEWAY_MONGO_DATABASE"]]["Consent"].drop_index("patient,-date")
+    ended = run("check", env=prepared)
+    assert ended.returncode == 1
+    assert "index 'patient,-date' of collection 'Consent' is missing" in ended.stdout
+    assert refused(run_apart("serve", "--port", str(free_port()), env=prepared)) == (
+        "index 'patient,-date' of collection 'Consent' is missing"
+    )
+    ended = run("check", "--create-indexes", env=prepared)
+    assert ended.returncode == 0
+    assert "created index Consent.patient,-date" in ended.stdout
+    assert "topology and indexes: sound" in ended.stdout
+
+
+def test_check_of_an_empty_database_names_its_collections(mongo_url: str) -> None:
+    ended = run("check", env=environment(mongo_url))
+    assert ended.returncode == 1
+    assert "collection 'Observation' is missing" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"GATEWAY_SECRET": ""}, "GATEWAY_SECRET: is not set"),
+        ({"GATEWAY_SECRET": "short"}, "GATEWAY_SECRET: is shorter than 32 characters"),
+        ({"GATEWAY_MONGO_DRIVER": "mysql"}, "GATEWAY_MONGO_DRIVER: is neither motor nor pymongo"),
+        ({"GATEWAY_LOG_LEVEL": "loud"}, "GATEWAY_LOG_LEVEL: is none of"),
+        ({"GATEWAY_BASE_URL": "gateway"}, "GATEWAY_BASE_URL: is not an absolute http or https URL"),
+        ({"GATEWAY_MONGO_URL": "mysql://u:password@here"}, "GATEWAY_MONGO_URL: is not "),
+        ({"GATEWAY_MONGO_URL": "mongodb://u:pass/word@here"}, "GATEWAY_MONGO_URL: is not "),
+        pytest.param(
+            {"GATEWAY_MONGO_URL": "mongodb://127.0.0.1:1"}, "the store cannot be reached at the moment", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(prepared: dict[str, str], changes: dict[str, str], said: str) -> None:
+    assert refused(run("check", env=prepared | changes)).startswith(said)
+
+
+def test_another_secret_stops_the_start(prepared: dict[str, str]) -> None:
+    ended = run_apart("serve", "--port", str(free_port()), env=prepared | {"GATEWAY_SECRET": "x" * 32})
+    assert refused(ended) == "GATEWAY_SECRET is not the one this database was made with"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("resources/Observation.toml", 'patient = "subject"', 'patient = "nonsense"', "Observation.toml: patient"),
+        ("resources/Observation.toml", 'type = "Observation"', "type = ", "Observation.toml: "),
+        ("gateway.toml", "depth = 64", 'depth = "deep"', "gateway.toml: limits.depth"),
+        ("policy.toml", 'direction = "read"', 'direction = "sideways"', "policy.toml: "),
+    ],
+)
+def test_a_data_file_that_is_wrong_is_named_with_its_key(tmp_path: Path, file: str, old: str, new: str, said: str) -> None:
+    folder = tmp_path / "schemas"
+    shutil.copytree(find_schemas(), folder)
+    text = (folder / file).read_text("utf-8")
+    assert old in text
+    (folder / file).write_text(text.replace(old, new, 1), "utf-8")
+    assert said in refused(run("check", env=environment(None, GATEWAY_SCHEMAS=str(folder))))
+
+
+def test_a_port_that_is_taken_is_one_line(prepared: dict[str, str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for command in (["demo", "--port", port], ["serve", "--port", port], ["serve", "--port", port, "--workers", "2"]):
+            assert refused(run(*command, env=prepared)) == (f"port {port} of 127.0.0.1 cannot be used: Address already in use")
+
+
+def test_a_token_is_issued_used_and_revoked_and_the_audit_holds(prepared: dict[str, str], tmp_path: Path) -> None:
+    asked = ["--client", "ops", "--kind", "operator", "--scope", "system/*.cruds"]
+    ended = run("token", "issue", *asked, env=prepared)
+    token = ended.stdout.strip()
+    assert (ended.returncode, token[:5]) == (0, "gwat_")
+    assert "patient in context" in refused(
+        run("token", "issue", "--client", "x", "--kind", "patient", "--scope", "patient/*.rs", env=prepared)
+    )
+    assert "kind of actor" in refused(
+        run("token", "issue", "--client", "x", "--kind", "king", "--scope", "system/*.rs", env=prepared)
+    )
+    port = free_port()
+    with serving(prepared, port, "--workers", "2") as process:
+        url, bearer = f"http://127.0.0.1:{port}/fhir/Organization", {"Authorization": f"Bearer {token}"}
+        body = {"resourceType": "Organization", "name": "Clinic"}
+        made = httpx.post(url, json=body, headers=bearer | {"Content-Type": "application/fhir+json"})
+        assert made.status_code == 201, made.text
+        assert made.headers["location"].startswith(f"{url.replace(str(port), '8000')}/")  # as GATEWAY_BASE_URL says
+        assert {httpx.get(f"{url}/{made.json()['id']}", headers=bearer).status_code for _ in range(10)} == {200}
+        assert run("token", "revoke", env=prepared, given=token).returncode == 0
+        assert refused(run("token", "revoke", env=prepared, given=token)) == "this token is not known"
+        assert {httpx.get(url, headers=bearer).status_code for _ in range(6)} == {401}
+        process.terminate()
+        _, log = process.communicate(timeout=30)
+        assert process.returncode == 0
+    assert token not in log
+    (tmp_path / "log").write_text(log)
+    ended = run("audit", "verify", "--log", str(tmp_path / "log"), env=prepared)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert re.fullmatch(r"\d+ events, every link holds\n", ended.stdout)
+    with MongoClient[dict[str, Any]](prepared["GATEWAY_MONGO_URL"]) as client:
+        events = client[prepared["GATEWAY_MONGO_DATABASE"]]["AuditEvent"]
+        former = events.find_one_and_update({"event.interaction": "create"}, {"$set": {"event.client": "nobody"}})
+        assert former is not None
+        assert re.search(r"seal \d+: event \d+ \(.*\) is not what was sealed", refused(run("audit", "verify", env=prepared)))
+        events.update_one({"_id": former["_id"]}, {"$set": {"event.client": former["event"]["client"]}})
+
+
+@pytest.mark.requirement("REL-009")
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_on_sigterm_requests_under_way_are_answered(prepared: dict[str, str], workers: int) -> None:
+    ended = run("token", "issue", "--client", "ops", "--kind", "operator", "--scope", "system/*.cruds", env=prepared)
+    bearer = {"Authorization": f"Bearer {ended.stdout.strip()}", "Content-Type": "application/fhir+json"}
+    port = free_port()
+    with serving(prepared, port, "--workers", str(workers)) as process:
+        body = b'{"resourceType": "Organization", "name": "Clinic"}'
+        head = "".join(f"{name}: {value}\r\n" for name, value in bearer.items())
+        with socket.create_connection(("127.0.0.1", port)) as slow:
+            request = f"POST /fhir/Organization HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n{head}\r\n"
+            slow.sendall(request.encode() + body[:10])
+            # The request has been taken up once another one, sent later, is answered.
+            assert httpx.get(f"http://127.0.0.1:{port}/livez").status_code == 200
+            process.send_signal(signal.SIGTERM)
+            wait_until_closed(port)
+            slow.sendall(body[10:])
+            assert slow.recv(65_536).startswith(b"HTTP/1.1 201")
+        assert process.wait(30) == 0
+
+
+def wait_until_closed(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            httpx.get(f"http://127.0.0.1:{port}/livez", timeout=0.5)
+        except httpx.TransportError:
+            return
+        time.sleep(0.02)
+    raise AssertionError("still listening")
+
+
+def test_the_version_and_help_are_told() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", run("version", env=environment(None)).stdout)
+    ended = run("--help", env=environment(None))
+    for command in ("serve", "demo", "check", "token", "audit"):
+        assert command in ended.stdout
