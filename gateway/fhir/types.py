@@ -112,7 +112,7 @@ class Types:
             model = pending.pop()
             if model.__name__ not in self._elements:
                 found[model.__name__] = model
-                self._elements[model.__name__] = tuple(self._read_elements(model))
+                self._elements[model.__name__] = _with_twins([*self._read_elements(model)])
                 pending += _models_within(model)
         for name, model in found.items():
             self._structs[name] = self._build(name, _is_resource(model))
@@ -182,6 +182,25 @@ class Types:
             # (null where the twin list `_name` has the entry)
             one = typing.Optional[one]  # noqa: UP045
         return typing.Annotated[list[one], msgspec.Meta(min_length=1)]
+
+
+def _with_twins(elements: list[Element]) -> tuple[Element, ...]:
+    """The elements, and for each primitive of a choice its `_name`: fhir.resources leaves those of an extension's value out."""
+    names = {e.name for e in elements}
+    bare = [e for e in elements if e.choice and e.is_primitive and f"_{e.name}" not in names]
+    twins = (
+        msgspec.structs.replace(
+            e,
+            name=f"_{e.name}",
+            attribute=f"{e.attribute}__ext",
+            type=_EXTENDED,
+            required=False,
+            choice=None,
+            choice_required=False,
+        )
+        for e in bare
+    )
+    return (*elements, *twins)
 
 
 def _type_and_element(path: str) -> tuple[str, str]:

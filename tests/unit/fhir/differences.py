@@ -72,6 +72,11 @@ DIFFERENCES: tuple[Difference, ...] = (
         '[{"url":"a","valueCode":"unknown"}]}}]}]}',
         "an extension may stand for the value of any element",
     ),
+    _we_take(
+        "twin of an extension's value",
+        _PATIENT % '"extension":[{"url":"a","_valueDate":{"extension":[{"url":"b","valueCode":"unknown"}]}}]',
+        "a primitive may be extended wherever it stands",
+    ),
     _we_refuse(
         "two carriers of a choice",
         _PATIENT % '"deceasedBoolean":true,"_deceasedDateTime":{"extension":[{"url":"a","valueCode":"b"}]}',
