@@ -86,6 +86,11 @@ def _type_indexes(kind: ResourceType) -> Iterator[Index]:
         # Ties are broken by id, so that a page ends at one exact place.
         ending = () if declared[-1].lstrip("-") == "_id" else (("_id", 1),)
         yield Index(kind.name, index_name(declared), (*prefix, *keys, *ending))
+    if kind.patient and not kind.patient_required:
+        # What belongs to nobody is in many buckets: a search for it, beside a patient's own, is served by these.
+        for name in kind.sort:
+            keys = (("patient", 1), (sort_field(name), -1), ("_id", 1))
+            yield Index(kind.name, f"unowned,-{name}", keys)
     if kind.unique:
         keys = (("bucket", 1), ("key", 1))
         yield Index(kind.name, "key", keys, {"unique": True, "partialFilterExpression": {"key": {"$exists": True}}})

@@ -4,8 +4,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import pymongo
 import pytest
 
+from gateway.exchange.standing import authenticate
+from gateway.fhir.clause import every
+from gateway.fhir.search import Reading, read_parameters
+from gateway.store.filter import to_filter
+from gateway.store.resources import LIVE, Order, choose_index
+from gateway.store.standing import About
 from tests.searches import DATES, LOINC, QUANTITIES, STRINGS, TOKENS, UCUM
 from tests.world import BASE, Actor, World, bundle, concept, device, document, entry, issues, observation, patient, unique
 
@@ -351,3 +358,24 @@ async def test_what_is_malformed_is_refused_by_name(world: World, query: str, na
     answer = await owner.get(f"Observation?patient={owner.patient}&{query}")
     assert answer.status_code == 400
     assert issues(answer)[0]["expression"] == [named]
+
+
+@pytest.mark.parametrize("query", ["Device?", "Device?manufacturer=sen", "Device?identifier=urn:x|1", "Device?_id=abc-1"])
+async def test_a_search_for_what_belongs_to_nobody_scans_no_collection(world: World, mongo_url: str, query: str) -> None:
+    """The catalogue's devices lie among the sensors of all patients."""
+    owner = await world.patient()
+    access = await authenticate(world.gateway, owner.token, About(patient=owner.patient))
+    kind = world.gateway.registry["Device"]
+    reading = Reading(world.gateway.clock(), 10, {})
+    pairs = [tuple(pair.split("=")) for pair in query.partition("?")[2].split("&") if pair]
+    clause = every(read_parameters(kind, [(name, value) for name, value in pairs], reading), access.clause(kind, "search-type"))
+    order = Order("_lastUpdated", descending=True)
+    command = {"find": "Device", "filter": to_filter(clause) | LIVE, "sort": {"updated": -1, "_id": 1}, "limit": 51}
+    hint = choose_index(kind, clause, order)
+    with pymongo.MongoClient[dict[str, Any]](mongo_url) as client:
+        explained = client[world.gateway.settings.mongo_database].command(
+            {"explain": command | ({"hint": hint} if hint else {}), "verbosity": "queryPlanner"}
+        )
+    plan = str(explained["queryPlanner"]["winningPlan"])
+    assert "IXSCAN" in plan or "IDHACK" in plan
+    assert "COLLSCAN" not in plan

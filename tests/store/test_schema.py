@@ -61,7 +61,8 @@ def test_every_unique_index_can_be_sharded(registry: Registry) -> None:
 
 
 def test_every_index_by_patient_begins_with_the_bucket(registry: Registry) -> None:
-    by_patient = [i for i in required_indexes(registry) if ("patient", 1) in i.keys]
+    # (what belongs to nobody is in many buckets, and has an index of its own)
+    by_patient = [i for i in required_indexes(registry) if ("patient", 1) in i.keys and not i.name.startswith("unowned")]
     assert by_patient
     assert {index.keys[:2] for index in by_patient} == {(("bucket", 1), ("patient", 1))}
 
