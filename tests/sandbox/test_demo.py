@@ -1,0 +1,165 @@
+"""`gateway demo`: the tour's lines, typed as they stand, give what it says; whatever ends it, nothing is left running."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from gateway.sandbox.mongod import running_mongod
+from tests.unit.test_cli import Ended, free_port, run_apart
+
+
+@dataclass
+class Demo:
+    """A running demo and what it printed."""
+
+    process: subprocess.Popen[str]
+    text: str = ""
+    seen: dict[str, str] = field(default_factory=dict)
+
+    def read_tour(self) -> "Demo":
+        """Wait for the end of the tour."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.text += line
+            if "AuditEvent?_count=5" in line:
+                return self
+        raise AssertionError(self.text + (self.process.stderr.read() if self.process.stderr else ""))
+
+    def lines(self) -> list[str]:
+        """The commands of the tour, in order."""
+        return [block.strip() for block in re.findall(r"(?m)^   curl .*(?:\n     .*)*", self.text)]
+
+    def mongods(self) -> list[int]:
+        """The mongod that this demo started."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(pid) for pid in children if b"mongod" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    def end(self, number: int) -> Ended:
+        """Send a signal and wait."""
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=60)
+        return Ended(self.process.returncode, out, err)
+
+
+@contextmanager
+def demo(*options: str) -> Iterator[Demo]:
+    command = [sys.executable, "-m", "gateway", "demo", "--port", str(free_port()), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        yield Demo(process).read_tour()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.communicate(timeout=60)
+
+
+def shell(command: str) -> str:
+    return subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_the_tour_gives_what_it_says_and_the_demo_ends_in_good_order(tmp_path: Path) -> None:
+    with demo("--data-dir", str(tmp_path)) as first:
+        push, search, nobody, refused, revoke, again, log = first.lines()
+        assert shell(push).startswith("HTTP/1.1 201")
+        assert shell(push).startswith("HTTP/1.1 200")  # known: nothing is written
+        assert '"type":"searchset"' in (page := shell(search))
+        assert page.count('"resourceType":"Observation"') == 2
+        assert '"value":104' in page
+        assert '"total":0' in shell(nobody)
+        answer = shell(refused)
+        assert answer.startswith("HTTP/1.1 403")
+        assert "the patient has withdrawn the consent given to this service" in answer
+        assert "HTTP/1.1 200" in shell(revoke)
+        assert again == search
+        assert '"total":0' in (empty := shell(again))
+        assert "Observation/" not in empty
+        assert "Practitioner/" in shell(log)
+        [mongod] = first.mongods()
+        ended = first.end(signal.SIGINT)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout.endswith("stopped.\n")
+        assert not is_running(mongod)
+    with demo("--data-dir", str(tmp_path)) as second:
+        assert "renewing the tokens" in second.text
+        [push, search, *_] = second.lines()
+        assert '"total":0' in shell(search)  # the data was kept, and so was what Camille decided
+        assert shell(push).startswith("HTTP/1.1 201")  # an app pushes what is new
+        [mongod] = second.mongods()
+        ended = second.end(signal.SIGTERM)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert not is_running(mongod)
+
+
+def test_a_demo_that_is_stopped_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "gateway", "demo", "--port", str(free_port()), "--data-dir", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    started = Demo(process)
+    assert process.stdout is not None
+    process.stdout.readline()
+    deadline = time.monotonic() + 30
+    while not (mongods := started.mongods()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    ended = started.end(signal.SIGTERM)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert [pid for pid in mongods if is_running(pid)] == []
+    assert len(mongods) == 1
+
+
+def refusal(path: str, *options: str) -> str:
+    env = os.environ | {"PATH": path}
+    ended = run_apart("demo", "--port", str(free_port()), *options, env=env)
+    assert ended.returncode == 1, ended
+    [line] = ended.stderr.strip().splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (
+            "echo 'mongod: error while loading shared libraries: libcrypto.so.3: cannot open shared object file' >&2; exit 127",
+            "cannot run here: mongod: error while loading shared libraries: libcrypto.so.3: cannot open shared object file",
+        ),
+        ("exit 3", "cannot run here: exit status 3"),
+        ('if [ "$1" = --version ]; then exit 0; fi; exit 1', "mongod ended at once: "),
+    ],
+)
+def test_a_mongod_that_cannot_run_says_what_is_missing(tmp_path: Path, script: str, said: str) -> None:
+    mongod = tmp_path / "mongod"
+    mongod.write_text(f"#!/bin/sh\n{script}\n")
+    mongod.chmod(0o755)
+    assert said in refusal(f"{tmp_path}:{os.environ['PATH']}")
+
+
+def test_a_mongod_that_is_no_program_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mongod").write_text("nonsense")
+    (tmp_path / "mongod").chmod(0o755)
+    assert f"{tmp_path / 'mongod'} cannot run here: Exec format error" in refusal(str(tmp_path))
+
+
+def test_a_folder_that_cannot_hold_data_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    line = refusal(os.environ["PATH"], "--data-dir", str(tmp_path / "file"))
+    assert f"no data can be kept in {tmp_path / 'file'}: Not a directory" in line
+
+
+def test_data_that_is_in_use_is_told(tmp_path: Path) -> None:
+    with running_mongod(tmp_path, cache_gb=0.25):
+        assert "mongod ended at once: " in (line := refusal(os.environ["PATH"], "--data-dir", str(tmp_path)))
+        assert "lock" in line.lower()
