@@ -155,7 +155,8 @@ def _check_consent(gateway: Gateway, access: Access, entry: Entry) -> None:
     parse_consent(entry.resource, frozenset(gateway.registry.resource_types))
     allowed = {f"Patient/{entry.patient}", *access.caller.actors}
     for n, performer in enumerate(entry.resource.performer or ()):
-        if performer.reference not in allowed:
+        # That a RelatedPerson is one of this patient is seen with the other references.
+        if performer.reference not in allowed and not (performer.reference or "").startswith("RelatedPerson/"):
             text = "a Consent is given by the patient or by who acts for them"
             raise Problem("business-rule", text, f"Consent.performer[{n}]")
 
