@@ -16,7 +16,8 @@ from gateway.fhir.types import Element, Types
 Rewrite = Callable[[str], str]
 
 _LINK = re.compile(r"""(\b(?:href|src)\s*=\s*)(["'])(.*?)\2""", re.DOTALL)
-_URI_TYPES = frozenset({"uri", "url", "oid", "uuid"})
+# (An oid or a uuid could not hold what a fullUrl becomes; canonicals are not replaced, says the standard.)
+_URI_TYPES = frozenset({"uri", "url"})
 # Identifying things, not pointing at them: a system or profile that looks like a fullUrl must stay what it is.
 _NAMES = frozenset({"system", "profile", "implicitRules", "url"})
 

@@ -70,6 +70,14 @@ def test_both_take_what_is_valid(voices: Voices, seed: int) -> None:
         assert theirs(voices.registry, name, data) is None, data
 
 
+@pytest.mark.slow
+@settings(max_examples=10_000, deadline=None)
+@given(seed=SEEDS)
+def test_both_take_what_is_valid_at_length(voices: Voices, seed: int) -> None:
+    name, resource = voices.made(Random(seed))
+    assert ours(voices.codec, name, dump(resource)) is None, resource
+
+
 @pytest.mark.parametrize("breaking", BREAKINGS, ids=lambda b: b.kind)
 @settings(max_examples=15, deadline=None)
 @given(seed=SEEDS)
