@@ -68,9 +68,10 @@ def world(session_world: World) -> Iterator[World]:
 
 @pytest.fixture
 async def peer(world: World) -> AsyncIterator[World]:
-    """Another gateway process, as far as the database can tell, with a clock of its own."""
+    """Another gateway process, as far as the database can tell, with a clock of its own and the other driver."""
     settings = world.gateway.settings
-    async for other in running_world(make_settings(settings.mongo_url, mongo_database=settings.mongo_database)):
+    changes = {"mongo_database": settings.mongo_database, "mongo_driver": "pymongo"}
+    async for other in running_world(make_settings(settings.mongo_url, **changes)):
         yield other
 
 
