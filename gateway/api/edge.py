@@ -116,7 +116,8 @@ def _problem_of(error: Exception, request_id: str) -> Problem:
     if isinstance(error, ClientDisconnect):
         return Problem("incomplete", "the client went away before all was sent", status=400)
     if isinstance(error, TimeoutError):
-        return Problem("timeout", "the request took too long; whether a write was carried out is unknown")
+        text = "the request took too long; whether a write was carried out is unknown"
+        return Problem("timeout", text, headers={"Retry-After": "2"})
     return Problem("exception", f"Internal error (request {request_id})")
 
 

@@ -298,9 +298,8 @@ class Mongo:
                 if not error.has_error_label("UnknownTransactionCommitResult"):
                     raise
                 if time.monotonic() > deadline:
-                    raise Problem(
-                        "timeout", "the outcome of this write is unknown; send it again with the same identifiers"
-                    ) from None
+                    text = "the outcome of this write is unknown; send it again with the same identifiers"
+                    raise Problem("timeout", text, headers={"Retry-After": "2"}) from None
                 await asyncio.sleep(0.05)
 
     @asynccontextmanager
