@@ -15,7 +15,7 @@ from gateway.store.filter import to_filter
 from gateway.store.mongo import Document, Mongo, Session
 from gateway.store.resources import LIVE
 
-_FACTS: Mapping[str, Any] = {"version": 1, "patient": 1, "updated": 1}
+_FACTS: Mapping[str, Any] = {"version": 1, "patient": 1, "updated": 1, "source": 1}
 _MANY = 1_000  # documents; where more meet several conditions, each is asked for itself
 
 
@@ -36,12 +36,14 @@ async def find_matches(
 ) -> list[list[Document]]:
     """For each condition at most two resources that meet it, among those the caller's conditions may find."""
     allowed = access.matchable(kind)
+    # Whether what is found may answer a create can depend on what it says.
+    facts = {**_FACTS, **dict.fromkeys(_stored(access.clause(kind, "create")), 1)}
     if len(clauses) > 1:
-        fields = {**_FACTS, **{name: 1 for clause in clauses for name in _stored(clause)}}
+        fields = facts | {name: 1 for clause in clauses for name in _stored(clause)}
         found = await mongo.find(kind.name, _where(allowed, clauses), fields, limit=_MANY, seconds=seconds)
         if len(found) < _MANY:
             return _share_out(clauses, found)
-    return [await mongo.find(kind.name, _where(allowed, [clause]), _FACTS, limit=2, seconds=seconds) for clause in clauses]
+    return [await mongo.find(kind.name, _where(allowed, [clause]), facts, limit=2, seconds=seconds) for clause in clauses]
 
 
 async def is_any_met(mongo: Mongo, asked: Iterable[tuple[Access, Condition]], *, seconds: float, session: Session) -> bool:
