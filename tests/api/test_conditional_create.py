@@ -268,19 +268,12 @@ async def test_each_condition_of_a_bundle_finds_its_own(world: World, monkeypatc
 
 async def test_a_day_of_conditional_creates_takes_a_constant_number_of_database_calls(world: World) -> None:
     owner = await world.patient()
-    calls = []
-    for size in (10, 100):
-        readings = [observation(owner.patient) for _ in range(size)]
-        asked = bundle(
-            "transaction",
-            *(
-                entry("POST", "Observation", r, ifNoneExist=f"identifier={READINGS}|{r['identifier'][0]['value']}")
-                for r in readings
-            ),
-        )
-        for status in ("201 Created", "200 OK"):
-            before = world.gateway.mongo.calls
-            answer = await owner.post("", asked)
-            assert {e["response"]["status"] for e in answer.json()["entry"]} == {status}
-            calls.append(world.gateway.mongo.calls - before)
-    assert calls[:2] == calls[2:]
+    readings = [observation(owner.patient) for _ in range(100)]
+    conditions_ = [f"identifier={READINGS}|{reading['identifier'][0]['value']}" for reading in readings]
+    pairs = zip(readings, conditions_, strict=True)
+    asked = bundle("transaction", *(entry("POST", "Observation", one, ifNoneExist=query) for one, query in pairs))
+    for status in ("201 Created", "200 OK"):
+        before = world.gateway.mongo.calls
+        answer = await owner.post("", asked)
+        assert {e["response"]["status"] for e in answer.json()["entry"]} == {status}
+        assert world.gateway.mongo.calls - before < 20  # those of the jobs beside it included

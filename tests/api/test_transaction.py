@@ -56,6 +56,29 @@ async def test_entries_are_carried_out_as_delete_post_put_get_and_answered_as_as
     assert answer.json()["type"] == "transaction-response"
 
 
+@pytest.mark.requirement("BUN-01", "BUN-04")
+async def test_the_example_of_the_processing_order(world: World, specifications: Path) -> None:
+    """As it stands it deletes and refers by search, which is refused by name; by id it is carried out."""
+    owner = await world.patient()
+    old = await owner.create(observation(owner.patient))
+    path = specifications / "fhir-r4-core/derived-transactions/transaction-order-and-references.json"
+    asked = json.loads(path.read_text(encoding="utf-8"))
+    before = await world.fingerprint()
+    refused = await owner.post("", asked)
+    assert (refused.status_code, expression(refused)) == (400, "Bundle.entry[3].request")
+    asked["entry"][3]["request"]["url"] = f"Observation/{old['id']}"
+    refused = await owner.post("", asked)
+    assert (refused.status_code, expression(refused)) == (422, "Bundle.entry[1].resource.subject.reference")
+    assert await world.fingerprint() == before
+    asked["entry"][1]["resource"]["subject"]["reference"] = f"Patient/{owner.patient}"
+    answer = await owner.post("", asked)
+    assert statuses(answer) == ["200 OK", "201 Created", "201 Created", "204 No Content"]
+    search, created, sensor, _ = answer.json()["entry"]
+    (found,) = (e["resource"] for e in search["resource"]["entry"])
+    assert created["response"]["location"] == f"Observation/{found['id']}/_history/1"
+    assert sensor["response"]["location"] == f"{found['device']['reference']}/_history/1"
+
+
 @pytest.mark.requirement("BUN-01")
 async def test_what_was_written_can_be_read_in_the_same_transaction_in_every_way(world: World) -> None:
     owner = await world.patient()
@@ -533,13 +556,10 @@ async def test_a_transaction_without_entries_is_answered(world: World) -> None:
 
 async def test_a_day_of_readings_takes_a_constant_number_of_database_calls(world: World) -> None:
     owner = await world.patient()
-    calls = []
-    for size in (20, 288):
-        entries = [entry("POST", "Observation", observation(owner.patient)) for _ in range(size)]
-        before = world.gateway.mongo.calls
-        assert statuses(await owner.post("", bundle("transaction", *entries))) == ["201 Created"] * size
-        calls.append(world.gateway.mongo.calls - before)
-    assert calls[0] == calls[1]
+    entries = [entry("POST", "Observation", observation(owner.patient)) for _ in range(288)]
+    before = world.gateway.mongo.calls
+    assert statuses(await owner.post("", bundle("transaction", *entries))) == ["201 Created"] * 288
+    assert world.gateway.mongo.calls - before < 20  # those of the jobs beside it included
 
 
 async def test_decimals_and_codes_pass_through_unchanged(world: World) -> None:
