@@ -127,7 +127,9 @@ class _Found:
             patient: str | None = token["patient"]
             return patient
         if about.resource is not None:
-            return self.resources.get("/".join(about.resource), {}).get("patient")
+            found = self.resources.get("/".join(about.resource))
+            # What is not there takes as long as what may not be seen: the record of a patient who is not there is looked up.
+            return about.resource[1] if found is None and token else (found or {}).get("patient")
         return about.patient if token else None
 
     def standing(self, key: bytes, about: About, patient: str | None) -> Standing | None:
@@ -136,7 +138,7 @@ class _Found:
         named = [*(("/".join(target)) for target in about.targets), *(["/".join(about.resource)] if about.resource else [])]
         return Standing(
             token=self.tokens[key],
-            record=self.record(patient) if patient else None,
+            record=self.record(patient) if patient and (patient in self.heads or about.resource is None) else None,
             prefetched=Prefetched(
                 resources={reference: self.resources.get(reference) for reference in named},
                 known={first: tuple(self.known.get(first, ())) for _, _, first in about.keys},

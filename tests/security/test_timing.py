@@ -1,0 +1,51 @@
+"""How long an answer takes tells nothing about whether there is something hidden (T-43)."""
+
+import statistics
+import time
+
+import pytest
+
+from tests.world import Actor, World, observation
+
+
+async def medians(actor: Actor, one: str, other: str, rounds: int) -> tuple[float, float]:
+    """The median times of two reads in milliseconds, taken alternately."""
+    times: dict[str, list[float]] = {one: [], other: []}
+    for _ in range(rounds):
+        for path in (one, other):
+            started = time.perf_counter()
+            assert (await actor.get(path)).status_code == 404
+            times[path].append((time.perf_counter() - started) * 1000)
+    return statistics.median(times[one]), statistics.median(times[other])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["professional", "service", "patient"])
+@pytest.mark.requirement("ATK-T43")
+async def test_hidden_takes_as_long_as_absent(world: World, kind: str) -> None:
+    victim = await world.patient()
+    stored = await victim.create(observation(victim.patient or ""))
+    actor = await {"professional": world.professional, "service": world.service, "patient": world.patient}[kind]()
+    hidden, absent = (f"Observation/{i}" for i in (stored["id"], world.gateway.ids.new(stored["id"][:3])))
+    one, other = await medians(actor, hidden, absent, 1_000)
+    assert abs(one - other) < 0.5
+
+
+@pytest.mark.parametrize("kind", ["professional", "service", "patient"])
+@pytest.mark.requirement("ATK-T43")
+async def test_hidden_asks_the_database_as_often_as_absent(world: World, kind: str) -> None:
+    """What the time consists of, and what can be counted exactly."""
+    victim = await world.patient()
+    stored = await victim.create(observation(victim.patient or ""))
+    actor = await {"professional": world.professional, "service": world.service, "patient": world.patient}[kind]()
+
+    async def calls(method: str, identifier: str) -> int:
+        before = world.gateway.mongo.calls
+        body = observation(victim.patient or "", id=identifier) if method == "PUT" else None
+        answer = await actor.send(method, f"Observation/{identifier}", body)
+        assert answer.status_code in (404, 405), answer.text
+        return world.gateway.mongo.calls - before
+
+    for method in ("GET", "PUT", "DELETE"):
+        absent = world.gateway.ids.new(stored["id"][:3])
+        assert await calls(method, stored["id"]) == await calls(method, absent), method
