@@ -221,6 +221,24 @@ def test_what_follows_a_mistake_need_not_be_json(codec: Codec) -> None:
     assert refused(codec, b'{"resourceType":"Observation","nonsense":1,,,').issues[0].expression == "Observation.nonsense"
 
 
+@pytest.mark.parametrize(
+    ("body", "deep"),
+    [
+        (b'{"a":' * 64 + b"1" + b"}" * 64, False), (b'{"a":' * 65 + b"1" + b"}" * 65, True),
+        (b"[" * 64 + b"]" * 64, False), (b"[" * 64 + b"]" * 64 + b"[" * 65 + b"]" * 65, True),
+        (b'["[[[[",' * 64 + b"1" + b"]" * 64, False), (b'["]]]]",' * 65 + b"1" + b"]" * 65, True),
+        (b'["\\"[[",' * 64 + b"1" + b"]" * 64, False), (b"[[1]," * 64 + b"1" + b"]" * 64, True),
+        (b"[[1]," * 63 + b"1" + b"]" * 63, False), (b'["' + b"[" * 1_000_000 + b'"]', False),
+    ],
+)  # fmt: skip
+def test_depth_is_counted_exactly(codec: Codec, body: bytes, deep: bool) -> None:
+    if deep:
+        with pytest.raises(Problem, match="deeper"):
+            codec.check_body(body)
+    else:
+        codec.check_body(body)
+
+
 def _notes(note: str, count: int) -> str:
     return f'"note":[{",".join([note] * count)}]'
 
@@ -243,7 +261,7 @@ def test_explaining_is_bounded(codec: Codec, body: bytes) -> None:
 
 
 def test_an_answer_lists_a_hundred_issues_at_most(codec: Codec) -> None:
-    body = observation(_notes("{}", 1_500))
+    body = observation(_notes("{}", 400))
     assert len(refused(codec, body).issues) == 100
 
 
