@@ -45,7 +45,8 @@ def minimal(registry: Registry, kind: ResourceType, owner: str, identifier: str)
         found["identifier"] = [{"system": SYSTEM, "value": identifier}]
     if kind.name == "Consent":
         found |= people.consent(Actor(None, "", "", owner), None, "access")  # type: ignore[arg-type]
-        found["provision"]["actor"] = [{"role": people.concept(None, "IRCP"), "reference": {"reference": f"Patient/{owner}"}}]
+        # What it permits, no Consent opens: it changes nothing for anybody.
+        found["provision"]["class"] = [{"system": "http://hl7.org/fhir/resource-types", "code": "Provenance"}]
     return {"resourceType": kind.name, **found}
 
 

@@ -13,6 +13,7 @@ from gateway.access.policy import Policy
 from gateway.access.scope import Scope
 from gateway.fhir.clause import EVERYTHING, matches
 from gateway.fhir.dates import EARLIEST, LATEST, Span
+from gateway.fhir.index import UNKNOWN_LABEL
 from gateway.fhir.registry import Registry
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -60,7 +61,7 @@ for _ in range(4):
     trees = st.one_of(trees, provisions(st.lists(trees, max_size=2).map(tuple)))
 resources = st.fixed_dictionaries(
     {"_id": st.sampled_from(["0a1-x", "0a1-y"]), "patient": st.just("0a1-p"), "source": st.just("s")},
-    optional={"labels": st.lists(st.sampled_from([NORMAL, RESTRICTED, HIV, "?"]), min_size=1, max_size=2)},
+    optional={"labels": st.lists(st.sampled_from([NORMAL, RESTRICTED, HIV, UNKNOWN_LABEL]), min_size=1, max_size=2)},
 )
 searches = st.fixed_dictionaries(
     {},
@@ -92,7 +93,7 @@ def holds(p: Provision, resource: Any, type_name: str, direction: str, purpose: 
     if p.codes:
         answers.append(answer(bool(set(p.codes) & set(found["code"]))) if "code" in found else MAYBE)
     if p.labels:
-        answers.append(MAYBE if "?" in labels else answer(bool(set(p.labels) & set(labels))))
+        answers.append(MAYBE if UNKNOWN_LABEL in labels else answer(bool(set(p.labels) & set(labels))))
     if p.data_period is not None:
         date = found.get("date")
         if date is None:
@@ -123,6 +124,7 @@ def caller(kind: str, purpose: str | None) -> Caller:
     return Caller("c", "s", kind, frozenset({ME}), frozenset({SOFTWARE}), None, None, (scope,), purpose, "")
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @settings(max_examples=400, deadline=None)
 @given(
     consents=st.lists(trees, min_size=1, max_size=2),
