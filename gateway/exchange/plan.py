@@ -48,6 +48,7 @@ async def _make(gateway: Gateway, draft: Draft) -> Plan:
             raise entry.locate(problem) from None
         entry.change = _writing(gateway, draft.access, entry)
         _check_record(draft, entry, entry.change)
+        _check_labels(draft.access, entry, entry.change)
     await _limit_consents(gateway, fresh)
     await check_references(gateway, draft, targets)
     await _check_keys(gateway, draft, fresh)
@@ -241,6 +242,15 @@ def _check_record(draft: Draft, entry: Entry, change: Change) -> None:
         require(draft.access, change)
         expression = f"{entry.kind.name}.{entry.kind.patient_path or 'id'}"
         raise entry.locate(unknown_reference(expression))
+
+
+def _check_labels(access: Access, entry: Entry, change: Change) -> None:
+    """Anybody may add a security label with an update; only the patient's side and the depositor may take one off."""
+    former = entry.former or {}
+    gone = set(former.get("labels", ())) - set(change.values.get("labels", ()))
+    if gone and access.caller.kind not in ("patient", "proxy") and access.caller.source != former["source"]:
+        text = "a security label is taken off by the patient or by who deposited the resource"
+        raise entry.locate(Problem("forbidden", text, f"{entry.kind.name}.meta.security"))
 
 
 def _clean_meta(gateway: Gateway, resource: Any) -> None:

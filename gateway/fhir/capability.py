@@ -42,7 +42,7 @@ def _resource(kind: ResourceType) -> dict[str, Any]:
     resource: dict[str, Any] = {
         "type": kind.name,
         "interaction": [{"code": code} for code in sorted(kind.interactions)],
-        "versioning": "versioned-update" if "update" in kind.interactions else "versioned",
+        "versioning": "versioned",
         "readHistory": "vread" in kind.interactions,
         "updateCreate": False,
         "conditionalCreate": "create" in kind.interactions,

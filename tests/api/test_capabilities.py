@@ -124,7 +124,7 @@ async def test_conditional_create_and_read_are_as_declared(world: World, camille
     assert all(resource["conditionalUpdate"] is False for resource in declared.values())
     assert all(resource["conditionalDelete"] == "not-supported" for resource in declared.values())
     kept = await world.operator.create(related_person(camille.patient or ""))
-    assert declared["RelatedPerson"]["versioning"] == "versioned-update"
+    assert declared["RelatedPerson"]["versioning"] == "versioned"
     assert (await world.operator.put(f"RelatedPerson/{kept['id']}", kept, If_Match='W/"2"')).status_code == 412
 
 

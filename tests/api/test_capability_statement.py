@@ -142,7 +142,7 @@ async def test_conditional_read_is_fully_supported(world: World) -> None:
 async def test_versions_are_kept_and_checked(world: World) -> None:
     owner = await world.patient()
     resource = await declared(world, "Observation")
-    assert (resource["versioning"], resource["readHistory"]) == ("versioned-update", True)
+    assert (resource["versioning"], resource["readHistory"]) == ("versioned", True)
     stored = await owner.create(observation(owner.patient or ""))
     address = f"Observation/{stored['id']}"
     assert (await owner.put(address, {**stored, "status": "amended"}, If_Match='W/"1"')).status_code == 200
