@@ -88,7 +88,8 @@ def build_gateway(settings: Settings, schemas: Schemas, mongo: Mongo, ids: Ids, 
     @functools.lru_cache(maxsize=4_096)
     def provision_of(body: bytes) -> Provision | None:
         try:
-            return parse_consent(codec.load("Consent", body), frozenset(registry.resource_types))
+            consent = codec.load("Consent", body)
+            return parse_consent(consent, frozenset(registry.resource_types)) if consent.status == "active" else None
         except (Problem, msgspec.MsgspecError, ValueError):
             return DENY_ALL  # stored when it could be honoured, and no longer: nobody gets in by that
 
@@ -225,4 +226,5 @@ def _connect(settings: Settings) -> Mongo:
 
 def _care_team(patient: Any) -> list[str]:
     """Whom a Patient names as treating: they are of its care team."""
-    return [practitioner.reference for practitioner in patient.generalPractitioner or () if practitioner.reference]
+    named = (practitioner.reference for practitioner in patient.generalPractitioner or ())
+    return [reference.partition("/_history/")[0] for reference in named if reference]

@@ -218,6 +218,8 @@ class Access:
             return "the patient has withdrawn the consent given to this service"
         if not any(p.period.low <= self.now < p.period.high for p in live):
             return "the period of the patient's consent to this service is not running"
+        if not any(p.permits or p.nested for p in live):
+            return "the patient has refused this service access"
         if not any(not p.directions or "write" in p.directions for p in live if p.permits):
             return "the patient's consent to this service does not include writing"
         return "the patient's consent to this service does not cover this data"

@@ -7,7 +7,7 @@ Must not know: who asks, MongoDB. A parameter, modifier or value that is not und
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from gateway.fhir.clause import Clause, Interval, Measure, Test, every, negate, some
@@ -217,7 +217,8 @@ def _read_date(parameter: SearchParameter, asked: Asked, value: str, reading: Re
     except ValueError:
         raise _refuse(asked, "is not a FHIR date") from None
     if prefix == "ap":
-        slack = abs(reading.now - span.low) * 0.1
+        # (in whole milliseconds, which is all that a stored date holds)
+        slack = timedelta(milliseconds=abs(reading.now - span.low) // timedelta(milliseconds=10))
         low = span.low - slack if span.low - EARLIEST > slack else EARLIEST
         high = span.high + slack if LATEST - span.high > slack else LATEST
         return Test(parameter.name, "overlaps", Span(low, high))

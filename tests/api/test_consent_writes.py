@@ -25,7 +25,7 @@ REASONS: dict[str, tuple[Row, Row, str]] = {
     "over": ({}, {"period": {"end": "2026-01-01"}}, "is not running"),
     "not begun": ({}, {"period": {"start": "2099-01-01"}}, "is not running"),
     "reading only": ({}, {"action": [concept(None, "access")]}, "does not include writing"),
-    "a denial": ({}, {"type": "deny"}, "does not include writing"),
+    "a denial": ({}, {"type": "deny"}, "has refused this service access"),
     "other data": ({}, {"code": [KETONES]}, "does not cover this data"),
 }
 
