@@ -128,6 +128,13 @@ class Access:
         """Whether the resource with these index values is inside the row filter."""
         return matches(self.clause(kind, interaction), values)
 
+    def reaches(self, kind: ResourceType, interaction: str, patient: str | None) -> bool:
+        """Whether there can be anything for the caller to find, in the record of this patient or (None) anywhere."""
+        if patient is None or len(self.records) == 1 or patient not in self.records or self.caller.kind in ("operator", "feed"):
+            return self.clause(kind, interaction) != NOTHING
+        rights = self._record_rights(self.records[patient], kind, DIRECTIONS[interaction])
+        return every(self._scopes(kind, interaction), rights) != NOTHING
+
     def rights(self, kind: ResourceType, direction: str) -> Clause:
         """What base policy and consents allow, whatever the scopes."""
         if self.caller.kind in ("operator", "feed") and kind.in_compartment:

@@ -10,9 +10,12 @@ strangers could fill the audit. It leaves a line in the log, with its status.
 from base64 import b64encode
 from collections.abc import Iterable
 
+import msgspec
+
 from gateway.access.access import Access
 from gateway.exchange.call import Call
 from gateway.fhir.balp import BROKEN, DONE, FAILED, REFUSED, Event
+from gateway.fhir.registry import ResourceType
 from gateway.problem import Problem
 
 _LISTED = 10  # entities named in one event; the rest are counted, and found by the commit they carry
@@ -26,14 +29,23 @@ def happened(access: Access, call: Call, entities: Iterable[tuple[str | None, st
     return [event(access, call, patient, DONE, references) for patient, references in touched.items()]
 
 
-def searched(access: Access, call: Call, patients: Iterable[str], *, in_vain: bool) -> list[Event]:
+def searched(access: Access, call: Call, kind: ResourceType, patients: Iterable[str]) -> list[Event]:
     """The events of a search: one for each record it was about or that was in its result.
 
-    `in_vain`: the caller had no right to find anything. They get an empty result; the patient sees that it was tried.
+    Who had no right to find anything gets an empty result; the patient sees that it was tried. The query of a search over
+    several records names their patients to each other: it stands in one more event, which belongs to none of them.
     """
     about: list[str | None] = [*dict.fromkeys(patients)] or [None]
-    outcome, reason = (REFUSED, "no right to this data") if in_vain else (DONE, None)
-    return [event(access, call, patient, outcome, reason=reason) for patient in about]
+    if len(about) > 1:
+        alone = msgspec.structs.replace(call, raw=None)
+        return [_search(access, alone, kind, patient) for patient in about] + [_search(access, call, kind, None)]
+    return [_search(access, call, kind, about[0])]
+
+
+def _search(access: Access, call: Call, kind: ResourceType, patient: str | None) -> Event:
+    if access.reaches(kind, call.interaction, patient):
+        return event(access, call, patient, DONE)
+    return event(access, call, patient, REFUSED, reason="no right to this data")
 
 
 def existing(access: Access, patients: Iterable[str]) -> list[str]:

@@ -18,7 +18,7 @@ from gateway.exchange.gateway import Gateway
 from gateway.exchange.read import Result, body_of
 from gateway.exchange.standing import extend_to
 from gateway.fhir.bundle import build_searchset
-from gateway.fhir.clause import NOTHING, All, Clause, Test
+from gateway.fhir.clause import All, Clause, Test
 from gateway.fhir.clause import Any as AnyOf
 from gateway.fhir.dates import read_span
 from gateway.fhir.registry import ResourceType
@@ -60,7 +60,6 @@ async def search_type(gateway: Gateway, access: Access, call: Call, session: Ses
     named = await _patients_named(gateway, kind, clause)
     if any(scope.level != "patient" for scope in access.caller.scopes):
         access = await extend_to(gateway, access, named)
-    in_vain = access.clause(kind, "search-type") == NOTHING
     own = [access.caller.patient] if access.caller.patient and kind.in_compartment else []
     about = existing(access, named) or own
     found: list[Document] = []
@@ -84,7 +83,7 @@ async def search_type(gateway: Gateway, access: Access, call: Call, session: Ses
         total = len(found)  # everything is on this page: the number costs nothing
     body = _build_page(gateway, kind, pairs, control, found, total)
     owners = (document["patient"] for document in found[: control.count] if "patient" in document)
-    return Answer(200, body), searched(access, call, [*about, *owners], in_vain=in_vain)
+    return Answer(200, body), searched(access, call, kind, [*about, *owners])
 
 
 def _build_page(

@@ -97,7 +97,7 @@ def render_event(document: Values, base_url: str) -> dict[str, Any]:
     action = _ACTIONS.get(interaction, "E")
     single = len(event.get("entities", ())) == 1 and not event.get("more")
     # BALP's patterns describe one resource (or one query) each; what touched several versions or resources claims none.
-    conforms = single if interaction in _SINGLE else interaction == "search-type"
+    conforms = single if interaction in _SINGLE else "query" in event
     resource: dict[str, Any] = {"resourceType": "AuditEvent", "id": document["_id"]}
     recorded = write_instant(document["updated"])
     resource["meta"] = {"versionId": "1", "lastUpdated": recorded}

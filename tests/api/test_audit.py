@@ -1,6 +1,7 @@
 """Every interaction, answered or refused, leaves an AuditEvent in each record it touched, which the patient alone can read."""
 
-from base64 import b64decode
+import json
+from base64 import b64decode, b64encode
 from hashlib import sha256
 from typing import Any
 
@@ -107,7 +108,9 @@ async def test_a_search_over_three_records_leaves_an_event_in_each(world: World)
         about = [e["what"]["reference"] for e in event["entity"] if e.get("type", {}).get("code") == "1"]
         assert about == [f"Patient/{person.patient}"]
         assert event["agent"][0]["requestor"] is True  # no user: the client itself asked
-    assert await world.gateway.mongo.count("AuditEvent", {"event.request_id": request_id}) == 3
+    stored = await world.stored("AuditEvent", **{"event.request_id": request_id})
+    assert [("patient" in d, "query" in d["event"]) for d in stored if "patient" not in d] == [(False, True)]
+    assert len(stored) == 4
 
 
 async def test_a_search_that_finds_nobody_leaves_an_event_of_nobody(world: World) -> None:
@@ -376,3 +379,20 @@ async def test_no_event_repeats_what_a_resource_says(world: World) -> None:
     broken = observation(camille.patient or "", code=concept("http://loinc.org", "1"), status=secret)
     assert (await camille.post("Observation", broken)).status_code in (400, 422)
     assert secret not in repr(await world.stored("AuditEvent", patient=camille.patient))
+
+
+async def test_a_search_over_two_records_does_not_tell_one_patient_of_the_other(world: World) -> None:
+    one, other, doctor = await world.patient(), await world.patient(), await world.professional()
+    await world.consent(one, doctor, "access", ["Observation"])
+    asked = f"Observation?patient={one.patient},{other.patient}&_count=7"
+    assert await doctor.search(asked) == []
+
+    for actor, stranger, outcome in ((one, other, "0"), (other, one, "8")):
+        event = (await actor.search("AuditEvent?_sort=-date&_count=10"))[:1]
+        assert [(e["outcome"], e["subtype"][0]["code"]) for e in event] == [(outcome, "search-type")]
+        text = json.dumps(await actor.search("AuditEvent?_count=50"))
+        assert (stranger.patient or "") not in text
+        assert "query" not in event[0]["entity"][-1]
+    raw = b64encode(f"GET /fhir/{asked}".encode()).decode()
+    whole = await world.stored("AuditEvent", **{"event.query": raw})
+    assert [("patient" in document, document["event"]["outcome"]) for document in whole] == [(False, "0")]
