@@ -21,16 +21,17 @@ def main() -> None:
     parser.add_argument("jobs", nargs="*", metavar="JOB", help="which jobs (default: all)")
     parser.add_argument("--driver", default="motor", choices=("motor", "pymongo"))
     parser.add_argument("--seconds", type=float, default=10.0, help="duration of each measurement")
+    parser.add_argument("--workers", type=int, default=2, help="processes of the gateway")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--patients", type=int, default=48)
     parser.add_argument("--readings", type=int, default=1_000_000, help="in store before W3")
     options = parser.parse_args()
-    with built_world(options.driver, options.patients) as world:
+    with built_world(options.driver, options.patients, options.workers) as world:
         raw = _prepared(world, options)
         rows = run_jobs(world, raw, options.seconds, options.clients, set(options.jobs or JOBS), options.readings)
         sizes = raw.sizes()
         memory = _resident_megabytes(world.pid)
-    _print(rows, sizes, memory, options.driver)
+    _print(rows, sizes, memory, options.driver, options.workers)
     _write(rows, sizes, memory, options)
 
 
@@ -39,7 +40,7 @@ def _prepared(world: Any, options: argparse.Namespace) -> Raw:
     return Raw(world)
 
 
-def _print(rows: list[Row], sizes: dict[str, float], memory: float, driver: str) -> None:
+def _print(rows: list[Row], sizes: dict[str, float], memory: float, driver: str, workers: int) -> None:
     print(f"\n{'job':5} {'what':34} {'clients':>7} {'rate/s':>9} {'p50':>7} {'p95':>7} {'p99':>7} {'ratio':>6} {'calls':>6}")
     for row in rows:
         p50, p95, p99 = (row.measured.quantile(q) for q in (0.5, 0.95, 0.99))
@@ -47,7 +48,7 @@ def _print(rows: list[Row], sizes: dict[str, float], memory: float, driver: str)
         latencies = f"{p50:7.1f} {p95:7.1f} {p99:7.1f}"
         print(f"{row.job:5} {row.what:34} {row.clients:7} {row.rate:9.0f} {latencies} {ratio:>6} {row.calls:6.1f}")
     print(
-        f"\n{driver}; latencies in ms; ratio to raw synchronous PyMongo (W1b: to W1); calls: to mongod per request\n"
+        f"\n{driver}, {workers} workers; latencies in ms; ratio to raw synchronous PyMongo (W1b: to W1); calls: to mongod per request\n"
         f"gateway RSS {memory:.0f} MB; bytes on disk per reading: {sizes['data']:.0f} data, {sizes['indexes']:.0f} indexes,"
         f" {sizes['audit']:.0f} audit ({sizes['readings']:.0f} readings)"
     )
@@ -88,6 +89,12 @@ def _processor() -> str:
 
 
 def _resident_megabytes(pid: int) -> float:
+    """Of a process and those it started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return _own_megabytes(pid) + sum(_resident_megabytes(int(child)) for child in children)
+
+
+def _own_megabytes(pid: int) -> float:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024

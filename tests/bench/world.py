@@ -61,7 +61,7 @@ def bundle(patient: str, sensor: str, day: int) -> bytes:
 
 
 @contextmanager
-def built_world(driver: str, patients: int) -> Iterator[World]:
+def built_world(driver: str, patients: int, workers: int) -> Iterator[World]:
     """Start everything; stop it at the end."""
     port = 8_765
     with running_mongod(cache_gb=2) as url:
@@ -75,7 +75,8 @@ def built_world(driver: str, patients: int) -> Iterator[World]:
             "GATEWAY_SECRET": SECRET,
             "GATEWAY_LOG_LEVEL": "error",
         }
-        process = subprocess.Popen([sys.executable, "-m", "gateway", "serve", "--port", str(port)], env=environ)
+        command = [sys.executable, "-m", "gateway", "serve", "--port", str(port), "--workers", str(workers)]
+        process = subprocess.Popen(command, env=environ)
         try:
             world.pid = process.pid
             _wait(port)
