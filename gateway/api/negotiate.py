@@ -4,13 +4,13 @@ Knows: the headers and general parameters of https://hl7.org/fhir/R4/http.html. 
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import get_args
-from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
 from gateway.exchange.call import Origin, Return
+from gateway.exchange.parameters import Pairs, read_pairs
 from gateway.fhir.search import clip
 from gateway.problem import Problem
 
@@ -18,8 +18,6 @@ JSON = "application/fhir+json"
 _JSON_TYPES = frozenset({JSON, "application/json", "text/json", "json"})
 # How closely a media range names what is sent (https://www.rfc-editor.org/rfc/rfc9110#section-12.5.1).
 _CLOSENESS: Mapping[str, int] = {"*/*": 1, "application/*": 2, **dict.fromkeys(_JSON_TYPES, 3)}
-
-Pairs = tuple[tuple[str, str], ...]
 
 
 def require_json_answer(request: Request, parameters: Pairs | None = None) -> None:
@@ -50,19 +48,20 @@ def require_no_query(request: Request, *but: tuple[str, str]) -> None:
 
 
 def query_pairs(request: Request) -> Pairs:
-    """The decoded query parameters in order. A token among them is refused: URLs are logged all along the way."""
-    return tuple(_decode(request.scope["query_string"]))
+    """The decoded query parameters. Raises Problem where they cannot be decoded or hold a token."""
+    query: bytes = request.scope["query_string"]
+    return read_pairs(query) if query else ()
 
 
 async def form_pairs(request: Request, most_bytes: int) -> Pairs:
-    """The decoded parameters of a POSTed search. A token among them is refused as well: the audit keeps the form."""
+    """The decoded parameters of a POSTed search. Raises Problem as `query_pairs` does, and where it is no form or too long."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/x-www-form-urlencoded":
         raise Problem("not-supported", "a search is sent as application/x-www-form-urlencoded", status=415)
     form = await request.body()
     if len(form) > most_bytes:
         raise Problem("too-long", f"the form of a search has at most {most_bytes} bytes here")
-    return tuple(_decode(form))
+    return read_pairs(form)
 
 
 def bearer_token(request: Request) -> str | None:
@@ -95,16 +94,6 @@ def _preferences(request: Request) -> dict[str, str]:
             name, _, value = preference.partition("=")
             found.setdefault(name.strip().lower(), value.strip().strip('"'))
     return found
-
-
-def _decode(text: bytes) -> Iterator[tuple[str, str]]:
-    try:
-        for name, value in parse_qsl(text.decode(), keep_blank_values=True, errors="strict", max_num_fields=1_000):
-            if name == "access_token":
-                raise Problem("invalid", "a token is sent in the Authorization header only", name)
-            yield name, value
-    except ValueError:
-        raise Problem("invalid", "the parameters are not percent-encoded UTF-8, or too many") from None
 
 
 @functools.lru_cache(maxsize=256)

@@ -15,6 +15,7 @@ from gateway.api.negotiate import (
 )
 from gateway.exchange.call import Call
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.parameters import Pairs
 from gateway.exchange.standing import authenticate
 from gateway.store.ids import bucket_of
 from gateway.store.standing import About
@@ -45,7 +46,7 @@ def call_of(
     *,
     body: bytes | None = None,
     calm: bool = False,
-    parameters: tuple[tuple[str, str], ...] = (),
+    parameters: Pairs = (),
     raw: str | None = None,
 ) -> Call:
     """The call that this request makes."""

@@ -8,10 +8,11 @@ import functools
 from dataclasses import dataclass
 from email.utils import format_datetime
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 from gateway.exchange.call import Call, Origin, Return
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.parameters import Pairs, read_pairs
 from gateway.fhir.dates import read_span
 from gateway.problem import Problem
 
@@ -74,7 +75,7 @@ class _RequestLine:
     type: str
     id: str | None = None
     version: str | None = None
-    parameters: tuple[tuple[str, str], ...] = ()
+    parameters: Pairs = ()
 
 
 @functools.lru_cache(maxsize=1_024)
@@ -88,7 +89,7 @@ def _read_request_line(method: str, url: str) -> _RequestLine:
     type_name, *rest = (unquote(part) for part in path.split("/"))
     match method, rest:
         case ("GET", []) | ("POST", ["_search"]):
-            return _RequestLine("search-type", type_name, parameters=tuple(parse_qsl(query, keep_blank_values=True)))
+            return _RequestLine("search-type", type_name, parameters=_read_query(query))
         case "GET", [identifier]:
             return _RequestLine("read", type_name, identifier)
         case "GET", [identifier, "_history"]:
@@ -103,6 +104,13 @@ def _read_request_line(method: str, url: str) -> _RequestLine:
             return _RequestLine("delete", type_name, identifier)
         case _:
             raise Problem("not-supported", f"this {method} is not served in a Bundle", "Bundle.request", status=400)
+
+
+def _read_query(query: str) -> Pairs:
+    try:
+        return read_pairs(query.encode())
+    except Problem as problem:
+        raise problem.moved("Bundle.request.url") from None
 
 
 def _http_date(instant: str | None) -> str | None:

@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from gateway.exchange.parameters import Pairs
+
 Return = Literal["minimal", "representation", "OperationOutcome"]
 
 # The interactions that share an address, each with its method.
@@ -39,7 +41,7 @@ class Call(msgspec.Struct, frozen=True):
     origin: Origin
     id: str | None = None
     version: str | None = None
-    parameters: tuple[tuple[str, str], ...] = ()
+    parameters: Pairs = ()
     body: bytes | None = None
     calm: bool = False
     if_match: str | None = None

@@ -15,6 +15,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from gateway.exchange.parameters import Pairs
 from gateway.problem import Problem
 
 _NONCE = 12
@@ -23,7 +24,7 @@ _NONCE = 12
 class Cursor(msgspec.Struct, array_like=True):
     """The search (`pairs`) and the last resource of the page before: its sort key (None: it has none) and id."""
 
-    pairs: list[tuple[str, str]]
+    pairs: Pairs
     key: datetime | None
     id: str
 

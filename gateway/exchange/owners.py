@@ -8,11 +8,11 @@ Must not know: HTTP, MongoDB.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl
 
 from gateway.access.access import Access, Record, unknown_reference
 from gateway.exchange.entries import Entry
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.parameters import read_pairs
 from gateway.exchange.search import read_criteria
 from gateway.exchange.standing import extend_to
 from gateway.fhir.clause import Clause, Test, every
@@ -164,20 +164,12 @@ async def _find_by_condition(gateway: Gateway, draft: Draft, entries: list[Entry
 async def _condition(gateway: Gateway, access: Access, entry: Entry) -> Clause:
     """What must not exist yet. It is looked for in the record that the resource is for, whose head then guards it."""
     access.require(entry.kind, "search-type")
-    pairs = parse_pairs(entry.call.if_none_exist or "")
+    pairs = read_pairs((entry.call.if_none_exist or "").removeprefix("?").encode())
     clause = await read_criteria(gateway, access, entry.kind, pairs)
     if not entry.kind.patient:
         return clause
     own = Test("patient", "is", entry.patient) if entry.patient else Test("patient", "missing", True)
     return every(clause, own)
-
-
-def parse_pairs(text: str) -> list[tuple[str, str]]:
-    """The decoded parameters of a query string. Raises Problem where they are not UTF-8."""
-    try:
-        return parse_qsl(text.removeprefix("?"), keep_blank_values=True, errors="strict", max_num_fields=100)
-    except ValueError:
-        raise Problem("invalid", "the condition is not percent-encoded UTF-8, or too long") from None
 
 
 async def _find_by_key(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:

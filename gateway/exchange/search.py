@@ -15,6 +15,7 @@ from gateway.exchange.audit import existing, searched
 from gateway.exchange.call import Answer, Call
 from gateway.exchange.cursor import Cursor
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.parameters import Pairs
 from gateway.exchange.read import Result, body_of
 from gateway.exchange.standing import extend_to
 from gateway.fhir.bundle import build_searchset
@@ -27,8 +28,6 @@ from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.mongo import Document, Session
 from gateway.store.resources import Order, Place
-
-Pairs = list[tuple[str, str]]
 
 CONTROLS = ("_count", "_cursor", "_format", "_sort", "_summary", "_total")
 
@@ -47,11 +46,10 @@ async def search_type(gateway: Gateway, access: Access, call: Call, session: Ses
     """A searchset of what matches and may be seen. Raises Problem 400 naming a parameter that is not understood."""
     kind = gateway.registry[call.type]
     pairs, after = _open_cursor(gateway, call)
-    if len(pairs) > gateway.limits.parameters:
-        raise Problem("too-costly", f"a search has at most {gateway.limits.parameters} parameters here", status=400)
+    _refuse_long(gateway, pairs)
     reading = await _reading(gateway, access, kind, pairs)
     if call.lenient:
-        pairs = [pair for pair in pairs if _is_understood(gateway, kind, pair, reading)]
+        pairs = tuple(pair for pair in pairs if _is_understood(gateway, kind, pair, reading))
     control = _read_control(gateway, kind, pairs)
     clause = read_parameters(kind, _criteria(pairs), reading)
     asked = _patients_asked(kind, _criteria(pairs))
@@ -98,10 +96,10 @@ def _build_page(
 
 
 def _criteria(pairs: Pairs) -> Pairs:
-    return [(name, value) for name, value in pairs if name not in CONTROLS]
+    return tuple(pair for pair in pairs if pair[0] not in CONTROLS)
 
 
-def record_named(pairs: Iterable[tuple[str, str]]) -> str | None:
+def record_named(pairs: Pairs) -> str | None:
     """The id of the patient a search names literally, so that the record can be looked up with the token."""
     named = next((value for name, value in pairs if name in ("patient", "subject")), None)
     return named.removeprefix("Patient/") if named else None
@@ -109,6 +107,7 @@ def record_named(pairs: Iterable[tuple[str, str]]) -> str | None:
 
 async def read_criteria(gateway: Gateway, access: Access, kind: ResourceType, pairs: Pairs) -> Clause:
     """The clause of a condition (`If-None-Exist`). Raises Problem where there is nothing in it or it is not understood."""
+    _refuse_long(gateway, pairs)
     criteria = _criteria(pairs)
     if not criteria:
         raise Problem("invalid", "a condition needs at least one search parameter")
@@ -146,6 +145,11 @@ def _patients_asked(kind: ResourceType, criteria: Pairs) -> int:
     return count
 
 
+def _refuse_long(gateway: Gateway, pairs: Pairs) -> None:
+    if len(pairs) > gateway.limits.parameters:
+        raise Problem("too-costly", f"a search has at most {gateway.limits.parameters} parameters here", status=400)
+
+
 def _refuse_many(gateway: Gateway, patients: int) -> None:
     """Each record named is looked up, and learns of it in an audit event of its own."""
     if patients > gateway.limits.or_values:
@@ -170,19 +174,19 @@ def _require_patient(gateway: Gateway, access: Access, kind: ResourceType, asked
 
 def _open_cursor(gateway: Gateway, call: Call) -> tuple[Pairs, Place | None]:
     """The search to carry out: the one in the request, or the one its cursor goes on with."""
-    pairs = [(name, value) for name, value in call.parameters if name != "_format"]
+    pairs = tuple(pair for pair in call.parameters if pair[0] != "_format")
     sealed = [value for name, value in pairs if name == "_cursor"]
     if not sealed:
         return pairs, None
     if len(pairs) > 1:
         raise Problem("invalid", "a page is asked for by '_cursor' alone", "_cursor")
     cursor = gateway.cursors.open(call.type, sealed[0])
-    return [*cursor.pairs, ("_cursor", sealed[0])], Place(cursor.key, cursor.id)
+    return (*cursor.pairs, ("_cursor", sealed[0])), Place(cursor.key, cursor.id)
 
 
 def _cursor(gateway: Gateway, kind: ResourceType, pairs: Pairs, order: Order, last: Document) -> Cursor:
     """Where the next page begins: behind the last resource, by the key it sorts under."""
-    asked = [pair for pair in pairs if pair[0] != "_cursor"]
+    asked = tuple(pair for pair in pairs if pair[0] != "_cursor")
     return Cursor(asked, _sort_key(gateway, kind, order.parameter, last), last["_id"])
 
 
@@ -202,7 +206,7 @@ def _is_understood(gateway: Gateway, kind: ResourceType, pair: tuple[str, str], 
     """Whether there is such a parameter with such a modifier; a value that is wrong is not excused by being lenient."""
     try:
         if pair[0] in CONTROLS:
-            _read_control(gateway, kind, [pair])
+            _read_control(gateway, kind, (pair,))
         else:
             read_parameter(kind, *pair, reading)
     except Problem as problem:

@@ -5,7 +5,7 @@ Must not know: who asks, MongoDB. A parameter, modifier or value that is not und
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -84,7 +84,7 @@ def split_name(name: str) -> tuple[str, str | None]:
     return base, modifier if colon else None
 
 
-def patient_identifiers(kind: ResourceType, pairs: list[tuple[str, str]]) -> list[str]:
+def patient_identifiers(kind: ResourceType, pairs: Iterable[tuple[str, str]]) -> list[str]:
     """The patient identifiers (`system|value`) that a search names in place of an id, in any spelling of that."""
     # French documents use both patient.identifier and patient:identifier (PDSm, API Mesures).
     return [_token(value) for name, raw in pairs if _names_patient_identifier(kind, name) for value in _split(raw)]
@@ -108,7 +108,7 @@ def read_parameter(kind: ResourceType, name: str, value: str, reading: Reading) 
     return every(*parts) if denies else some(*parts)
 
 
-def read_parameters(kind: ResourceType, pairs: list[tuple[str, str]], reading: Reading) -> Clause:
+def read_parameters(kind: ResourceType, pairs: Iterable[tuple[str, str]], reading: Reading) -> Clause:
     """The clause of a whole search: repeated parameters are all required."""
     return every(*(read_parameter(kind, name, value, reading) for name, value in pairs))
 

@@ -152,6 +152,30 @@ async def test_what_is_not_served_in_a_bundle_is_said_at_its_place(world: World,
     assert done["status"] == "201 Created"
 
 
+@pytest.mark.requirement("SEC-030")
+@pytest.mark.parametrize("query", ["code=%ff", "code=a&access_token={token}", "&".join(["code=a"] * 1_001)])
+async def test_parameters_are_decoded_as_strictly_as_those_of_a_request(world: World, query: str) -> None:
+    owner = await world.patient()
+    query = query.format(token=owner.token)
+    searched = entry("GET", f"Observation?{query}")
+    conditional = entry("POST", "Observation", observation(owner.patient), ifNoneExist=query)
+    for asked, place in ((searched, "request.url"), (conditional, "request.ifNoneExist")):
+        answer = await owner.post("", bundle("transaction", asked))
+        assert (answer.status_code, expression(answer)) == (400, f"Bundle.entry[0].{place}"), answer.text
+        assert issues(answer)[0]["code"] == "invalid"
+        batch = await owner.post("", bundle("batch", asked))
+        assert batch.json()["entry"][0]["response"]["outcome"] == answer.json()
+    assert owner.token not in str(await world.stored("AuditEvent", patient=owner.patient))
+    assert await world.stored("Observation", patient=owner.patient) == []
+
+
+async def test_a_condition_has_no_more_parameters_than_a_search(world: World) -> None:
+    owner = await world.patient()
+    condition = "&".join(["status=final"] * (world.gateway.limits.parameters + 1))
+    answer = await owner.post("Observation", observation(owner.patient), If_None_Exist=condition)
+    assert (answer.status_code, issues(answer)[0]["code"]) == (400, "too-costly")
+
+
 async def test_a_type_that_is_not_served_is_said_at_its_place(world: World) -> None:
     owner = await world.patient()
     wrong = entry("GET", f"Immunization/{unique()}")

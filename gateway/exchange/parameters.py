@@ -1,0 +1,28 @@
+"""Parameters as they are sent: in a URL, in the form of a search, in a condition, in the request of a Bundle's entry.
+
+Knows: how they are decoded. Must not know: what any of them means.
+"""
+
+from urllib.parse import parse_qsl
+
+from gateway.problem import Problem
+
+Pairs = tuple[tuple[str, str], ...]
+
+_MOST = 1_000  # decoded at all; how many are carried out, `gateway.toml` says
+
+
+def read_pairs(text: bytes) -> Pairs:
+    """The decoded parameters, in order.
+
+    Raises Problem where they are not percent-encoded UTF-8 and where a token is among them: URLs are logged all along the way,
+    and what is asked for is kept in the audit.
+    """
+    try:
+        pairs = tuple(parse_qsl(text.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MOST))
+    except ValueError:
+        raise Problem("invalid", "the parameters are not percent-encoded UTF-8, or too many") from None
+    for name, _ in pairs:
+        if name == "access_token":
+            raise Problem("invalid", "a token is sent in the Authorization header only", name)
+    return pairs
