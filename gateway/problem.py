@@ -12,6 +12,7 @@ from typing import Any
 STATUS: Mapping[str, int] = {
     "structure": 400,  # not JSON, unknown element, wrong shape
     "invalid": 400,  # a malformed parameter or header
+    "incomplete": 400,  # the request broke off
     "too-long": 413,
     "required": 422,
     "value": 422,
@@ -88,26 +89,33 @@ class Problem(Exception):
     def within(self, path: str) -> "Problem":
         """The same problem seen from outside: every expression is put below `path` (`Bundle.entry[3].resource`)."""
         moved = [Issue(i.code, i.text, _below(path, i.expression), i.severity) for i in self.issues]
-        problem = Problem(self.code, self.issues[0].text, status=self.status, headers=self.headers, issues=moved)
-        problem.records = self.records
-        return problem
+        return self._copy(moved, self.records)
 
     def moved(self, expression: str) -> "Problem":
         """The same problem with another element: where the parameter stands that its expressions name."""
         moved = [Issue(i.code, i.text, expression, i.severity) for i in self.issues]
-        problem = Problem(self.code, self.issues[0].text, status=self.status, headers=self.headers, issues=moved)
-        problem.records = self.records
-        return problem
+        return self._copy(moved, self.records)
 
     def about(self, records: Iterable[str]) -> "Problem":
         """The same problem, for these records unless it names some. A copy: several requests may meet one problem."""
-        problem = Problem(self.code, self.issues[0].text, status=self.status, headers=self.headers, issues=self.issues)
-        problem.records = self.records or tuple(records)
+        return self._copy(self.issues, self.records or tuple(records))
+
+    def _copy(self, issues: Iterable[Issue], records: tuple[str, ...]) -> "Problem":
+        problem = Problem(self.code, self.issues[0].text, status=self.status, headers=self.headers, issues=issues)
+        problem.records = records
         return problem
 
     def outcome(self) -> dict[str, Any]:
         """The OperationOutcome to send."""
         return operation_outcome(self.issues)
+
+
+def as_problem(error: Exception, request_id: str) -> Problem:
+    """What may be told of an error: a Problem says it itself; of anything else only that it happened, and in which request."""
+    known = error if isinstance(error, Problem) else None
+    if known is not None and known.code != "exception":
+        return known
+    return Problem("exception", f"Internal error (request {request_id})").about(known.records if known else ())
 
 
 def operation_outcome(issues: Iterable[Issue]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The outermost layer: what holds for every request before anybody looks at what it asks.
 
-Knows: request ids, size and time limits, headers of every answer, the access log. Must not know: FHIR beyond
-OperationOutcome, who is calling.
+Knows: request ids, size and time limits, headers of every answer, the access log. Must not know: interactions, who is
+calling.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.problem import Problem
+from gateway.api.respond import respond_problem
+from gateway.problem import Problem, as_problem
 from gateway.settings import Limits
 from gateway.telemetry import log
 
@@ -63,7 +63,7 @@ class Edge:
             if problem.status >= 500:
                 log("request.failed", level=logging.ERROR, error=error, request_id=request_id)
             if seen["status"] is None:
-                await _send_problem(problem, send_on)
+                await respond_problem(problem)(scope, receive, send_on)
         log(
             "request",
             request_id=request_id,
@@ -111,19 +111,9 @@ def _too_long(limits: Limits) -> Problem:
 
 
 def _problem_of(error: Exception, request_id: str) -> Problem:
-    if isinstance(error, Problem) and error.code != "exception":
-        return error
     if isinstance(error, ClientDisconnect):
-        return Problem("incomplete", "the client went away before all was sent", status=400)
+        return Problem("incomplete", "the client went away before all was sent")
     if isinstance(error, TimeoutError):
         text = "the request took too long; whether a write was carried out is unknown"
         return Problem("timeout", text, headers={"Retry-After": "2"})
-    return Problem("exception", f"Internal error (request {request_id})")
-
-
-async def _send_problem(problem: Problem, send: Send) -> None:
-    body = msgspec.json.encode(problem.outcome())
-    headers = [(b"content-type", b"application/fhir+json; charset=utf-8"), (b"content-length", str(len(body)).encode())]
-    headers += [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return as_problem(error, request_id)

@@ -8,6 +8,7 @@ import asyncio
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.api.respond import MEDIA_TYPE
 from gateway.problem import Issue, operation_outcome
 
 _MOST_BYTES = 65_536  # several times what edge.py admits, whose answer is the better one
@@ -56,7 +57,7 @@ class BoundedHttp(HttpToolsProtocol):
         """Say what is wrong with what is no HTTP, as everything here says it; close the connection."""
         body = msgspec.json.encode(operation_outcome([Issue("invalid", msg)]))
         head = (
-            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/fhir+json; charset=utf-8\r\n"
+            f"HTTP/1.1 400 Bad Request\r\ncontent-type: {MEDIA_TYPE}\r\n"
             f"content-length: {len(body)}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)

@@ -6,6 +6,7 @@ Must not know: HTTP, MongoDB.
 """
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -24,9 +25,10 @@ from gateway.exchange.write import write
 from gateway.fhir.balp import Event
 from gateway.fhir.bundle import build_bundle, read_bundle
 from gateway.fhir.dates import write_instant
-from gateway.problem import Issue, Problem, operation_outcome
+from gateway.problem import Issue, Problem, as_problem, operation_outcome
 from gateway.store.mongo import Session
 from gateway.store.standing import About
+from gateway.telemetry import log
 
 _AT_ONCE = 32  # entries of a batch; one client shall not fill the connections of all
 
@@ -47,8 +49,8 @@ async def process_bundle(
         else:
             asked = [read_entry_request(gateway, entry, n, ways) for n, entry in enumerate(bundle.entry or ())]
             answers = await _transaction(gateway, access, asked)
-    except Problem as problem:
-        call = Call("transaction", "Bundle", origin)
+    except Exception as error:
+        call, problem = Call("transaction", "Bundle", origin), as_problem(error, origin.request_id)
         await gateway.audit.record(refused(access, call, problem), access.now)
         raise
     return build_bundle(f"{bundle.type}-response", answers)
@@ -112,7 +114,10 @@ async def _batch(gateway: Gateway, access: Access, entries: list[Any], ways: Way
                 held.require_room(gateway.limits.answer_bytes)
             answer, seen = await carry_out(gateway, widened, call)
             held.add(answer)
-        except Problem as problem:
+        except Exception as error:  # noqa: BLE001 (what fails in one entry is no matter of the others)
+            problem = as_problem(error, ways.origin.request_id)
+            if problem.code == "exception":
+                log("request.failed", level=logging.ERROR, error=error, request_id=ways.origin.request_id)
             events.extend(refused(widened, call, problem))
             return _failure(_placed(problem, call))
         events.extend(seen)

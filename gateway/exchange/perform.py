@@ -15,7 +15,7 @@ from gateway.exchange.read import Result, history_instance, read, vread
 from gateway.exchange.search import search_type
 from gateway.exchange.write import write
 from gateway.fhir.balp import Event
-from gateway.problem import Problem
+from gateway.problem import as_problem
 from gateway.store.mongo import Session
 
 Reader = Callable[[Gateway, Access, Call, Session], Awaitable[Result]]
@@ -34,7 +34,7 @@ async def perform(gateway: Gateway, access: Access, call: Call) -> Answer:
     try:
         answer, events = await carry_out(gateway, access, call)
     except Exception as error:
-        problem = error if isinstance(error, Problem) else Problem("exception", "Internal error")
+        problem = as_problem(error, call.origin.request_id)
         await gateway.audit.record(refused(access, call, problem), access.now)
         raise
     await gateway.audit.record(events, access.now)

@@ -215,6 +215,38 @@ async def test_what_fails_inside_says_nothing_of_itself(
     assert (event["event"]["outcome"], CANARY in str(event)) == ("12", False)
 
 
+@pytest.mark.requirement("ATK-T37", "AUD-006", "AUD-05")
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+@pytest.mark.parametrize("error", [ValueError(CANARY), Problem("exception", CANARY)])
+async def test_what_fails_inside_an_entry_is_recorded_and_says_nothing_of_itself(
+    world: World, monkeypatch: pytest.MonkeyPatch, heard: Heard, kind: str, error: Exception
+) -> None:
+    owner = await world.patient()
+    stored = await owner.create(observation(owner.patient or ""))
+
+    async def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(store, "read", fail)
+    asked = bundle(kind, entry("GET", f"Observation/{stored['id']}"), entry("GET", f"Observation?patient={owner.patient}"))
+    request_id = unique("r")
+    answer = await owner.post("", asked, X_Request_Id=request_id)
+    expected = {"severity": "error", "code": "exception", "diagnostics": f"Internal error (request {request_id})"}
+    if kind == "batch":
+        failed, found = answer.json()["entry"]
+        assert failed["response"]["status"] == "500 Internal Server Error"
+        assert failed["response"]["outcome"]["issue"] == [expected | {"expression": ["Bundle.entry[0]"]}]
+        assert found["resource"]["total"] == 1
+    else:
+        assert (answer.status_code, issues(answer)) == (500, [expected])
+    assert CANARY not in answer.text
+    [(_, fields)] = [event for event in heard.events if event[0] == "request.failed"]
+    assert (fields["request_id"], CANARY in str(heard.lines)) == (request_id, False)
+    events = [e["event"] for e in await world.stored("AuditEvent", patient=owner.patient)]
+    recorded = sorted((e["interaction"], e["outcome"]) for e in events if e["request_id"] == request_id)
+    assert recorded == ([("read", "12"), ("search-type", "0")] if kind == "batch" else [("transaction", "12")])
+
+
 @pytest.mark.requirement("ATK-T37", "AUD-006", "LIM-004")
 @pytest.mark.parametrize(
     ("error", "status", "text"),
