@@ -29,21 +29,21 @@ def resolve_references(gateway: Gateway, draft: Draft, entries: list[Entry]) -> 
 
     Returns the local references of what is new, to be checked.
     """
-    marks = {url.encode()[:9] for url in draft.urls} | {draft.own.encode()}
+    marks = {url.encode()[:9] for url in (*draft.urls, *draft.ids)} | {draft.own.encode()}
     targets: list[Target] = []
     for entry in entries:
         raw = entry.call.body or b""
         is_escaped = b"\\" in raw  # then its bytes tell nothing of what stands in it
         there = draft.server_of(entry) if draft.urls else None
         if there or is_escaped or any(mark in raw for mark in marks):
-            gateway.references.rewrite(entry.resource, partial(draft.localize, there=there))
+            gateway.references.rewrite(entry.resource, partial(draft.localize, there=there), draft.replace)
         if entry.existing is None:
             targets += _local_targets(gateway, entry, is_escaped or b"xtension" in raw)
-    strange = {target for _, target, _ in targets if bucket_of(target.partition("/")[2]) is None} - draft.urls.keys()
+    strange = {target for _, target, _ in targets if bucket_of(target.partition("/")[2]) is None} - draft.ids.keys()
     meant = {text: url for text, url in _ids_as_sent(draft).items() if text in strange} if strange else {}
     if not meant:
         return targets
-    draft.urls.update(meant)
+    draft.ids.update(meant)
     return resolve_references(gateway, draft, entries)
 
 

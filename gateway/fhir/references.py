@@ -15,7 +15,8 @@ from gateway.fhir.types import Element, Types
 
 Rewrite = Callable[[str], str]
 
-_LINK = re.compile(r"""(\b(?:href|src)\s*=\s*)(["'])(.*?)\2""", re.DOTALL)
+_HREF = re.compile(r"""(\b(?:href|src)\s*=\s*)(["'])(.*?)\2""", re.DOTALL)
+_LINKS = frozenset({("Reference", "reference"), ("Attachment", "url")})
 # (An oid or a uuid could not hold what a fullUrl becomes; canonicals are not replaced, says the standard.)
 _URI_TYPES = frozenset({"uri", "url"})
 # Identifying things, not pointing at them: a system or profile that looks like a fullUrl must stay what it is.
@@ -50,16 +51,20 @@ class References:
             kind = type(contained).__name__
             yield from self._walk(kind, f"{name}.contained[{n}]", contained, True)
 
-    def rewrite(self, resource: Any, change: Rewrite) -> None:
-        """Pass every reference, link and attachment URL through `change`, in place: contained, extensions, narrative."""
-        self._rewrite(type(resource).__name__, resource, change)
+    def rewrite(self, resource: Any, link: Rewrite, uri: Rewrite) -> None:
+        """Pass what points somewhere through `link`: references, URLs of attachments, links of the narrative.
+
+        What may point somewhere, every other uri and url, goes through `uri`. All in place, with contained resources and
+        extensions.
+        """
+        self._rewrite(type(resource).__name__, resource, link, uri)
         contained = getattr(resource, "contained", None)
         if contained:
-            resource.contained = [self._rewrite_contained(raw, change) for raw in contained]
+            resource.contained = [self._rewrite_contained(raw, link, uri) for raw in contained]
 
-    def _rewrite_contained(self, raw: msgspec.Raw, change: Rewrite) -> msgspec.Raw:
+    def _rewrite_contained(self, raw: msgspec.Raw, link: Rewrite, uri: Rewrite) -> msgspec.Raw:
         resource = self._codec.decode(self._codec.peek_type(raw), raw)
-        self._rewrite(type(resource).__name__, resource, change)
+        self._rewrite(type(resource).__name__, resource, link, uri)
         return msgspec.Raw(self._codec.encode(resource))
 
     def _walk(self, kind: str, place: str, struct: Any, with_extensions: bool) -> Iterator[Place]:
@@ -95,26 +100,26 @@ class References:
         seen.add(kind)
         return any(self._can_refer(inner, with_extensions, seen) for inner in self._types.elements(kind))
 
-    def _rewrite(self, kind: str, struct: Any, change: Rewrite) -> None:
+    def _rewrite(self, kind: str, struct: Any, link: Rewrite, uri: Rewrite) -> None:
         for element in self._types.elements(kind):
             value = getattr(struct, element.attribute)
             if value is None or element.type == "Resource":
                 continue
             if element.is_primitive:
-                rewritten = self._rewrite_primitive(kind, element, value, change)
+                rewritten = self._rewrite_primitive(kind, element, value, link, uri)
                 if rewritten is not value:
                     setattr(struct, element.attribute, rewritten)
             else:
                 for item in value if element.many else (value,):
                     if item is not None:
-                        self._rewrite(element.type, item, change)
+                        self._rewrite(element.type, item, link, uri)
 
     @staticmethod
-    def _rewrite_primitive(kind: str, element: Element, value: Any, change: Rewrite) -> Any:
-        if kind == "Reference" and element.name == "reference":
-            return change(value)
+    def _rewrite_primitive(kind: str, element: Element, value: Any, link: Rewrite, uri: Rewrite) -> Any:
+        if (kind, element.name) in _LINKS:
+            return link(value)
         if element.type == "xhtml":
-            return _LINK.sub(lambda m: f"{m[1]}{m[2]}{change(m[3])}{m[2]}", value)
-        if element.type not in _URI_TYPES or (element.name in _NAMES and kind != "Attachment"):
+            return _HREF.sub(lambda m: f"{m[1]}{m[2]}{link(m[3])}{m[2]}", value)
+        if element.type not in _URI_TYPES or element.name in _NAMES:
             return value
-        return [v if v is None else change(v) for v in value] if element.many else change(value)
+        return [v if v is None else uri(v) for v in value] if element.many else uri(value)

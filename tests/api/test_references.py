@@ -201,6 +201,44 @@ async def test_the_address_of_the_service_itself_is_no_reference_and_stays(world
     assert (answer.status_code, expression(answer)) == (422, "Observation.device")
 
 
+async def test_an_own_address_is_made_relative_where_it_is_a_link_and_kept_elsewhere(world: World) -> None:
+    owner = await world.patient()
+    own = f"{BASE}/Patient/{owner.patient}"
+    told = [{"url": "https://app.example/source", name: own} for name in ("valueUri", "valueUrl")]
+    div = f'<div xmlns="http://www.w3.org/1999/xhtml"><a href="{own}">a</a></div>'
+    paper = document(
+        owner.patient,
+        extension=told,
+        content=[{"attachment": {"url": own}}],
+        text={"status": "generated", "div": div},
+    )
+    made = await owner.create(paper)
+    assert made["extension"] == told
+    assert made["content"] == [{"attachment": {"url": f"Patient/{owner.patient}"}}]
+    assert made["text"]["div"] == div.replace(own, f"Patient/{owner.patient}")
+
+
+@pytest.mark.requirement("BUN-03")
+async def test_a_uri_is_replaced_only_where_it_is_a_full_url(world: World) -> None:
+    owner = await world.patient()
+    full_url = "https://app.example/fhir/Device/sensor-1"
+    sent = [full_url, f"{full_url}/_history/1", "Device/sensor-1", f"{BASE}/Device/sensor-1"]
+    told = [{"url": "https://app.example/source", "valueUri": uri} for uri in sent]
+    reading = observation(owner.patient, device=_ref("Device/sensor-1"), extension=told)
+    answer = await owner.post(
+        "",
+        bundle(
+            "transaction",
+            entry("POST", "Device", device(owner.patient) | {"id": "sensor-1"}, full_url),
+            entry("POST", "Observation", reading, "https://app.example/fhir/Observation/1"),
+        ),
+        Prefer="return=representation",
+    )
+    sensor, made = (e["resource"] for e in answer.json()["entry"])
+    assert made["device"] == _ref(f"Device/{sensor['id']}")
+    assert [e["valueUri"] for e in made["extension"]] == [f"Device/{sensor['id']}", *sent[1:]]
+
+
 async def test_addresses_elsewhere_are_kept_and_never_followed(world: World) -> None:
     owner = await world.patient()
     elsewhere = "https://canary.example/fhir/Device/1"

@@ -29,7 +29,7 @@ def references(registry: Registry, codec: Codec) -> References:
 
 def rewritten(references: References, codec: Codec, resource: dict[str, Any]) -> dict[str, Any]:
     decoded = codec.decode(resource["resourceType"], json.dumps(resource).encode())
-    references.rewrite(decoded, lambda text: NEW if text == OLD else text)
+    references.rewrite(decoded, *[lambda text: NEW if text == OLD else text] * 2)
     found: dict[str, Any] = json.loads(codec.encode(decoded))
     codec.decode(resource["resourceType"], codec.encode(decoded))
     return found
@@ -102,6 +102,20 @@ def test_what_identifies_is_left_alone(references: References, codec: Codec, res
     assert rewritten(references, codec, resource) == resource
 
 
+def test_what_points_and_what_may_point_are_told_apart(references: References, codec: Codec) -> None:
+    resource = {
+        **DOCUMENT, "subject": {"reference": OLD}, "content": [{"attachment": {"url": OLD}}],
+        "text": {"status": "generated", "div": f'<div xmlns="http://www.w3.org/1999/xhtml"><a href="{OLD}">a</a></div>'},
+        "extension": [{"url": "http://a", "valueUri": OLD}, {"url": "http://a", "valueUrl": OLD}],
+    }  # fmt: skip
+    decoded = codec.decode("DocumentReference", json.dumps(resource).encode())
+    references.rewrite(decoded, lambda _: "link", lambda _: "uri")
+    found = json.loads(codec.encode(decoded))
+    assert (found["subject"]["reference"], found["content"][0]["attachment"]["url"]) == ("link", "link")
+    assert 'href="link"' in found["text"]["div"]
+    assert found["extension"] == [{"url": "http://a", "valueUri": "uri"}, {"url": "http://a", "valueUrl": "uri"}]
+
+
 def test_places_are_named_from_the_resource(references: References, codec: Codec) -> None:
     resource = {
         **OBSERVATION, "subject": {"reference": "Patient/1"},
@@ -145,5 +159,5 @@ def test_no_reference_is_missed(voices: Voices, seed: int) -> None:
     wanted = sorted(text for key, text in strings(sent) if key == "reference" and text)
     literal = [p.reference.reference for p in references.find(decoded)]
     assert set(wanted) >= {text for text in literal if text is not None}
-    references.rewrite(decoded, lambda text: text)
+    references.rewrite(decoded, str, str)
     assert json.loads(voices.codec.encode(decoded)) == sent
