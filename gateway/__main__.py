@@ -9,16 +9,16 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 import uvicorn
 
 from gateway import __version__
-from gateway.api.wire import BoundedHttp
+from gateway.api.wire import server_options
 from gateway.app import attached, check_system, prepare_store
 from gateway.exchange.tokens import Grant, issue_token, revoke_token
 from gateway.problem import Problem
@@ -68,17 +68,7 @@ def serve(
         host=host,
         port=port,
         workers=workers,
-        access_log=False,
-        log_config=None,  # its own would write lines that are no JSON
-        log_level="warning",
-        server_header=False,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=settings.trusted_proxies or None,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=25,
-        http=BoundedHttp,
-        ws="none",
-        lifespan="on",
+        **server_options(settings),
     )
 
 
@@ -141,7 +131,7 @@ def token_issue(
         async with attached(read_settings()) as gateway:
             return await issue_token(gateway, grant)
 
-    print(_run(issue()))  # noqa: T201 (the result of the command)
+    print(asyncio.run(issue()))  # noqa: T201 (the result of the command)
 
 
 @token_app.command("revoke")
@@ -152,7 +142,7 @@ def token_revoke() -> None:
         async with attached(read_settings()) as gateway:
             return await revoke_token(gateway, sys.stdin.readline().strip())
 
-    if not _run(revoke()):
+    if not asyncio.run(revoke()):
         _fail("this token is not known")
 
 
@@ -169,7 +159,7 @@ def audit_verify(
         async with attached(read_settings()) as gateway:
             return await find_broken_link(gateway.mongo, gateway.clock(), _logged_seals(log) if log else ())
 
-    sound, broken = _run(verify())
+    sound, broken = asyncio.run(verify())
     if broken:
         _fail(f"after {sound} sound events: {broken}")
     print(f"{sound} events, every link holds")  # noqa: T201 (the result of the command)
@@ -193,10 +183,6 @@ def _logged_seals(log: Path) -> Iterator[Sealed]:
             if '"audit.sealed"' in line:
                 entry = json.loads(line[line.index("{") :])
                 yield entry["writer"], entry["number"], entry["hash"]
-
-
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(work)
 
 
 def _fail(text: str) -> NoReturn:

@@ -1,18 +1,38 @@
-"""uvicorn's HTTP protocol, with an end to what it takes before a request's head is complete.
+"""The web server: uvicorn as this gateway runs it, with an end to what it takes before a request's head is complete.
 
-Knows: how many bytes and seconds a head may take on the wire. (What is in it, `edge.py` limits.) Must not know: requests.
+Knows: the server's options; how many bytes and seconds a head may take on the wire. (What is in it, `edge.py` limits.)
+Must not know: requests.
 """
 
 import asyncio
+from typing import Any
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.api.respond import MEDIA_TYPE
 from gateway.problem import Issue, operation_outcome
+from gateway.settings import Settings
 
 _MOST_BYTES = 65_536  # several times what edge.py admits, whose answer is the better one
 _MOST_SECONDS = 10.0
+
+
+def server_options(settings: Settings) -> dict[str, Any]:
+    """How uvicorn serves this gateway, wherever it listens (https://www.uvicorn.org/settings/)."""
+    return {
+        "access_log": False,  # `Edge` writes it
+        "log_config": None,  # its own would write lines that are no JSON
+        "log_level": "warning",
+        "server_header": False,
+        "proxy_headers": bool(settings.trusted_proxies),
+        "forwarded_allow_ips": settings.trusted_proxies or None,
+        "timeout_keep_alive": 30,
+        "timeout_graceful_shutdown": 25,
+        "http": BoundedHttp,
+        "ws": "none",
+        "lifespan": "on",
+    }
 
 
 class BoundedHttp(HttpToolsProtocol):

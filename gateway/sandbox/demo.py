@@ -13,6 +13,7 @@ from pathlib import Path
 
 import uvicorn
 
+from gateway.api.wire import server_options
 from gateway.app import build_gateway, create_app, read_schemas, running
 from gateway.sandbox.mongod import drop_database, running_mongod
 from gateway.sandbox.people import DAYS, SECRET, NamedIds, People, bring_people, issue_tokens
@@ -62,7 +63,7 @@ def _run(listener: socket.socket, data: Path | None) -> None:
         people = asyncio.run(_bring(settings, kept))
         _keep_people(data, people)
         tour = write_tour(settings.base_url, people, datetime.now(UTC), kept=kept is not None)
-        server = _Server(settings, port, tour)
+        server = _Server(settings, tour)
         server.run([listener])
         if not server.started:
             raise DemoError("the gateway did not start")
@@ -71,19 +72,8 @@ def _run(listener: socket.socket, data: Path | None) -> None:
 class _Server(uvicorn.Server):
     """uvicorn, which prints the tour once it listens."""
 
-    def __init__(self, settings: Settings, port: int, tour: str) -> None:
-        config = uvicorn.Config(
-            create_app(settings),
-            host="127.0.0.1",
-            port=port,
-            access_log=False,
-            log_level="error",
-            server_header=False,
-            proxy_headers=False,
-            lifespan="on",
-            timeout_graceful_shutdown=5,
-        )
-        super().__init__(config)
+    def __init__(self, settings: Settings, tour: str) -> None:
+        super().__init__(uvicorn.Config(create_app(settings), **server_options(settings)))
         self._tour = tour
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

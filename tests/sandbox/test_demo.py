@@ -1,8 +1,10 @@
 """`gateway demo`: the tour's lines, typed as they stand, give what it says; whatever ends it, nothing is left running."""
 
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -42,6 +44,14 @@ class Demo:
         """The mongod that this demo started."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return [int(pid) for pid in children if b"mongod" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    def talk(self, data: bytes) -> bytes:
+        """What the gateway answers these bytes with until it closes the connection."""
+        port = re.search(r"http://127\.0\.0\.1:(\d+)/", self.text)
+        assert port is not None
+        with socket.create_connection(("127.0.0.1", int(port[1])), timeout=10) as raw:
+            raw.sendall(data)
+            return raw.makefile("rb").read()
 
     def end(self, number: int) -> Ended:
         """Send a signal and wait."""
@@ -100,9 +110,11 @@ def test_the_tour_gives_what_it_says_and_the_demo_ends_in_good_order(tmp_path: P
         [push, search, *_] = second.lines()
         assert '"total":0' in shell(search)  # the data was kept, and so was what Camille decided
         assert shell(push).startswith("HTTP/1.1 201")  # an app pushes what is new
+        assert b'"resourceType":"OperationOutcome"' in second.talk(b"no HTTP\r\n\r\n")  # the server is that of `serve`
         [mongod] = second.mongods()
         ended = second.end(signal.SIGTERM)
-        assert (ended.returncode, ended.stderr) == (0, "")
+        [line] = ended.stderr.splitlines()
+        assert (ended.returncode, json.loads(line)["level"]) == (0, "warning")
         assert not is_running(mongod)
 
 
