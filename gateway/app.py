@@ -11,19 +11,18 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import msgspec
 from fastapi import FastAPI
 
 from gateway import __version__
-from gateway.access.consent import DENY_ALL, Provision, parse_consent
+from gateway.access.consent import Provision
 from gateway.access.policy import Policy, read_policy
 from gateway.access.scope import Scope, parse_scopes
 from gateway.api.edge import Edge
 from gateway.api.routes import add_routes, route_pattern
 from gateway.exchange.cursor import Cursors
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.standing import care_team_of, read_provision
 from gateway.fhir.codec import Codec
 from gateway.fhir.identity import Identities
 from gateway.fhir.index import Index
@@ -32,7 +31,6 @@ from gateway.fhir.registry import Registry, check_bindings, read_registry
 from gateway.fhir.search import Reading
 from gateway.fhir.types import Types
 from gateway.jobs.seal import end_audit, seal_audit
-from gateway.problem import Problem
 from gateway.schemas import find_schemas
 from gateway.settings import Limits, Settings, read_gateway_file, read_settings
 from gateway.store.audit import AuditWriter
@@ -65,20 +63,22 @@ class Schemas:
     policy: Policy
 
 
-def read_schemas(settings: Settings) -> Schemas:
+def read_schemas(folder: Path) -> Schemas:
     """Read and check the data files. Raises SchemaError naming file and key."""
-    limits, bindings = read_gateway_file(settings.schemas)
+    limits, bindings = read_gateway_file(folder)
     types = Types(bindings, limits.string_length)
-    check_bindings(settings.schemas, types, bindings)
-    registry = read_registry(settings.schemas, types)
-    return Schemas(limits, registry, read_policy(settings.schemas, registry))
+    check_bindings(folder, types, bindings)
+    registry = read_registry(folder, types)
+    return Schemas(limits, registry, read_policy(folder, registry))
 
 
-def build_gateway(settings: Settings, schemas: Schemas, mongo: Mongo, ids: Ids, clock: Callable[[], datetime] = now) -> Gateway:
-    """The parts, put together on this database."""
+def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callable[[], datetime] = now) -> Gateway:
+    """The parts, put together; nothing is asked of the database yet."""
     limits, registry, policy = schemas.limits, schemas.registry, schemas.policy
+    mongo = _connect(settings)
     codec = Codec(registry.types, depth=limits.depth, explain_bytes=limits.explain_bytes)
     audit = AuditWriter(mongo, ids)
+    types_served = frozenset(registry.resource_types)
 
     @functools.lru_cache(maxsize=1_024)
     def scopes(text: str) -> tuple[Scope, ...]:
@@ -87,11 +87,7 @@ def build_gateway(settings: Settings, schemas: Schemas, mongo: Mongo, ids: Ids, 
 
     @functools.lru_cache(maxsize=4_096)
     def provision_of(body: bytes) -> Provision | None:
-        try:
-            consent = codec.load("Consent", body)
-            return parse_consent(consent, frozenset(registry.resource_types)) if consent.status == "active" else None
-        except (Problem, msgspec.MsgspecError, ValueError):
-            return DENY_ALL  # stored when it could be honoured, and no longer: nobody gets in by that
+        return read_provision(codec, types_served, body)
 
     return Gateway(
         settings=settings,
@@ -107,7 +103,7 @@ def build_gateway(settings: Settings, schemas: Schemas, mongo: Mongo, ids: Ids, 
         standings=Standings(mongo),
         lookups=Lookups(mongo),
         audit=audit,
-        committer=Committer(mongo, audit, codec.encode, _care_team, limits.request_seconds / 2),
+        committer=Committer(mongo, audit, codec.encode, care_team_of, limits.request_seconds / 2),
         cursors=Cursors(settings.secret),
         clock=clock,
         scopes=scopes,
@@ -134,9 +130,9 @@ async def running(gateway: Gateway) -> AsyncIterator[Gateway]:
 
 
 @asynccontextmanager
-async def attached(settings: Settings) -> AsyncIterator[Gateway]:
-    """The parts for a command that serves nothing: connected, with no job running."""
-    gateway = build_gateway(settings, read_schemas(settings), _connect(settings), Ids(settings.secret))
+async def attached(settings: Settings, schemas: Schemas | None = None) -> AsyncIterator[Gateway]:
+    """The parts for a command that serves nothing: connected, with no job running. `schemas`: if they are read already."""
+    gateway = build_gateway(settings, schemas or read_schemas(settings.schemas), Ids(settings.secret))
     try:
         yield gateway
     finally:
@@ -145,38 +141,27 @@ async def attached(settings: Settings) -> AsyncIterator[Gateway]:
 
 async def prepare_store(settings: Settings) -> None:
     """Check the topology; create what a new database lacks and check the rest. Raises StoreError."""
-    schemas = read_schemas(settings)
-    mongo = _connect(settings)
-    try:
-        problems = await find_topology_problems(mongo)
+    async with attached(settings) as gateway:
+        problems = await find_topology_problems(gateway.mongo)
         if problems:
             raise StoreError("; ".join(problems))
-        await prepare(mongo, schemas.registry, settings.secret)
-    finally:
-        await mongo.close()
+        await prepare(gateway.mongo, gateway.registry, settings.secret)
 
 
 async def check_system(environ: Mapping[str, str], *, create_indexes: bool) -> tuple[list[str], bool]:
     """What `gateway check` says, line by line, and whether everything is as it must be."""
-    schemas_folder = Path(environ["GATEWAY_SCHEMAS"]) if environ.get("GATEWAY_SCHEMAS") else find_schemas()
-    limits, bindings = read_gateway_file(schemas_folder)
-    types = Types(bindings, limits.string_length)
-    check_bindings(schemas_folder, types, bindings)
-    registry = read_registry(schemas_folder, types)
-    read_policy(schemas_folder, registry)
+    schemas = read_schemas(Path(environ["GATEWAY_SCHEMAS"]) if environ.get("GATEWAY_SCHEMAS") else find_schemas())
+    registry = schemas.registry
     lines = [f"schemas: {len(registry.resource_types)} types, {len(registry.profiles)} profiles"]
     if not environ.get("GATEWAY_MONGO_URL"):
         return [*lines, "settings, topology, indexes: not checked (GATEWAY_MONGO_URL is not set)"], True
     settings = read_settings(environ)
     lines.append("settings: sound")
-    mongo = _connect(settings)
-    try:
-        problems = await find_topology_problems(mongo)
+    async with attached(settings, schemas) as gateway:
+        problems = await find_topology_problems(gateway.mongo)
         if not problems and create_indexes:
-            lines += [f"created index {name}" for name in await create_missing_indexes(mongo, registry)]
-        problems += [] if problems else await find_problems(mongo, registry)
-    finally:
-        await mongo.close()
+            lines += [f"created index {name}" for name in await create_missing_indexes(gateway.mongo, registry)]
+        problems += [] if problems else await find_problems(gateway.mongo, registry)
     return [*lines, *(problems or ["topology and indexes: sound"])], not problems
 
 
@@ -184,11 +169,11 @@ def create_app(settings: Settings | None = None, clock: Callable[[], datetime] =
     """The application. Without settings they are read from the environment (so uvicorn's workers can call this)."""
     settings = settings or read_settings()
     set_up_logging(settings.log_level)
-    schemas = read_schemas(settings)
+    schemas = read_schemas(settings.schemas)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(build_gateway(settings, schemas, _connect(settings), Ids(settings.secret), clock)) as gateway:
+        async with running(build_gateway(settings, schemas, Ids(settings.secret), clock)) as gateway:
             app.state.gateway = gateway
             _spare_the_collector()
             log("started", version=__version__)
@@ -222,9 +207,3 @@ def _spare_the_collector() -> None:
 
 def _connect(settings: Settings) -> Mongo:
     return Mongo(settings.mongo_url, settings.mongo_database, settings.mongo_driver)
-
-
-def _care_team(patient: Any) -> list[str]:
-    """Whom a Patient names as treating: they are of its care team."""
-    named = (practitioner.reference for practitioner in patient.generalPractitioner or ())
-    return [reference.partition("/_history/")[0] for reference in named if reference]

@@ -1,5 +1,6 @@
 """What all tests stand on: a real mongod, the wired system on it, and people who act over HTTP."""
 
+import functools
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.app import create_app, read_schemas
+from gateway.app import Schemas, create_app, read_schemas
 from gateway.fhir.codec import Codec
 from gateway.fhir.registry import Registry
 from gateway.sandbox.mongod import running_mongod
@@ -75,16 +76,22 @@ async def peer(world: World) -> AsyncIterator[World]:
         yield other
 
 
+@functools.cache
+def packaged() -> Schemas:
+    """The packaged schemas, read once."""
+    return read_schemas(find_schemas())
+
+
 @pytest.fixture(scope="session")
 def registry() -> Registry:
     """The registry of the packaged schemas, for tests that need no database."""
-    return read_schemas(make_settings("mongodb://127.0.0.1:1")).registry
+    return packaged().registry
 
 
 @pytest.fixture(scope="session")
 def codec(registry: Registry) -> Codec:
     """Decodes and encodes the registry's types, with the limits of production."""
-    limits = read_schemas(make_settings("mongodb://127.0.0.1:1")).limits
+    limits = packaged().limits
     return Codec(registry.types, depth=limits.depth, explain_bytes=limits.explain_bytes)
 
 

@@ -1,13 +1,18 @@
 """From a bearer token to an Access over the records a request is about.
 
-Knows: which records are to be looked up, and when. Must not know: HTTP; what a scope or a Consent means.
+Knows: which records are to be looked up, and when; how what is stored of them is read. Must not know: HTTP; what a scope
+or a Consent means.
 """
 
 from collections.abc import Iterable
+from typing import Any
+
+import msgspec
 
 from gateway.access.access import Access, Caller, Record
-from gateway.access.consent import Consent
+from gateway.access.consent import DENY_ALL, Consent, Provision, parse_consent
 from gateway.exchange.gateway import Gateway
+from gateway.fhir.codec import Codec
 from gateway.problem import Problem
 from gateway.store.mongo import Document
 from gateway.store.resources import find_owner
@@ -53,6 +58,21 @@ async def extend_to(gateway: Gateway, access: Access, patients: Iterable[str]) -
         return access
     found = await gateway.standings.find_records(missing)
     return access.over(_record(gateway, access.caller, record) for record in found.values())
+
+
+def read_provision(codec: Codec, served: frozenset[str], body: bytes) -> Provision | None:
+    """What a stored Consent provides; None where it is not in force. `served`: the types of resources it can speak of."""
+    try:
+        consent = codec.load("Consent", body)
+        return parse_consent(consent, served) if consent.status == "active" else None
+    except (Problem, msgspec.MsgspecError, ValueError):
+        return DENY_ALL  # stored when it could be honoured, and no longer: nobody gets in by that
+
+
+def care_team_of(patient: Any) -> list[str]:
+    """Whom a Patient names as treating: they are of its care team."""
+    named = (practitioner.reference for practitioner in patient.generalPractitioner or ())
+    return [reference.partition("/_history/")[0] for reference in named if reference]
 
 
 def _caller(gateway: Gateway, token: Document) -> Caller:

@@ -20,7 +20,6 @@ from gateway.sandbox.people import DAYS, SECRET, NamedIds, People, bring_people,
 from gateway.sandbox.tour import write_tour
 from gateway.schemas import find_schemas
 from gateway.settings import Settings
-from gateway.store.mongo import Mongo
 
 _DATABASE = "sandbox"
 
@@ -85,8 +84,7 @@ class _Server(uvicorn.Server):
 
 async def _bring(settings: Settings, kept: People | None) -> People:
     ids = NamedIds(SECRET)
-    mongo = Mongo(settings.mongo_url, settings.mongo_database, settings.mongo_driver)
-    async with running(build_gateway(settings, read_schemas(settings), mongo, ids)) as gateway:
+    async with running(build_gateway(settings, read_schemas(settings.schemas), ids)) as gateway:
         if kept is None:
             return await bring_people(gateway, ids)
         return People(kept.ids, await issue_tokens(gateway, kept.ids))

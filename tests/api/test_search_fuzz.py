@@ -9,13 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.app import read_schemas
 from gateway.fhir.registry import COMMON_PARAMETERS
 from gateway.fhir.search import implied_parameters
-from tests.conftest import make_settings
+from tests.conftest import packaged
 from tests.world import Actor, World, consent, document, issues, observation
 
-REGISTRY = read_schemas(make_settings("mongodb://127.0.0.1:1")).registry
+REGISTRY = packaged().registry
 PROFILE = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 PARAMETERS = [

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.app import read_schemas
 from gateway.fhir.dates import read_span
-from tests.conftest import make_settings
+from tests.conftest import packaged
 from tests.world import (
     LOINC,
     Actor,
@@ -30,7 +29,7 @@ from tests.world import (
     unique,
 )
 
-REGISTRY = read_schemas(make_settings("mongodb://127.0.0.1:1")).registry
+REGISTRY = packaged().registry
 SORTS = [
     (name, f"{minus}{key}")
     for name, kind in REGISTRY.resource_types.items()

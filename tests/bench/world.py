@@ -25,7 +25,6 @@ from gateway.sandbox.series import day_of_readings
 from gateway.schemas import find_schemas
 from gateway.settings import Settings
 from gateway.store.ids import Ids
-from gateway.store.mongo import Mongo
 from gateway.store.standing import About
 from tests.bench.client import Connection, request
 
@@ -97,8 +96,7 @@ def _wait(port: int) -> None:
 
 
 async def _people(settings: Settings, port: int, count: int) -> World:
-    mongo = Mongo(settings.mongo_url, settings.mongo_database, settings.mongo_driver)
-    async with running(build_gateway(settings, read_schemas(settings), mongo, Ids(settings.secret))) as gateway:
+    async with running(build_gateway(settings, read_schemas(settings.schemas), Ids(settings.secret))) as gateway:
         operator = Access(operator_caller(gateway), gateway.registry, gateway.policy, gateway.clock())
         app = await _create(gateway, operator, _device("app"))
         doctor = await _create(gateway, operator, _doctor())

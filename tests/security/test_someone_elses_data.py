@@ -7,14 +7,13 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.app import read_schemas
 from gateway.fhir.registry import Registry
-from tests.conftest import make_settings
+from tests.conftest import packaged
 from tests.security.scene import CANARY, REASONS, STRANGERS, SYSTEM, Scene, build_scene, minimal, owned_types
 from tests.world import Actor, World, bundle, entry, unique
 
 FORM = "application/x-www-form-urlencoded"
-TYPES = [kind.name for kind in owned_types(read_schemas(make_settings("mongodb://127.0.0.1:1")).registry)]
+TYPES = [kind.name for kind in owned_types(packaged().registry)]
 # Why somebody has no right makes no difference to the type: those who only differ in that meet one type, unless there is time.
 CASES = [
     pytest.param(name, make.__name__, marks=[pytest.mark.slow] if make in REASONS and name != "Observation" else [])
