@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from gateway.api.negotiate import JSON
 from gateway.exchange.call import Answer, Return
-from gateway.problem import Issue, Problem, operation_outcome
+from gateway.problem import Problem
 
 MEDIA_TYPE = f"{JSON}; charset=utf-8"
 
@@ -22,13 +22,13 @@ def respond(base_url: str, answer: Answer, prefer: Return | None = None) -> Resp
         headers["etag"] = answer.etag
     if answer.updated is not None:
         headers["last-modified"] = format_datetime(answer.updated, usegmt=True)
-    if answer.located:
-        headers["location"] = f"{base_url}/{answer.type}/{answer.id}/_history/{answer.version}"
+    if answer.location is not None:
+        headers["location"] = f"{base_url}/{answer.location}"
     if answer.status == 304:
         return Response(status_code=304, headers=headers)
     if prefer == "OperationOutcome":
         status = 200 if answer.status == 204 else answer.status  # a 204 has no body
-        return Response(_confirmation(answer), status, headers, MEDIA_TYPE)
+        return Response(msgspec.json.encode(answer.outcome()), status, headers, MEDIA_TYPE)
     if answer.body is None or prefer == "minimal":
         return Response(status_code=answer.status, headers=headers)
     return Response(answer.body, answer.status, headers, MEDIA_TYPE)
@@ -42,8 +42,3 @@ def respond_body(body: bytes) -> Response:
 def respond_problem(problem: Problem) -> Response:
     """The OperationOutcome of a problem."""
     return Response(msgspec.json.encode(problem.outcome()), problem.status, problem.headers, MEDIA_TYPE)
-
-
-def _confirmation(answer: Answer) -> bytes:
-    done = {200: "done", 201: "created", 204: "deleted"}.get(answer.status, "done")
-    return msgspec.json.encode(operation_outcome([Issue("informational", done, severity="information")]))

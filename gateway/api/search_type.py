@@ -3,12 +3,11 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.negotiate import bearer_token, form_pairs, query_pairs, require_json_answer
+from gateway.api.negotiate import form_pairs, query_pairs
 from gateway.api.respond import respond
-from gateway.api.visit import call_of, gateway_of
+from gateway.api.visit import call_of, gateway_of, visitor
 from gateway.exchange.perform import perform
 from gateway.exchange.search import record_named
-from gateway.exchange.standing import authenticate
 from gateway.store.standing import About
 
 
@@ -21,7 +20,6 @@ async def search_type(request: Request) -> Response:
     if request.method == "POST":
         parameters += await form_pairs(request, gateway.limits.form_bytes)
         raw += "\n\n" + (await request.body()).decode()
-    require_json_answer(request, parameters)
-    access = await authenticate(gateway, bearer_token(request), About(patient=record_named(parameters)))
+    access = await visitor(request, About(patient=record_named(parameters)), parameters)
     answer = await perform(gateway, access, call_of(request, "search-type", parameters=parameters, raw=raw))
     return respond(gateway.settings.base_url, answer)

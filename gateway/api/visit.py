@@ -34,9 +34,12 @@ def about_resource(request: Request) -> About:
     return About(resource=(type_name, identifier)) if served and bucket_of(identifier) else About()
 
 
-async def visitor(request: Request, about: About) -> Access:
-    """The access of whoever sent this request. Raises Problem 406 or 401."""
-    require_json_answer(request)
+async def visitor(request: Request, about: About, parameters: Pairs | None = None) -> Access:
+    """The access of whoever sent this request. Raises Problem 406 or 401.
+
+    `parameters`: those of the request, where they are not all in its URL.
+    """
+    require_json_answer(request, parameters)
     return await authenticate(gateway_of(request), bearer_token(request), about)
 
 

@@ -25,7 +25,7 @@ from gateway.exchange.write import write
 from gateway.fhir.balp import Event
 from gateway.fhir.bundle import build_bundle, read_bundle
 from gateway.fhir.dates import write_instant
-from gateway.problem import Issue, Problem, as_problem, operation_outcome
+from gateway.problem import Problem, as_problem
 from gateway.store.mongo import Session
 from gateway.store.standing import About
 from gateway.telemetry import log
@@ -161,14 +161,14 @@ def _about(call: Call) -> About:
 def _response(gateway: Gateway, call: Call, answer: Answer) -> dict[str, Any]:
     response: dict[str, Any] = {"status": f"{answer.status} {HTTPStatus(answer.status).phrase}"}
     entry: dict[str, Any] = {}
-    if answer.located:
-        response["location"] = f"{answer.type}/{answer.id}/_history/{answer.version}"
+    if answer.location is not None:
+        response["location"] = answer.location
     if answer.etag is not None:
         response["etag"] = answer.etag
     if answer.updated is not None:
         response["lastModified"] = write_instant(answer.updated)
     if call.prefer == "OperationOutcome" and call.interaction not in READS:
-        response["outcome"] = operation_outcome([Issue("informational", HTTPStatus(answer.status).phrase, None, "information")])
+        response["outcome"] = answer.outcome()
     if answer.body is not None and (call.interaction in READS or call.prefer == "representation"):
         if answer.id is not None:
             entry["fullUrl"] = f"{gateway.settings.base_url}/{answer.type}/{answer.id}"

@@ -5,11 +5,12 @@ Knows: what the interactions of https://hl7.org/fhir/R4/http.html take and give.
 
 from collections.abc import Container, Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from gateway.exchange.parameters import Pairs
+from gateway.problem import Issue, operation_outcome
 
 Return = Literal["minimal", "representation", "OperationOutcome"]
 
@@ -55,7 +56,10 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What an interaction gives. `body` is JSON; `type`, `id` and `version` name the resource it is about, if one."""
+    """What an interaction gives. `body` is JSON; `type`, `id` and `version` name the resource it is about, if one.
+
+    `located`: whether its client is told where the resource is.
+    """
 
     status: int
     body: bytes | None = None
@@ -67,8 +71,29 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def etag(self) -> str | None:
-        """The weak ETag of the version (https://hl7.org/fhir/R4/http.html#versioning)."""
-        return None if self.version is None else f'W/"{self.version}"'
+        """The ETag of the version."""
+        return None if self.version is None else write_etag(self.version)
+
+    @property
+    def location(self) -> str | None:
+        """Where the version is, below the address of this service."""
+        return f"{self.type}/{self.id}/_history/{self.version}" if self.located else None
+
+    def outcome(self) -> dict[str, Any]:
+        """The OperationOutcome that says it was done, for a client that prefers one."""
+        done = {201: "created", 204: "deleted"}.get(self.status, "done")
+        return operation_outcome([Issue("informational", done, severity="information")])
+
+
+def write_etag(version: int) -> str:
+    """The weak ETag of a version (https://hl7.org/fhir/R4/http.html#versioning)."""
+    return f'W/"{version}"'
+
+
+def names_version(etags: str, version: int) -> bool:
+    """Whether a list of ETags, from `If-Match` or `If-None-Match`, names this version; `*` names any."""
+    named = {tag.strip().removeprefix("W/").strip('"') for tag in etags.split(",")}
+    return str(version) in named or "*" in named
 
 
 def methods_beside(call: Call, interactions: Container[str]) -> str:

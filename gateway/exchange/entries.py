@@ -74,11 +74,11 @@ class Entry:
 def read_entry(gateway: Gateway, access: Access, call: Call, full_url: str | None = None) -> Entry:
     """The write that a call asks for. Raises Problem where it is not theirs to write or says nothing about itself."""
     kind = require_kind(gateway, call)
+    entry = Entry(call, kind, full_url, id=call.id)
     try:
         access.require(kind, call.interaction)
     except Problem as problem:
-        raise problem.within(call.place) if call.place else problem from None
-    entry = Entry(call, kind, full_url, id=call.id)
+        raise entry.locate(problem) from None
     if call.interaction == "create":
         body = call.body or b""
         entry.identity = gateway.identities.read(kind, body)

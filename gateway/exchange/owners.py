@@ -112,9 +112,7 @@ async def settle_ids(gateway: Gateway, draft: Draft) -> None:
     for entry in draft.entries:
         if entry.call.interaction == "update" and entry.kind.patient:
             await _check_owner(gateway, draft, entry)
-    if any(scope.level != "patient" for scope in draft.access.caller.scopes):
-        named = {entry.patient for entry in owned if entry.patient}
-        draft.access = await extend_to(gateway, draft.access, named)
+    draft.access = await extend_to(gateway, draft.access, {entry.patient for entry in owned if entry.patient})
     await _settle(gateway, draft, owned)
 
 

@@ -10,11 +10,12 @@ from typing import Any
 from gateway.access.access import Access, unknown_reference
 from gateway.access.consent import parse_consent
 from gateway.exchange.audit import existing
+from gateway.exchange.call import names_version
 from gateway.exchange.entries import Entry, decode_entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.links import check_references, resolve_references
 from gateway.exchange.owners import Draft, settle_ids
-from gateway.exchange.standing import extend_to
+from gateway.exchange.standing import extend_to, is_confined
 from gateway.fhir.identity import business_key
 from gateway.problem import Issue, Problem
 from gateway.store import resources as store
@@ -109,7 +110,7 @@ async def _find_formers(gateway: Gateway, draft: Draft) -> None:
     for name, entries in by_kind.items():
         kind = gateway.registry[name]
         ids = [entry.id or "" for entry in entries]
-        if any(scope.level != "patient" for scope in draft.access.caller.scopes):
+        if not is_confined(draft.access):
             draft.access = await extend_to(gateway, draft.access, await store.find_owners(gateway.mongo, name, ids))
         found = await store.find_for_change(draft.access, gateway.mongo, kind, ids)
         for entry in entries:
@@ -128,11 +129,8 @@ def _check_former(entry: Entry) -> None:
         raise Problem("not-supported", "ids are given by this service: create with POST", entry.call.place)
     if former.get("deleted") and entry.call.interaction == "update":
         raise Problem("deleted", f"this {entry.kind.name} has been deleted", entry.call.place)
-    if entry.call.if_match is not None:
-        wanted = entry.call.if_match.strip().removeprefix("W/").strip('"')
-        if wanted not in (str(former["version"]), "*"):
-            text = f"the current version is {former['version']}"
-            raise Problem("conflict", text, entry.call.place, status=412)
+    if entry.call.if_match is not None and not names_version(entry.call.if_match, former["version"]):
+        raise Problem("conflict", f"the current version is {former['version']}", entry.call.place, status=412)
 
 
 def _check_content(gateway: Gateway, access: Access, entry: Entry) -> None:

@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.access.access import Access
 from gateway.exchange.audit import happened
-from gateway.exchange.call import Answer, Call
+from gateway.exchange.call import Answer, Call, names_version, write_etag
 from gateway.exchange.gateway import Gateway
 from gateway.fhir.balp import Event, render_event
 from gateway.fhir.bundle import build_bundle
@@ -92,8 +92,7 @@ def _answer_version(gateway: Gateway, access: Access, call: Call, found: Documen
 
 def _is_unchanged(call: Call, version: int, updated: Any) -> bool:
     if call.if_none_match is not None:
-        known = {tag.strip().removeprefix("W/").strip('"') for tag in call.if_none_match.split(",")}
-        return str(version) in known or "*" in known
+        return names_version(call.if_none_match, version)
     if call.if_modified_since is not None:
         try:
             since = parsedate_to_datetime(call.if_modified_since)
@@ -114,7 +113,7 @@ def _history_entry(gateway: Gateway, call: Call, document: Document) -> dict[str
     entry["request"] = {"method": method, "url": url}
     entry["response"] = {
         "status": "204" if deleted else "201" if version == 1 else "200",
-        "etag": f'W/"{version}"',
+        "etag": write_etag(version),
         "lastModified": write_instant(document["updated"]),
     }
     return entry

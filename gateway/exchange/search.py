@@ -56,8 +56,7 @@ async def search_type(gateway: Gateway, access: Access, call: Call, session: Ses
     _refuse_many(gateway, asked)
     _require_patient(gateway, access, kind, asked)
     named = await _patients_named(gateway, kind, clause)
-    if any(scope.level != "patient" for scope in access.caller.scopes):
-        access = await extend_to(gateway, access, named)
+    access = await extend_to(gateway, access, named)
     own = [access.caller.patient] if access.caller.patient and kind.in_compartment else []
     about = existing(access, named) or own
     found: list[Document] = []

@@ -41,10 +41,15 @@ async def authenticate(gateway: Gateway, token: str | None, about: About) -> Acc
     return access if caller.patient is None else await extend(gateway, access, about)
 
 
+def is_confined(access: Access) -> bool:
+    """Whether the record in the token's context is all that its scopes can ever reach."""
+    return all(scope.level == "patient" for scope in access.caller.scopes)
+
+
 async def extend(gateway: Gateway, access: Access, about: About) -> Access:
-    """The access over the record this is about as well, if it is another one than those already looked up."""
-    if all(scope.level == "patient" for scope in access.caller.scopes):
-        return access  # the record in context is all these scopes can ever reach
+    """The access over the record this is about as well."""
+    if is_confined(access):
+        return access
     patient = about.patient
     if patient is None and about.resource is not None and gateway.registry.find(about.resource[0]) is not None:
         patient = await find_owner(gateway.mongo, *about.resource)
@@ -52,9 +57,9 @@ async def extend(gateway: Gateway, access: Access, about: About) -> Access:
 
 
 async def extend_to(gateway: Gateway, access: Access, patients: Iterable[str]) -> Access:
-    """The access over these records as well. A record that does not exist adds nothing."""
+    """The access over these records as well, if they can be reached. A record that does not exist adds nothing."""
     missing = sorted(set(patients) - access.records.keys())
-    if not missing:
+    if not missing or is_confined(access):
         return access
     found = await gateway.standings.find_records(missing)
     return access.over(_record(gateway, access.caller, record) for record in found.values())

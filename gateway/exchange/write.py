@@ -4,6 +4,7 @@ Knows: what a write answers and what the audit says of it. Must not know: HTTP, 
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 
 from gateway.access.access import Access
 from gateway.exchange.audit import event, existing
@@ -54,22 +55,12 @@ async def _commit(
     gateway: Gateway, access: Access, entries: list[Entry], plan: Plan, reads: Reads | None, held: frozenset[str]
 ) -> tuple[list[Document], list[Event]]:
     """The stored documents, and the events of a plan that writes nothing."""
-    if not plan.changes:
-        seen = await reads(access, None) if reads is not None else []
-        return [], [*_events(access, entries, {}), *seen]
-
-    async def read_behind(session: Session) -> list[Event]:
-        return await reads(access, session) if reads is not None else []
-
-    work = Work(
-        access,
-        plan,
-        lambda commits: _events(access, entries, commits),
-        read_behind if reads is not None else None,
-        held,
-    )
-    documents = await gateway.committer.commit(work)
-    return documents, []
+    read_behind = None if reads is None else partial(reads, access)
+    if plan.changes:
+        work = Work(access, plan, partial(_events, access, entries), read_behind, held)
+        return await gateway.committer.commit(work), []
+    seen = await read_behind(None) if read_behind is not None else []
+    return [], [*_events(access, entries, {}), *seen]
 
 
 def _events(access: Access, entries: list[Entry], commits: Mapping[str, int]) -> list[Event]:
@@ -103,9 +94,9 @@ async def _answer(gateway: Gateway, access: Access, entry: Entry, stored: Mappin
             updated=document["updated"],
             located=entry.is_create,
         )
-    existing = entry.existing or {}
+    known = entry.existing or {}
     body = None
     if entry.call.prefer == "representation":
         found = await store.read(access, gateway.mongo, kind, entry.id or "")
         body = bytes(found["body"]) if found is not None and "body" in found else None
-    return Answer(200, body, kind.name, entry.id, existing.get("version"), existing.get("updated"), located=True)
+    return Answer(200, body, kind.name, entry.id, known.get("version"), known.get("updated"), located=True)

@@ -22,6 +22,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 _START_SECONDS = 30
 _STOP_SECONDS = 20
+_ALREADY_INITIALIZED = 23  # MongoDB's error code
 
 
 class MongodError(Exception):
@@ -150,9 +151,6 @@ def _last_words(log: Path) -> str:
             said = json.loads(line)
             return f"{said['msg']} {said.get('attr', {}).get('error', '')}".strip()
     return f"its log ({log}) names no error"
-
-
-_ALREADY_INITIALIZED = 23
 
 
 def _move_to(client: "MongoClient[dict[str, object]]", port: int) -> None:
