@@ -11,7 +11,7 @@ from datetime import datetime
 from gateway.access.consent import Consent, Situation, consent_clauses
 from gateway.access.policy import DIRECTIONS, PERMISSIONS, Policy
 from gateway.access.scope import Scope, scope_clause
-from gateway.fhir.clause import EVERYTHING, NOTHING, Clause, Test, Values, every, matches, negate, some
+from gateway.fhir.clause import EVERYTHING, NOTHING, Clause, Test, Values, every, matches, negate, parameters_of, some
 from gateway.fhir.registry import Registry, ResourceType
 from gateway.problem import Problem
 
@@ -127,6 +127,11 @@ class Access:
     def admits(self, kind: ResourceType, interaction: str, values: Values) -> bool:
         """Whether the resource with these index values is inside the row filter."""
         return matches(self.clause(kind, interaction), values)
+
+    def parameters_weighed(self, kind: ResourceType, interaction: str) -> set[str]:
+        """The parameters whose values `admits` and `refusal` look at."""
+        limits = (self.clause(kind, interaction), self._scopes(kind, interaction), self.rights(kind, "read"))
+        return set[str]().union(*map(parameters_of, limits))
 
     def reaches(self, kind: ResourceType, interaction: str, patient: str | None) -> bool:
         """Whether there can be anything for the caller to find, in the record of this patient or (None) anywhere."""

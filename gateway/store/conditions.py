@@ -11,7 +11,7 @@ from typing import Any
 from gateway.access.access import Access
 from gateway.fhir.clause import FIELDS, All, Clause, Test, Values, every, matches, parameters_of, some
 from gateway.fhir.registry import ResourceType
-from gateway.store.filter import to_filter
+from gateway.store.filter import stored_field, to_filter
 from gateway.store.mongo import Document, Mongo, Session
 from gateway.store.resources import LIVE
 
@@ -37,9 +37,9 @@ async def find_matches(
     """For each condition at most two resources that meet it, among those the caller's conditions may find."""
     allowed = access.matchable(kind)
     # Whether what is found may answer a create can depend on what it says.
-    facts = {**_FACTS, **dict.fromkeys(_stored(access.clause(kind, "create")), 1)}
+    facts = {**_FACTS, **{stored_field(name): 1 for name in access.parameters_weighed(kind, "create")}}
     if len(clauses) > 1:
-        fields = facts | {name: 1 for clause in clauses for name in _stored(clause)}
+        fields = facts | {stored_field(name): 1 for clause in clauses for name in parameters_of(clause)}
         found = await mongo.find(kind.name, _where(allowed, clauses), fields, limit=_MANY, seconds=seconds)
         if len(found) < _MANY:
             return _share_out(clauses, found)
@@ -86,11 +86,6 @@ def _by_value(parameter: str, found: Sequence[Document]) -> Mapping[str, list[Va
         for value in document.get("search", {}).get(parameter, ()):
             documents.setdefault(value, []).append(document)
     return documents
-
-
-def _stored(clause: Clause) -> list[str]:
-    """The stored fields that a clause looks at."""
-    return [FIELDS.get(name, f"search.{name}") for name in parameters_of(clause)]
 
 
 def _parts(clause: Clause) -> tuple[Clause, ...]:

@@ -35,6 +35,11 @@ def to_filter(clause: Clause, *, common_spans: bool = False) -> Document:
             return _test(clause, common_spans=common_spans)
 
 
+def stored_field(parameter: str) -> str:
+    """Where the values of a parameter stand in a stored document."""
+    return FIELDS.get(parameter, f"search.{parameter}")
+
+
 def _all(parts: list[Document]) -> Document:
     if _NOTHING in parts:
         return _NOTHING
@@ -65,7 +70,7 @@ def _any(parts: list[Document]) -> Document:
 
 
 def _test(test: Test, *, common_spans: bool) -> Document:
-    field = FIELDS.get(test.parameter, f"search.{test.parameter}")
+    field = stored_field(test.parameter)
     if test.op == "missing":
         return {field: {"$exists": not test.value}}
     if isinstance(test.value, Span):

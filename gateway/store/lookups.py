@@ -5,32 +5,36 @@ caller in memory before it is given out.
 Must not know: what the answers are for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 from gateway.access.access import Access
-from gateway.fhir.clause import FIELDS, Clause, Values, matches, parameters_of
+from gateway.fhir.clause import Clause, Values, matches, parameters_of
 from gateway.fhir.identity import IDENTIFIER_BYTES
 from gateway.fhir.registry import ResourceType
+from gateway.store.filter import stored_field
 from gateway.store.gather import Gather
 from gateway.store.ids import bucket_of
 from gateway.store.mongo import Document, Mongo
 
 _MOST = 4_096  # keys or ids in one call
-_KNOWN = {"key": 1, "digest": 1, "version": 1, "updated": 1, "patient": 1, "source": 1, "deleted": 1}
-_INSIDE = {"search": 1, "labels": 1}
-_TARGET = {"patient": 1, "source": 1, "deleted": 1}
+_KNOWN = frozenset({"key", "digest", "version", "updated", "patient", "source", "deleted"})
+_TARGET = frozenset({"patient", "deleted"})
 
 
 class _Keys(NamedTuple):
+    """Business keys by bucket; `parameters`: those that the asker's limits look at."""
+
     by_bucket: Mapping[str, Sequence[bytes]]
-    look_inside: bool
+    parameters: set[str]
 
 
 class _Ids(NamedTuple):
+    """Ids of one type; `parameters`: those that the asker's limits look at."""
+
     ids: Sequence[str]
-    look_inside: bool
+    parameters: set[str]
 
 
 class Lookups:
@@ -56,8 +60,7 @@ class Lookups:
             weigh = _weigh_keys
             self._known[kind.name] = Gather(partial(self._find_known, kind.name), most=_MOST, weigh=weigh)
         # Whether a resource may be written again can depend on what it says.
-        look_inside = bool(parameters_of(access.clause(kind, "create")) - FIELDS.keys())
-        found = await self._known[kind.name].ask(_Keys(keys, look_inside))
+        found = await self._known[kind.name].ask(_Keys(keys, access.parameters_weighed(kind, "create")))
         return {key: found[key] for key in wanted if key in found}
 
     async def find_targets(self, access: Access, kind: ResourceType, ids: Sequence[str]) -> dict[str, str | None]:
@@ -69,8 +72,7 @@ class Lookups:
             return _allowed(clause, [d for d in there if d is not None])
         if kind.name not in self._targets:
             self._targets[kind.name] = Gather(partial(self._find_by_id, kind.name), most=_MOST, weigh=_weigh_ids)
-        question = _Ids(ids, bool(parameters_of(clause) - FIELDS.keys()))
-        found = await self._targets[kind.name].ask(question)
+        found = await self._targets[kind.name].ask(_Ids(ids, parameters_of(clause)))
         return _allowed(clause, [found[identifier] for identifier in ids if identifier in found])
 
     async def _find_known(self, collection: str, asked: list[_Keys]) -> list[dict[bytes, Document]]:
@@ -80,17 +82,21 @@ class Lookups:
                 by_bucket.setdefault(bucket, []).extend(keys)
         branches: list[Document] = [{"bucket": bucket, "key": {"$in": keys}} for bucket, keys in by_bucket.items()]
         where = branches[0] if len(branches) == 1 else {"$or": branches}
-        fields = _KNOWN | _INSIDE if any(question.look_inside for question in asked) else _KNOWN
-        found = await self._mongo.find(collection, where, fields, hint="key")
+        found = await self._mongo.find(collection, where, _projection(_KNOWN, asked), hint="key")
         known = {document["key"]: document for document in found}
         return [known] * len(asked)
 
     async def _find_by_id(self, collection: str, asked: list[_Ids]) -> list[dict[str, Document]]:
         ids = list(dict.fromkeys(i for question in asked for i in question.ids if bucket_of(i)))
         where: Document = {"_id": {"$in": ids}, "bucket": {"$in": list({i[:3] for i in ids})}}
-        fields = _TARGET | _INSIDE if any(question.look_inside for question in asked) else _TARGET
-        found = {document["_id"]: document for document in await self._mongo.find(collection, where, fields)}
-        return [found] * len(asked)
+        found = await self._mongo.find(collection, where, _projection(_TARGET, asked))
+        return [{document["_id"]: document for document in found}] * len(asked)
+
+
+def _projection(always: frozenset[str], asked: Iterable[_Keys | _Ids]) -> Mapping[str, int]:
+    """These fields, and those that the limits of any of those who ask look at."""
+    looked_at = set[str]().union(*(question.parameters for question in asked))
+    return dict.fromkeys(always.union(map(stored_field, looked_at)), 1)
 
 
 def _allowed(clause: Clause, found: Sequence[Values]) -> dict[str, str | None]:
