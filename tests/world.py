@@ -33,12 +33,12 @@ def unique(prefix: str = "x") -> str:
 
 @dataclass(slots=True)
 class Actor:
-    """Somebody with a token. `reference`: how a Consent names them; `patient`: id of the patient in context."""
+    """Somebody with a token. `reference`: how a Consent names them; `patient`: id of the patient in context, if any."""
 
     http: httpx.AsyncClient
     token: str
     reference: str
-    patient: str | None = None
+    patient: str = ""
 
     async def send(self, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
         """Any request; `path` is below the FHIR base (or absolute); header names with `_` for `-`."""
@@ -100,7 +100,7 @@ class World:
         grant.setdefault("lifetime", timedelta(days=30))
         actors = (reference,) if reference else grant.pop("actors", ())
         token = await issue_token(self.gateway, Grant(client or unique(kind), kind, scope, actors, **grant))
-        return Actor(self.http, token, reference or "", grant.get("patient"))
+        return Actor(self.http, token, reference or "", grant.get("patient") or "")
 
     def bearer(self, actor: Actor) -> Actor:
         """The same actor, asking at this gateway."""
@@ -122,7 +122,7 @@ class World:
 
     async def proxy(self, owner: Actor, scope: str = "patient/*.cruds") -> Actor:
         """A RelatedPerson who acts for a patient."""
-        created = await self.operator.create(related_person(owner.patient or ""))
+        created = await self.operator.create(related_person(owner.patient))
         reference = f"RelatedPerson/{created['id']}"
         return await self.actor("proxy", scope, "portal", reference, user=reference, patient=owner.patient)
 
@@ -252,7 +252,7 @@ def consent(
     owner: Actor, to: Actor | None, action: str = "access", types: list[str] | None = None, **provision: Any
 ) -> dict[str, Any]:
     """A Consent of a patient for an actor (None: for everybody). `provision`: elements added to or put in place in it."""
-    built = simple_consent(owner.patient or "", to.reference if to else "Device/x", action, types or [])
+    built = simple_consent(owner.patient, to.reference if to else "Device/x", action, types or [])
     found = built["provision"]
     if to is None:
         del found["actor"]

@@ -1,8 +1,8 @@
 """Requests that wait at the same time share one call to the database.
 
 Knows: how to gather. While one group is under way the next one gathers; a request that comes alone goes at once. Where
-several came of late, a group waits a moment for those that were answered just now and are about to come again: half-full
-groups in turn cost twice the calls of full ones.
+several came of late, a group waits for those that were answered just now and are about to come again, as long as a call takes
+at most: half-full groups in turn cost twice the calls of full ones.
 Must not know: what is asked.
 """
 
@@ -20,8 +20,8 @@ class Gather(Generic[Asked, Given]):
 
     `answer(questions)` returns the answers in order; one that is an exception is raised to whoever asked that question. What
     `answer` raises itself is raised to the whole group. `lanes`: groups under way at the same time. `most`: the largest
-    group, where `weigh(question)` says how much of it a question takes. `patience`: for how many seconds a group waits for
-    as many as came of late.
+    group, where `weigh(question)` says how much of it a question takes. `patience`: for how many seconds at most a group
+    waits for as many as came of late.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class Gather(Generic[Asked, Given]):
         self._patience = patience
         self._weight = 0  # of all that wait
         self._expected = 1  # how many came of late while one group took its time
+        self._took = 0.0  # seconds, of late
         self._full = asyncio.Event()
         self._waiting: list[tuple[Asked, asyncio.Future[Given]]] = []
         self._under_way: set[asyncio.Task[None]] = set()
@@ -68,11 +69,13 @@ class Gather(Generic[Asked, Given]):
         if self._patience and not self._is_full():
             self._full.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._patience):
+                async with asyncio.timeout(min(self._took, self._patience)):
                     await self._full.wait()
         group = self._take()
         if not group:
             return
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
             answers = await self._answer([question for question, _ in group])
         except BaseException as error:
@@ -82,6 +85,7 @@ class Gather(Generic[Asked, Given]):
             if not isinstance(error, Exception):
                 raise
             return
+        self._took = (self._took + clock() - began) / 2
         # They will come again, beside those that came meanwhile; what came before that counts less and less.
         came = len(group) + len(self._waiting)
         self._expected = max(came, (came + self._expected) // 2)

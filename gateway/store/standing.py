@@ -15,7 +15,7 @@ from gateway.store.gather import Gather
 from gateway.store.mongo import Document, Mongo, Part
 from gateway.store.schema import HEADS, TOKENS
 
-_PATIENCE = 0.001  # seconds; a look-up of its own takes about as long
+_PATIENCE = 0.01  # seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,12 @@ class Scene:
 
     def __init__(self, camille: Actor, doctor: Actor, made: dict[str, Any], given: dict[str, Any]) -> None:
         self.camille, self.doctor, self.made, self.given = camille, doctor, made, given
-        self.owner = camille.patient or ""
+        self.owner = camille.patient
 
     @classmethod
     async def make(cls, world: World) -> "Scene":
         camille, doctor = await world.patient(), await world.professional()
-        made = await camille.create(observation(camille.patient or ""))
+        made = await camille.create(observation(camille.patient))
         return cls(camille, doctor, made, await world.consent(camille, doctor, "access"))
 
 

@@ -11,7 +11,7 @@ SYSTEM = "urn:oid:1.2.3.9"
 
 
 def numbered(owner: Actor, token: str, **elements: Any) -> dict[str, Any]:
-    return observation(owner.patient or "", identifier=[{"system": SYSTEM, "value": token}], **elements)
+    return observation(owner.patient, identifier=[{"system": SYSTEM, "value": token}], **elements)
 
 
 async def _apps(world: World, owner: Actor) -> list[Actor]:

@@ -111,19 +111,19 @@ async def test_it_declares_no_search_parameter_twice(statement: dict[str, Any]) 
 async def test_conditional_create_and_read_are_as_declared(world: World, camille: Actor, statement: dict[str, Any]) -> None:
     declared = {resource["type"]: resource for resource in statement["rest"][0]["resource"]}
     assert declared["AuditEvent"]["conditionalCreate"] is False
-    reading = await camille.create(observation(camille.patient or ""))
+    reading = await camille.create(observation(camille.patient))
     assert declared["Observation"]["conditionalCreate"] is True
-    again = await camille.post("Observation", observation(camille.patient or ""), If_None_Exist=f"_id={reading['id']}")
+    again = await camille.post("Observation", observation(camille.patient), If_None_Exist=f"_id={reading['id']}")
     assert again.status_code == 200
     assert declared["Observation"]["conditionalRead"] == "full-support"
     modified = (await camille.get(f"Observation/{reading['id']}")).headers["last-modified"]
     for headers in ({"If_None_Match": 'W/"1"'}, {"If_Modified_Since": modified}):
         assert (await camille.get(f"Observation/{reading['id']}", **headers)).status_code == 304
     assert declared["Observation"]["updateCreate"] is False
-    assert (await camille.put("Observation/abc-1", observation(camille.patient or "", id="abc-1"))).status_code == 405
+    assert (await camille.put("Observation/abc-1", observation(camille.patient, id="abc-1"))).status_code == 405
     assert all(resource["conditionalUpdate"] is False for resource in declared.values())
     assert all(resource["conditionalDelete"] == "not-supported" for resource in declared.values())
-    kept = await world.operator.create(related_person(camille.patient or ""))
+    kept = await world.operator.create(related_person(camille.patient))
     assert declared["RelatedPerson"]["versioning"] == "versioned"
     assert (await world.operator.put(f"RelatedPerson/{kept['id']}", kept, If_Match='W/"2"')).status_code == 412
 

@@ -71,10 +71,10 @@ async def test_each_interaction_answers_if_and_only_if_it_is_declared(world: Wor
             assert issues(answer)[0]["severity"] == "error"
 
 
-async def an_event(world: World, type_name: str, patient: str | None) -> dict[str, Any]:
+async def an_event(world: World, type_name: str, patient: str) -> dict[str, Any]:
     """What the server wrote itself; of Provenances it writes none yet."""
     found = await world.stored(type_name, patient=patient)
-    return {"resourceType": type_name, "id": found[0]["_id"] if found else f"{(patient or '')[:3]}-none"}
+    return {"resourceType": type_name, "id": found[0]["_id"] if found else f"{patient[:3]}-none"}
 
 
 @pytest.mark.requirement("CORE-01")
@@ -116,7 +116,7 @@ async def test_conditional_create_is_supported_and_other_conditions_are_not(worl
     resource = await declared(world, "Observation")
     policy = ("conditionalCreate", "conditionalUpdate", "conditionalDelete", "updateCreate")
     assert [resource[name] for name in policy] == [True, False, "not-supported", False]
-    reading = observation(owner.patient or "")
+    reading = observation(owner.patient)
     condition = f"identifier={reading['identifier'][0]['system']}|{reading['identifier'][0]['value']}"
     answers = [await owner.post("Observation", reading, If_None_Exist=condition) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [201, 200]
@@ -124,7 +124,7 @@ async def test_conditional_create_is_supported_and_other_conditions_are_not(worl
         answer = await owner.send(method, f"Observation?{condition}", reading if method == "PUT" else None)
         assert answer.status_code == 405
         assert issues(answer)[0]["code"] == "not-supported"
-    own_id = f"{(owner.patient or '')[:3]}-chosen"
+    own_id = f"{owner.patient[:3]}-chosen"
     assert (await owner.put(f"Observation/{own_id}", {**reading, "id": own_id})).status_code == 405
 
 
@@ -132,7 +132,7 @@ async def test_conditional_create_is_supported_and_other_conditions_are_not(worl
 async def test_conditional_read_is_fully_supported(world: World) -> None:
     owner = await world.patient()
     assert (await declared(world, "Observation"))["conditionalRead"] == "full-support"
-    stored = await owner.create(observation(owner.patient or ""))
+    stored = await owner.create(observation(owner.patient))
     first = await owner.get(f"Observation/{stored['id']}")
     for name, value in (("If_None_Match", first.headers["etag"]), ("If_Modified_Since", first.headers["last-modified"])):
         assert (await owner.get(f"Observation/{stored['id']}", **{name: value})).status_code == 304
@@ -143,7 +143,7 @@ async def test_versions_are_kept_and_checked(world: World) -> None:
     owner = await world.patient()
     resource = await declared(world, "Observation")
     assert (resource["versioning"], resource["readHistory"]) == ("versioned", True)
-    stored = await owner.create(observation(owner.patient or ""))
+    stored = await owner.create(observation(owner.patient))
     address = f"Observation/{stored['id']}"
     assert (await owner.put(address, {**stored, "status": "amended"}, If_Match='W/"1"')).status_code == 200
     stale = await owner.put(address, {**stored, "status": "cancelled"}, If_Match='W/"1"')
@@ -156,12 +156,12 @@ async def test_references_are_what_the_policy_says(world: World) -> None:
     assert set((await declared(world, "Observation"))["referencePolicy"]) == {"literal", "logical", "enforced"}
 
     async def answer(**performer: Any) -> httpx.Response:
-        return await owner.post("Observation", observation(owner.patient or "", performer=[performer]))
+        return await owner.post("Observation", observation(owner.patient, performer=[performer]))
 
     assert (await answer(reference=f"Patient/{owner.patient}")).status_code == 201  # literal
     assert (await answer(identifier={"system": "urn:rpps", "value": "1"})).status_code == 201  # logical
     assert (await answer(reference="https://other.example/fhir/Practitioner/1")).status_code == 201  # not only local
-    dangling = await answer(reference=f"Practitioner/{(owner.patient or '')[:3]}-nobody")
+    dangling = await answer(reference=f"Practitioner/{owner.patient[:3]}-nobody")
     assert dangling.status_code == 422
     assert issues(dangling)[0]["expression"][0].startswith("Observation.performer[0]")
 
@@ -170,12 +170,12 @@ async def test_references_are_what_the_policy_says(world: World) -> None:
 async def test_declared_profiles_are_held_against_what_claims_them(world: World) -> None:
     owner = await world.patient()
     for url in (await declared(world, "Observation"))["supportedProfile"]:
-        wrong = observation(owner.patient or "", code={"text": "glucose"}, meta={"profile": [url]})
+        wrong = observation(owner.patient, code={"text": "glucose"}, meta={"profile": [url]})
         answer = await owner.post("Observation", wrong)
         assert answer.status_code == 422, answer.text
         assert "Observation.code" in {i["expression"][0] for i in issues(answer)}
     assert await owner.search(f"Observation?patient={owner.patient}") == []
-    unknown = observation(owner.patient or "", code={"text": "x"}, meta={"profile": [f"https://x.example/{unique()}"]})
+    unknown = observation(owner.patient, code={"text": "x"}, meta={"profile": [f"https://x.example/{unique()}"]})
     assert (await owner.post("Observation", unknown)).status_code == 201
 
 

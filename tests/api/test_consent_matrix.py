@@ -31,7 +31,7 @@ class Scene:
 @pytest.fixture(scope="module")
 async def scene(session_world: World) -> Scene:
     owner = await session_world.patient()
-    me = owner.patient or ""
+    me = owner.patient
     month = {"start": "2026-10-15", "end": "2026-11-15"}
     data = {
         "plain": observation(me),

@@ -118,7 +118,7 @@ async def test_actors_are_of_the_catalogue(world: World) -> None:
 
 async def test_data_of_another_patient_is_as_unknown_as_data_that_is_not_there(world: World) -> None:
     owner, other = await world.patient(), await world.patient()
-    foreign = await other.create(observation(other.patient or ""))
+    foreign = await other.create(observation(other.patient))
     answers = []
     for reference in (f"Observation/{foreign['id']}", "Observation/000-nothing"):
         data = [{"meaning": "instance", "reference": {"reference": reference}}]
@@ -138,7 +138,7 @@ async def test_an_update_is_held_to_the_same(world: World) -> None:
 
 async def test_what_can_be_honoured_is_stored(world: World) -> None:
     owner, doctor = await world.patient(), await world.professional()
-    reading = await owner.create(observation(owner.patient or ""))
+    reading = await owner.create(observation(owner.patient))
     data = [{"meaning": "instance", "reference": {"reference": f"Observation/{reading['id']}"}}]
     everything = consent(
         owner,

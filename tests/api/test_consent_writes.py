@@ -37,7 +37,7 @@ async def test_an_app_that_the_patient_named_is_told_why(world: World, name: str
     owner = await world.patient()
     app = await world.app(owner)
     await owner.create({**provision(consent(owner, app, "collect"), changes), **root})
-    answer = await app.post("Observation", observation(owner.patient or ""))
+    answer = await app.post("Observation", observation(owner.patient))
     assert (answer.status_code, issues(answer)[0]["code"], expression(answer)) == (403, "forbidden", "Observation.subject")
     assert reason in issues(answer)[0]["diagnostics"]
     assert await world.stored("Observation", patient=owner.patient) == []
@@ -48,14 +48,14 @@ async def test_a_deleted_consent_is_one_withdrawn(world: World) -> None:
     app = await world.app(owner)
     given = await world.consent(owner, app, "collect")
     assert (await owner.delete(f"Consent/{given['id']}")).status_code == 204
-    answer = await app.post("Observation", observation(owner.patient or ""))
+    answer = await app.post("Observation", observation(owner.patient))
     assert (answer.status_code, "withdrawn" in issues(answer)[0]["diagnostics"]) == (403, True)
 
 
 @pytest.mark.requirement("MES-06")
 async def test_everybody_else_is_answered_as_for_a_patient_who_is_not_there(world: World) -> None:
     owner, other = await world.patient(), await world.patient()
-    named = owner.patient or ""
+    named = owner.patient
     reading = observation(named)
     identifier = (await owner.get(f"Patient/{named}")).json()["identifier"][0]
     by_identifier = {**reading, "subject": {"identifier": identifier}}
@@ -80,7 +80,7 @@ async def test_a_mixed_token_tells_no_more(world: World) -> None:
     """Scopes of two levels must not tell a record that is there from one that is not."""
     me, other = await world.patient(), await world.patient()
     app = await world.app(me, "patient/Observation.c user/Observation.rs")
-    bodies = [observation(target, identifier=[]) for target in (other.patient or "", "000-nobody")]
+    bodies = [observation(target, identifier=[]) for target in (other.patient, "000-nobody")]
     for body in bodies:
         del body["identifier"]
     known, nobody = [await app.post("Observation", body) for body in bodies]
@@ -93,8 +93,8 @@ async def test_an_update_needs_consent_for_the_old_and_the_new_version(world: Wo
     glucose = provision(consent(owner, app, "collect"), {"code": [concept("http://loinc.org", "99504-3")]})
     await owner.create(glucose)
     await world.consent(owner, app, "access")
-    mine = await app.create(observation(owner.patient or ""))
-    theirs = await owner.create(observation(owner.patient or "", code=KETONES))
+    mine = await app.create(observation(owner.patient))
+    theirs = await owner.create(observation(owner.patient, code=KETONES))
     for stored, code in ((mine, KETONES), (theirs, mine["code"])):
         answer = await app.put(f"Observation/{stored['id']}", {**stored, "code": code})
         assert (answer.status_code, issues(answer)[0]["code"]) == (403, "forbidden")
@@ -108,14 +108,14 @@ async def test_after_a_revocation_every_write_is_refused(world: World) -> None:
     owner = await world.patient()
     app = await world.app(owner)
     given = await world.consent(owner, app, "collect")
-    reading = observation(owner.patient or "")
+    reading = observation(owner.patient)
     stored = await app.create(reading)
     path, key = f"Observation/{stored['id']}", reading["identifier"][0]
     criteria = f"identifier={key['system']}|{key['value']}"
     await world.revoke(owner, given)
-    day = bundle("transaction", entry("POST", "Observation", observation(owner.patient or "")))
+    day = bundle("transaction", entry("POST", "Observation", observation(owner.patient)))
     answers = {
-        "create": await app.post("Observation", observation(owner.patient or "")),
+        "create": await app.post("Observation", observation(owner.patient)),
         "create again": await app.post("Observation", reading),
         "conditional create": await app.post("Observation", reading, If_None_Exist=criteria),
         "conditional create with representation": await app.post(
@@ -127,7 +127,7 @@ async def test_after_a_revocation_every_write_is_refused(world: World) -> None:
         "delete": await app.delete(path),
     }
     assert {name: answer.status_code for name, answer in answers.items()} == dict.fromkeys(answers, 403)
-    batch = bundle("batch", entry("POST", "Observation", observation(owner.patient or "")), entry("GET", path))
+    batch = bundle("batch", entry("POST", "Observation", observation(owner.patient)), entry("GET", path))
     statuses = [e["response"]["status"][:3] for e in (await app.post("", batch)).json()["entry"]]
     assert statuses == ["403", "404"]
     assert (await owner.get(path)).json() == stored
@@ -149,7 +149,7 @@ async def test_nothing_succeeds_that_began_after_a_revocation_was_acknowledged(w
     """Readers and writers at two gateways, while the patient takes back what she gave, three times."""
     owner = await world.patient()
     doctor, app = await world.professional(), await world.app(owner)
-    reading = await owner.create(observation(owner.patient or ""))
+    reading = await owner.create(observation(owner.patient))
     revoked, enough = False, 30
     done: list[tuple[bool, int]] = []
     under_way = asyncio.Event()
@@ -159,7 +159,7 @@ async def test_nothing_succeeds_that_began_after_a_revocation_was_acknowledged(w
         while True:
             began_after = revoked
             if writes:
-                answer = await there.post("Observation", observation(owner.patient or ""))
+                answer = await there.post("Observation", observation(owner.patient))
             else:
                 answer = await there.get(f"Observation/{reading['id']}")
             done.append((began_after, answer.status_code))
@@ -193,7 +193,7 @@ async def test_nothing_succeeds_that_began_after_a_revocation_was_acknowledged(w
 async def test_a_page_that_was_begun_is_not_finished_after_a_revocation(world: World) -> None:
     owner, doctor = await world.patient(), await world.professional()
     for _ in range(3):
-        await owner.create(observation(owner.patient or ""))
+        await owner.create(observation(owner.patient))
     given = await world.consent(owner, doctor, "access")
     page = (await doctor.get(f"Observation?patient={owner.patient}&_count=1")).json()
     following = next(link["url"] for link in page["link"] if link["relation"] == "next")
@@ -209,6 +209,6 @@ async def test_a_consent_whose_time_has_come_needs_no_write(world: World) -> Non
     app = await world.app(owner)
     soon = (world.clock() + timedelta(hours=1)).replace(microsecond=0).isoformat()
     await owner.create(provision(consent(owner, app, "collect"), {"period": {"start": soon}}))
-    assert (await app.post("Observation", observation(owner.patient or ""))).status_code == 403
+    assert (await app.post("Observation", observation(owner.patient))).status_code == 403
     world.clock.ahead += timedelta(hours=1, seconds=1)
-    assert (await app.post("Observation", observation(owner.patient or ""))).status_code == 201
+    assert (await app.post("Observation", observation(owner.patient))).status_code == 201

@@ -20,7 +20,7 @@ async def stored_count(world: World, owner: Actor) -> int:
 
 @pytest.mark.requirement("CORE-03", "CORE-19")
 async def test_a_create_answers_with_what_was_stored_and_where(world: World, camille: Actor) -> None:
-    sent = observation(camille.patient or "", id="mine", meta={"versionId": "7", "lastUpdated": "2001-01-01T00:00:00Z"})
+    sent = observation(camille.patient, id="mine", meta={"versionId": "7", "lastUpdated": "2001-01-01T00:00:00Z"})
     answer = await camille.post("Observation", sent)
     assert answer.status_code == 201
     stored = answer.json()
@@ -47,7 +47,7 @@ async def test_the_rest_of_meta_is_the_clients(camille: Actor) -> None:
         "security": [{"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "N"}],
     }
     server_only = {"versionId": "99", "lastUpdated": "2001-01-01T00:00:00Z", "_lastUpdated": {"id": "x"}}
-    stored = await camille.create(observation(camille.patient or "", meta={**meta, **server_only}))
+    stored = await camille.create(observation(camille.patient, meta={**meta, **server_only}))
     assert {**meta, "versionId": "1", "lastUpdated": stored["meta"]["lastUpdated"]} == stored["meta"]
     changed = await camille.put(f"Observation/{stored['id']}", {**stored, "meta": {**meta, **server_only}})
     assert changed.json()["meta"] == {**meta, "versionId": "2", "lastUpdated": changed.json()["meta"]["lastUpdated"]}
@@ -58,7 +58,7 @@ async def test_the_rest_of_meta_is_the_clients(camille: Actor) -> None:
     "number", ["6.50", "0.0", "5.10", "100", "1.000000000000000001", "-0.0001", "0.50", "123456789012345678"]
 )
 async def test_a_decimal_keeps_value_and_precision(camille: Actor, number: str) -> None:
-    sent = json.dumps(observation(camille.patient or "")).replace("104", number).encode()
+    sent = json.dumps(observation(camille.patient)).replace("104", number).encode()
     answer = await camille.post("Observation", sent)
     assert answer.status_code == 201, answer.text
     for body in (answer.text, (await camille.get(answer.headers["location"])).text):
@@ -73,7 +73,7 @@ async def test_a_decimal_keeps_value_and_precision(camille: Actor, number: str) 
     ["2026", "2026-11", "2026-11-20", "2026-11-20T08:00:00+05:30", "2026-11-20T08:00:00Z", "2026-11-20T08:00:00.120-03:00"],
 )
 async def test_a_date_keeps_offset_and_precision(camille: Actor, moment: str) -> None:
-    stored = await camille.create(observation(camille.patient or "", effectiveDateTime=moment))
+    stored = await camille.create(observation(camille.patient, effectiveDateTime=moment))
     assert stored["effectiveDateTime"] == moment
     assert (await camille.get(f"Observation/{stored['id']}")).json()["effectiveDateTime"] == moment
 
@@ -85,7 +85,7 @@ async def test_if_none_exist_with_no_one_and_several_matches(world: World) -> No
     condition = f"code={LOINC}|{tag}"
 
     def sent() -> dict[str, Any]:
-        return observation(owner.patient or "", code=concept(LOINC, tag))
+        return observation(owner.patient, code=concept(LOINC, tag))
 
     first = await owner.post("Observation", sent(), If_None_Exist=condition)
     assert first.status_code == 201
@@ -103,9 +103,9 @@ async def test_if_none_exist_with_no_one_and_several_matches(world: World) -> No
 async def test_a_condition_finds_only_what_its_sender_may_find(world: World, camille: Actor) -> None:
     stranger = await world.patient()
     tag = unique("code")
-    await camille.create(observation(camille.patient or "", code=concept(LOINC, tag)))
+    await camille.create(observation(camille.patient, code=concept(LOINC, tag)))
     answer = await stranger.post(
-        "Observation", observation(stranger.patient or "", code=concept(LOINC, tag)), If_None_Exist=f"code={LOINC}|{tag}"
+        "Observation", observation(stranger.patient, code=concept(LOINC, tag)), If_None_Exist=f"code={LOINC}|{tag}"
     )
     assert answer.status_code == 201
     assert await stored_count(world, stranger) == 1
@@ -118,7 +118,7 @@ async def test_a_condition_finds_only_what_its_sender_may_find(world: World, cam
 )
 async def test_a_condition_that_says_nothing_or_is_not_understood(world: World, condition: str, status: int) -> None:
     owner = await world.patient()
-    answer = await owner.post("Observation", observation(owner.patient or ""), If_None_Exist=condition)
+    answer = await owner.post("Observation", observation(owner.patient), If_None_Exist=condition)
     assert answer.status_code == status
     assert issues(answer)[0]["code"] in ("invalid", "not-supported")
     assert await stored_count(world, owner) == 0
@@ -127,7 +127,7 @@ async def test_a_condition_that_says_nothing_or_is_not_understood(world: World, 
 @pytest.mark.requirement("CORE-04", "MES-11")
 async def test_a_reading_sent_again_is_the_same_reading(world: World) -> None:
     owner = await world.patient()
-    sent = observation(owner.patient or "")
+    sent = observation(owner.patient)
     first = await owner.post("Observation", sent)
     other_bytes = json.dumps(sent, indent=2).encode()
     for body in (sent, other_bytes):
@@ -147,7 +147,7 @@ async def test_a_reading_sent_again_is_the_same_reading(world: World) -> None:
 @pytest.mark.requirement("CORE-04")
 async def test_a_deleted_reading_stays_deleted_when_it_is_sent_again(world: World) -> None:
     owner = await world.patient()
-    sent = observation(owner.patient or "")
+    sent = observation(owner.patient)
     first = await owner.create(sent)
     await owner.delete(f"Observation/{first['id']}")
     again = await owner.post("Observation", sent)
@@ -160,7 +160,7 @@ async def test_a_deleted_reading_stays_deleted_when_it_is_sent_again(world: Worl
 async def test_the_same_reading_sent_twenty_times_at_once_is_stored_once(world: World) -> None:
     owner = await world.patient()
     for headers in ({}, {"If_None_Exist": f"identifier={READINGS}|{unique('no')}"}):
-        sent = observation(owner.patient or "")
+        sent = observation(owner.patient)
         if headers:
             headers = {"If_None_Exist": f"identifier={READINGS}|{sent['identifier'][0]['value']}"}
         answers = await asyncio.gather(*(owner.post("Observation", sent, **headers) for _ in range(20)))
@@ -229,7 +229,7 @@ async def test_what_is_wrong_is_named(
     world: World, change: dict[str, Any], status: int | None, code: str | None, element: str
 ) -> None:
     owner = await world.patient()
-    answer = await owner.post("Observation", observation(owner.patient or "") | change)
+    answer = await owner.post("Observation", observation(owner.patient) | change)
     assert answer.status_code in ((status,) if status else (400, 422)), answer.text
     found = [issue for issue in issues(answer) if issue["expression"][0].startswith(element)]
     assert found, answer.text
@@ -248,7 +248,7 @@ async def test_what_is_wrong_is_named(
 )
 async def test_a_key_that_stands_twice_is_refused(world: World, find: str, put: str) -> None:
     owner = await world.patient()
-    body = json.dumps(observation(owner.patient or "")).replace(find, put, 1).encode()
+    body = json.dumps(observation(owner.patient)).replace(find, put, 1).encode()
     answer = await owner.post("Observation", body)
     assert (answer.status_code, issues(answer)[0]["code"]) == (400, "structure")
     assert await stored_count(world, owner) == 0
@@ -257,7 +257,7 @@ async def test_a_key_that_stands_twice_is_refused(world: World, find: str, put: 
 @pytest.mark.requirement("CORE-16")
 async def test_every_error_of_a_resource_is_listed(world: World) -> None:
     owner = await world.patient()
-    wrong = observation(owner.patient or "", status=7, foo=1, effectiveDateTime="never")
+    wrong = observation(owner.patient, status=7, foo=1, effectiveDateTime="never")
     answer = await owner.post("Observation", wrong)
     assert {"Observation.status", "Observation.foo", "Observation.effectiveDateTime"} <= {
         issue["expression"][0] for issue in issues(answer)
@@ -266,7 +266,7 @@ async def test_every_error_of_a_resource_is_listed(world: World) -> None:
 
 @pytest.mark.requirement("CORE-03")
 async def test_a_create_takes_no_parameters(camille: Actor) -> None:
-    answer = await camille.post("Observation?_pretty=true", observation(camille.patient or ""))
+    answer = await camille.post("Observation?_pretty=true", observation(camille.patient))
     assert (answer.status_code, expression(answer)) == (400, "_pretty")
 
 
@@ -278,7 +278,7 @@ async def test_a_type_that_is_not_served_cannot_be_created(camille: Actor) -> No
 
 async def test_a_create_in_somebody_elses_record_is_refused_like_in_nobodys(world: World, camille: Actor) -> None:
     other = await world.patient()
-    answers = [await camille.post("Observation", observation(owner)) for owner in (other.patient or "", "abc-0000000000000000")]
+    answers = [await camille.post("Observation", observation(owner)) for owner in (other.patient, "abc-0000000000000000")]
     assert (answers[0].status_code, issues(answers[0])[0]["code"]) == (422, "not-found")
     assert expression(answers[0]) == "Observation.subject"
     assert answers[0].content == answers[1].content
@@ -287,7 +287,7 @@ async def test_a_create_in_somebody_elses_record_is_refused_like_in_nobodys(worl
 
 @pytest.mark.requirement("CORE-03")
 async def test_other_types_are_created_the_same_way(world: World, camille: Actor) -> None:
-    for sent in (document(camille.patient or ""), device(camille.patient)):
+    for sent in (document(camille.patient), device(camille.patient)):
         answer = await camille.post(sent["resourceType"], sent)
         assert answer.status_code == 201, answer.text
         stored = answer.json()

@@ -32,30 +32,30 @@ async def camille(session_world: World) -> Actor:
 
 
 async def gone(_: World, camille: Actor) -> httpx.Response:
-    stored = await camille.create(observation(camille.patient or ""))
+    stored = await camille.create(observation(camille.patient))
     await camille.delete(f"Observation/{stored['id']}")
     return await camille.get(f"Observation/{stored['id']}")
 
 
 async def taken(_: World, camille: Actor) -> httpx.Response:
-    sent = observation(camille.patient or "")
+    sent = observation(camille.patient)
     await camille.create(sent)
     return await camille.post("Observation", {**sent, "status": "amended"})
 
 
 async def stale(_: World, camille: Actor) -> httpx.Response:
-    stored = await camille.create(observation(camille.patient or ""))
+    stored = await camille.create(observation(camille.patient))
     return await camille.put(f"Observation/{stored['id']}", stored, If_Match='W/"7"')
 
 
 async def ambiguous(_: World, camille: Actor) -> httpx.Response:
     for _n in range(2):
-        await camille.create(observation(camille.patient or ""))
-    return await camille.post("Observation", observation(camille.patient or ""), If_None_Exist="status=final")
+        await camille.create(observation(camille.patient))
+    return await camille.post("Observation", observation(camille.patient), If_None_Exist="status=final")
 
 
 async def no_scope(world: World, camille: Actor) -> httpx.Response:
-    narrow = await world.patient_actor(camille.patient or "", "patient/Device.rs")
+    narrow = await world.patient_actor(camille.patient, "patient/Device.rs")
     return await narrow.get(f"Observation?patient={camille.patient}")
 
 
@@ -72,7 +72,7 @@ def asking(method: str, path: str, body: Any = None, **headers: str) -> Provoke:
 
 def creating(**elements: Any) -> Provoke:
     async def create(_: World, camille: Actor) -> httpx.Response:
-        sent = observation(camille.patient or "", **elements)
+        sent = observation(camille.patient, **elements)
         return await camille.post("Observation", {name: value for name, value in sent.items() if value is not None})
 
     return create
@@ -192,7 +192,7 @@ async def test_what_fails_inside_says_nothing_of_itself(
     status: int,
     code: str,
 ) -> None:
-    stored = await camille.create(observation(camille.patient or ""))
+    stored = await camille.create(observation(camille.patient))
 
     def fail(*_: object, **__: object) -> None:
         raise error
@@ -209,7 +209,7 @@ async def test_what_fails_inside_says_nothing_of_itself(
     [(_, fields)] = [event for event in heard.events if event[0] == "request.failed"]
     assert fields["request_id"] == request_id
     assert fields["detail"].startswith(f"{type(error).__name__} at ")
-    secrets = (CANARY, stored["id"], camille.token, camille.patient or "")
+    secrets = (CANARY, stored["id"], camille.token, camille.patient)
     assert [line for line in heard.lines if any(secret in line for secret in secrets)] == []
     [event] = [e for e in await world.stored("AuditEvent", patient=camille.patient) if e["event"]["request_id"] == request_id]
     assert (event["event"]["outcome"], CANARY in str(event)) == ("12", False)
@@ -222,7 +222,7 @@ async def test_what_fails_inside_an_entry_is_recorded_and_says_nothing_of_itself
     world: World, monkeypatch: pytest.MonkeyPatch, heard: Heard, kind: str, error: Exception
 ) -> None:
     owner = await world.patient()
-    stored = await owner.create(observation(owner.patient or ""))
+    stored = await owner.create(observation(owner.patient))
 
     async def fail(*_: object, **__: object) -> None:
         raise error
@@ -272,7 +272,7 @@ async def test_the_words_of_the_database_are_not_passed_on(
 @pytest.mark.requirement("AUD-08")
 @pytest.mark.parametrize("path", ["Observation/{id}", "Observation?_id={id}", "Observation/{id}/_history", "Observation/abc-1"])
 async def test_what_cannot_be_recorded_is_not_answered(camille: Actor, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    stored = await camille.create(observation(camille.patient or "", note=[{"text": CANARY}]))
+    stored = await camille.create(observation(camille.patient, note=[{"text": CANARY}]))
 
     async def fail(*_: object) -> None:
         raise Problem("transient", "the access cannot be recorded, so it is not given", headers={"Retry-After": "2"})
@@ -300,19 +300,19 @@ async def test_a_request_that_takes_too_long_is_ended(world: World) -> None:
 @pytest.mark.requirement("AUD-006", "OPS-04", "ATK-T36")
 async def test_errors_and_logs_hold_no_value_of_anything_that_was_sent(world: World, camille: Actor, heard: Heard) -> None:
     known = {"identifier": [{"system": "urn:x", "value": f"{CANARY}-{unique()}"}]}
-    stored = await camille.create(observation(camille.patient or "", **known))
+    stored = await camille.create(observation(camille.patient, **known))
     doctor = await world.professional()
     bodies: list[Any] = [
         observation(CANARY),
-        observation(camille.patient or "", status=CANARY),
-        observation(camille.patient or "", effectiveDateTime=CANARY),
-        observation(camille.patient or "", device={"reference": f"Device/{CANARY}"}),
-        observation(camille.patient or "", device={"reference": CANARY}),
-        observation(camille.patient or "", valueQuantity={"value": CANARY}),
-        observation(camille.patient or "", text={"status": "generated", "div": f"<div><script>{CANARY}</script></div>"}),
-        observation(camille.patient or "", note=[{"text": CANARY}, {"time": CANARY}]),
-        observation(camille.patient or "", contained=[{"resourceType": "Patient", "id": CANARY, "gender": CANARY}]),
-        {**observation(camille.patient or "", **known), "status": "amended"},
+        observation(camille.patient, status=CANARY),
+        observation(camille.patient, effectiveDateTime=CANARY),
+        observation(camille.patient, device={"reference": f"Device/{CANARY}"}),
+        observation(camille.patient, device={"reference": CANARY}),
+        observation(camille.patient, valueQuantity={"value": CANARY}),
+        observation(camille.patient, text={"status": "generated", "div": f"<div><script>{CANARY}</script></div>"}),
+        observation(camille.patient, note=[{"text": CANARY}, {"time": CANARY}]),
+        observation(camille.patient, contained=[{"resourceType": "Patient", "id": CANARY, "gender": CANARY}]),
+        {**observation(camille.patient, **known), "status": "amended"},
         {"resourceType": CANARY},
         consent(camille, doctor, CANARY),
         f'{{"resourceType":"Observation","status":"{CANARY}"'.encode(),
@@ -327,7 +327,7 @@ async def test_errors_and_logs_hold_no_value_of_anything_that_was_sent(world: Wo
         await camille.get(f"{CANARY}/x"),
         await camille.get(f"Observation/{CANARY}/_history/{CANARY}"),
         await camille.get(f"Observation/{stored['id']}/_history?_count={CANARY}"),
-        await camille.post("Observation", observation(camille.patient or ""), If_None_Exist=f"date={CANARY}"),
+        await camille.post("Observation", observation(camille.patient), If_None_Exist=f"date={CANARY}"),
         await camille.post("Observation", b"{}", Content_Type=CANARY),
         await camille.get("Observation", Accept=CANARY),
         await camille.get("Observation", Authorization=f"Bearer {CANARY}"),
@@ -355,7 +355,7 @@ async def test_errors_and_logs_hold_no_value_of_anything_that_was_sent(world: Wo
         assert answer.status_code >= 400 or answer.json()["type"] == "batch-response", answer.text
         assert CANARY not in answer.text, answer.text
         assert camille.patient not in answer.text
-    secrets = (CANARY, stored["id"], camille.token, doctor.token, camille.patient or "", "Durand")
+    secrets = (CANARY, stored["id"], camille.token, doctor.token, camille.patient, "Durand")
     assert [line for line in heard.lines if any(secret in line for secret in secrets)] == []
     routes = {fields["route"] for event, fields in heard.events if event == "request"}
     assert routes <= {

@@ -44,7 +44,7 @@ async def test_unknown_expired_and_revoked_tokens_are_refused_alike(world: World
         patient=camille.patient,
         lifetime=timedelta(minutes=5),
     )
-    revoked = await world.patient_actor(camille.patient or "")
+    revoked = await world.patient_actor(camille.patient)
     for actor in (short_lived, revoked):
         assert (await actor.get("Observation")).status_code == 200
     await world.forget(revoked)
@@ -68,7 +68,7 @@ async def test_the_scheme_may_be_written_as_one_likes(camille: Actor) -> None:
 
 @pytest.mark.requirement("SEC-040")
 async def test_a_missing_scope_is_named(world: World, camille: Actor) -> None:
-    narrow = await world.patient_actor(camille.patient or "", "patient/Device.rs")
+    narrow = await world.patient_actor(camille.patient, "patient/Device.rs")
     answer = await narrow.get(f"Observation?patient={camille.patient}")
     assert (answer.status_code, issues(answer)[0]["code"]) == (403, "forbidden")
     assert answer.headers["www-authenticate"] == (

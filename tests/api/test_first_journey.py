@@ -8,7 +8,7 @@ async def test_a_day_of_readings_is_read_until_consent_is_taken_back(world: Worl
     app, doctor = await world.app(camille), await world.professional()
     await world.consent(camille, app, "collect", ["Observation"])
     given = await world.consent(camille, doctor, "access", ["Observation"])
-    day = [entry("POST", "Observation", observation(camille.patient or "")) for _ in range(288)]
+    day = [entry("POST", "Observation", observation(camille.patient)) for _ in range(288)]
     pushed = await app.post("", bundle("transaction", *day))
     assert pushed.status_code == 200, pushed.text
     assert {e["response"]["status"] for e in pushed.json()["entry"]} == {"201 Created"}

@@ -13,7 +13,7 @@ async def camille(session_world: World) -> Actor:
 
 
 async def reading_with_versions(camille: Actor, versions: int) -> dict[str, Any]:
-    stored = await camille.create(observation(camille.patient or ""))
+    stored = await camille.create(observation(camille.patient))
     for n in range(2, versions + 1):
         changed = {**stored, "note": [{"text": f"version {n}"}]}
         assert (await camille.put(f"Observation/{stored['id']}", changed)).status_code == 200

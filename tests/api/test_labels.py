@@ -11,7 +11,7 @@ async def test_a_label_is_taken_off_by_the_patient_and_the_depositor_alone(world
     for doctor in (depositor, other):
         await world.consent(camille, doctor, "access", ["Observation"])
         await world.consent(camille, doctor, "correct", ["Observation"])
-    stored = await depositor.create(observation(camille.patient or "", meta={"security": [label("N")]}))
+    stored = await depositor.create(observation(camille.patient, meta={"security": [label("N")]}))
     path = f"Observation/{stored['id']}"
 
     both = {**stored, "meta": {"security": [label("N"), label("R")]}}

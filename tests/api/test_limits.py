@@ -33,7 +33,7 @@ async def stored(world: World, sent: dict[str, Any]) -> int:
 @pytest.mark.parametrize(("more", "status"), [(0, 201), (1, 413)])
 @pytest.mark.parametrize("is_chunked", [False, True])
 async def test_body(world: World, camille: Actor, more: int, status: int, is_chunked: bool) -> None:
-    sent = observation(camille.patient or "")
+    sent = observation(camille.patient)
     body = padded(sent, world.gateway.limits.body_bytes + more)
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -60,7 +60,7 @@ async def test_a_stated_length_is_refused_before_anything_is_read(camille: Actor
 
 
 async def test_a_length_that_lies_is_counted_all_the_same(world: World, camille: Actor) -> None:
-    sent = observation(camille.patient or "")
+    sent = observation(camille.patient)
     answer = await camille.send("POST", "Observation", padded(sent, world.gateway.limits.body_bytes + 1), Content_Length="10")
     assert answer.status_code == 413
     assert await stored(world, sent) == 0
@@ -69,7 +69,7 @@ async def test_a_length_that_lies_is_counted_all_the_same(world: World, camille:
 @pytest.mark.requirement("BUN-10")
 @pytest.mark.parametrize("kind", ["batch", "transaction"])
 async def test_bundle_entries(world: World, camille: Actor, kind: str) -> None:
-    sent = [observation(camille.patient or "") for _ in range(world.gateway.limits.bundle_entries + 1)]
+    sent = [observation(camille.patient) for _ in range(world.gateway.limits.bundle_entries + 1)]
     entries = [entry("POST", "Observation", one) for one in sent]
     answer = await camille.post("", bundle(kind, *entries))
     assert (answer.status_code, issues(answer)[0]["code"], expression(answer)) == (413, "too-costly", "Bundle.entry")
@@ -99,7 +99,7 @@ def deepest(text: str) -> int:
 
 @pytest.mark.parametrize(("more", "status"), [(-1, 201), (1, 400)])
 async def test_depth(world: World, camille: Actor, more: int, status: int) -> None:
-    body = nested(camille.patient or "", world.gateway.limits.depth + more)
+    body = nested(camille.patient, world.gateway.limits.depth + more)
     answer = await camille.post("Observation", body)
     assert answer.status_code == status, answer.text
     if status == 400:
@@ -130,7 +130,7 @@ async def test_json_made_to_hurt(world: World, camille: Actor, body: bytes) -> N
 @pytest.mark.parametrize(("more", "status"), [(0, 201), (1, 422)])
 async def test_string_length(world: World, camille: Actor, more: int, status: int) -> None:
     text = "x" * (world.gateway.limits.string_length + more)
-    sent = observation(camille.patient or "", note=[{"text": text}])
+    sent = observation(camille.patient, note=[{"text": text}])
     answer = await camille.post("Observation", sent, Prefer="return=minimal")
     assert answer.status_code == status
     assert await stored(world, sent) == (status == 201)
@@ -208,7 +208,7 @@ async def test_headers(camille: Actor, headers: dict[str, str]) -> None:
 async def test_page_sizes_are_clamped(world: World, camille: Actor) -> None:
     page = (await camille.get("Observation?_count=999999999")).json()
     assert page["link"][0]["url"].endswith(f"?_count={world.gateway.limits.page_most}")
-    reading = await camille.create(observation(camille.patient or ""))
+    reading = await camille.create(observation(camille.patient))
     history = (await camille.get(f"Observation/{reading['id']}/_history?_count=999999999")).json()
     assert history["link"][0]["url"].endswith(f"?_count={world.gateway.limits.history_most}")
 

@@ -96,7 +96,7 @@ async def test_format_goes_before_accept(camille: Actor, asked: str, status: int
 
 
 async def test_format_is_understood_everywhere(camille: Actor) -> None:
-    stored = await camille.create(observation(camille.patient or ""))
+    stored = await camille.create(observation(camille.patient))
     path = f"Observation/{stored['id']}"
     for rest in ("", "/_history", "/_history/1"):
         assert (await camille.get(f"{path}{rest}?_format=json")).status_code == 200
@@ -129,7 +129,7 @@ async def test_format_is_understood_everywhere(camille: Actor) -> None:
     ],
 )
 async def test_content_type_of_a_create(world: World, camille: Actor, content_type: str, status: int) -> None:
-    sent = observation(camille.patient or "")
+    sent = observation(camille.patient)
     answer = await camille.post("Observation", sent, Content_Type=content_type)
     assert answer.status_code == status
     if status == 415:
@@ -139,8 +139,8 @@ async def test_content_type_of_a_create(world: World, camille: Actor, content_ty
 
 @pytest.mark.requirement("CORE-11")
 async def test_a_write_whose_answer_nobody_would_accept_is_not_made(world: World, camille: Actor) -> None:
-    known = await camille.create(observation(camille.patient or ""))
-    sent = observation(camille.patient or "")
+    known = await camille.create(observation(camille.patient))
+    sent = observation(camille.patient)
     path = f"Observation/{known['id']}"
     answers = [
         await camille.post("Observation", sent, Accept="text/turtle"),
@@ -155,14 +155,14 @@ async def test_a_write_whose_answer_nobody_would_accept_is_not_made(world: World
 
 @pytest.mark.requirement("CORE-11")
 async def test_no_content_type_is_none_of_ours(camille: Actor) -> None:
-    sent = json.dumps(observation(camille.patient or "")).encode()
+    sent = json.dumps(observation(camille.patient)).encode()
     answer = await camille.http.post(f"{BASE}/Observation", content=sent, headers={"Authorization": f"Bearer {camille.token}"})
     assert answer.status_code == 415
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "gzip, identity"])
 async def test_compressed_bodies_are_refused(world: World, camille: Actor, encoding: str) -> None:
-    sent = observation(camille.patient or "")
+    sent = observation(camille.patient)
     answer = await camille.post("Observation", sent, Content_Encoding=encoding)
     assert (answer.status_code, issues(answer)[0]["code"]) == (415, "not-supported")
     assert await world.stored("Observation", **stored_with(sent)) == []
@@ -225,7 +225,7 @@ async def test_interactions_a_type_does_not_have(camille: Actor, method: str, pa
 
 
 async def test_a_method_is_not_overridden_by_a_header(camille: Actor) -> None:
-    stored = await camille.create(observation(camille.patient or ""))
+    stored = await camille.create(observation(camille.patient))
     path = f"Observation/{stored['id']}"
     for name in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"):
         assert (await camille.get(path, **{name: "DELETE"})).status_code == 200
@@ -234,7 +234,7 @@ async def test_a_method_is_not_overridden_by_a_header(camille: Actor) -> None:
 
 async def test_addresses_come_from_the_settings_not_from_the_request(camille: Actor) -> None:
     spoofed = {"Host": "evil.example", "X-Forwarded-Host": "evil.example", "Forwarded": "host=evil.example;proto=https"}
-    answer = await camille.post("Observation", observation(camille.patient or ""), **spoofed)
+    answer = await camille.post("Observation", observation(camille.patient), **spoofed)
     assert answer.headers["location"].startswith(f"{BASE}/Observation/")
     page = (await camille.get(f"Observation?patient={camille.patient}&_count=1", **spoofed)).json()
     urls = [link["url"] for link in page["link"]] + [page["entry"][0]["fullUrl"]]

@@ -57,7 +57,7 @@ async def test_literal_and_logical_names_of_a_patient_make_one_key(world: World)
 async def test_another_patient_is_refused_like_one_who_does_not_exist(world: World, kind: str, way: str) -> None:
     mine, other = await world.patient(), await world.patient()
     writer = {
-        "patient": lambda: world.patient_actor(mine.patient or ""),
+        "patient": lambda: world.patient_actor(mine.patient),
         "app": lambda: world.app(mine),
         "professional": lambda: world.professional("patient/*.cruds", patient=mine.patient),
         "service": lambda: world.service("user/*.cruds"),

@@ -37,7 +37,7 @@ async def walk(actor: Actor, url: str) -> list[str]:
 async def push(owner: Actor, count: int, **elements: Any) -> list[str]:
     """Readings, minutes apart, in one transaction; their ids."""
     readings = [
-        observation(owner.patient or "", effectiveDateTime=f"2026-10-{n // 1440 + 1:02d}T{n // 60 % 24:02d}:{n % 60:02d}:00Z")
+        observation(owner.patient, effectiveDateTime=f"2026-10-{n // 1440 + 1:02d}T{n // 60 % 24:02d}:{n % 60:02d}:00Z")
         | elements
         for n in range(count)
     ]
@@ -80,7 +80,7 @@ async def test_pages_stay_whole_while_the_record_changes(world: World, sort: str
             assert (await owner.delete(f"Observation/{to_delete.pop()}")).status_code == 204
         del to_change[:2]
         for moment in ("2020-01-01", "2026-10-01T00:30:30Z", "2030-01-01"):
-            await owner.create(observation(owner.patient or "", effectiveDateTime=moment))
+            await owner.create(observation(owner.patient, effectiveDateTime=moment))
         url = next_link(page)
     assert max(Counter(seen).values()) == 1
     assert untouched <= set(seen)
@@ -108,7 +108,7 @@ async def test_polling_by_last_update_loses_nothing_under_concurrent_writers(wor
     async def write(owner: Actor, count: int) -> None:
         for n in range(count):
             if n % 4:
-                stored = await owner.create(observation(owner.patient or ""))
+                stored = await owner.create(observation(owner.patient))
                 written.add(f"{stored['id']}/1")
             else:
                 written.update(f"{identifier}/1" for identifier in await push(owner, 12))
@@ -149,7 +149,7 @@ async def test_polling_by_last_update_loses_nothing_under_concurrent_writers(wor
 @pytest.mark.requirement("SRCH-07")
 async def test_last_update_is_compared_to_the_millisecond(world: World) -> None:
     owner = await world.patient()
-    stored = [await owner.create(observation(owner.patient or "")) for _ in range(3)]
+    stored = [await owner.create(observation(owner.patient)) for _ in range(3)]
     moments = [one["meta"]["lastUpdated"] for one in stored]
     assert len(set(moments)) == 3
     ids = [one["id"] for one in stored]
@@ -174,11 +174,9 @@ async def test_a_page_of_large_resources_is_whole(world: World) -> None:
     owner = await world.patient()
     attachment = {"contentType": "text/plain", "data": "SGVsbG8g" * 250_000}
     stored = [
-        (
-            await owner.create(
-                document(owner.patient or "", content=[{"attachment": attachment}]), Prefer="return=representation"
-            )
-        )["id"]
+        (await owner.create(document(owner.patient, content=[{"attachment": attachment}]), Prefer="return=representation"))[
+            "id"
+        ]
         for _ in range(10)
     ]
     page = await read_page(owner, "DocumentReference?_sort=_id&_count=20")
@@ -204,7 +202,7 @@ async def test_a_cursor_shows_nothing_of_the_search(camille: Actor) -> None:
     cursor = following.partition("_cursor=")[2]
     assert following == f"{BASE}/Observation?_cursor={cursor}"
     plain = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-    for value in (camille.patient or "", "99504-3", page["entry"][-1]["resource"]["id"], "2026-10"):
+    for value in (camille.patient, "99504-3", page["entry"][-1]["resource"]["id"], "2026-10"):
         assert value.encode() not in plain
         assert value not in cursor
 
@@ -248,7 +246,7 @@ async def test_a_cursor_in_other_hands_opens_nothing(world: World, camille: Acto
     stranger, doctor = await world.patient(), await world.professional()
     for other in (stranger, doctor):
         assert (await read_page(other, page)).get("entry") is None
-    narrow = await world.patient_actor(camille.patient or "", "patient/Device.rs")
+    narrow = await world.patient_actor(camille.patient, "patient/Device.rs")
     assert (await narrow.get(page)).status_code == 403
     assert (await world.http.get(f"{BASE}/{page}")).status_code == 401
     given = await world.consent(camille, doctor, "access", ["Observation"])

@@ -53,7 +53,7 @@ async def gather(world: World) -> tuple[Actor, Everybody]:
 
 def body_of(kind: str, owner: Actor, service: Actor) -> dict[str, Any]:
     """A new resource of a type, in the patient's record where it belongs to one."""
-    me = owner.patient or ""
+    me = owner.patient
     made = {
         "Observation": lambda: observation(me),
         "DocumentReference": lambda: document(me),
@@ -144,7 +144,7 @@ async def test_professionals_and_services_say_whose_record_they_search(world: Wo
 
 async def test_the_care_team_reads_without_consent_and_others_do_not(world: World) -> None:
     owner, everybody = await gather(world)
-    path = f"Observation/{(await owner.create(observation(owner.patient or '')))['id']}"
+    path = f"Observation/{(await owner.create(observation(owner.patient)))['id']}"
     expected = {"patient": 200, "proxy": 200, "care_team": 200}
     for name, actor in everybody.items():
         assert (await actor.get(path)).status_code == expected.get(name, 404), name
@@ -155,7 +155,7 @@ async def test_the_care_team_reads_without_consent_and_others_do_not(world: Worl
 async def test_a_general_practitioner_who_is_no_longer_named_is_a_stranger(world: World) -> None:
     doctor = await world.professional()
     owner = await world.patient(generalPractitioner=[{"reference": doctor.reference}])
-    path = f"Observation/{(await owner.create(observation(owner.patient or '')))['id']}"
+    path = f"Observation/{(await owner.create(observation(owner.patient)))['id']}"
     assert (await doctor.get(path)).status_code == 200
     person = (await world.operator.get(f"Patient/{owner.patient}")).json()
     del person["generalPractitioner"]
@@ -166,7 +166,7 @@ async def test_a_general_practitioner_who_is_no_longer_named_is_a_stranger(world
 async def test_the_patient_objects_and_takes_the_objection_back(world: World) -> None:
     doctor = await world.professional()
     owner = await world.patient(generalPractitioner=[{"reference": doctor.reference}])
-    path = f"Observation/{(await owner.create(observation(owner.patient or '')))['id']}"
+    path = f"Observation/{(await owner.create(observation(owner.patient)))['id']}"
     objection = await owner.create(consent(owner, doctor, type="deny"))
     assert (await doctor.get(path)).status_code == 404
     assert await doctor.search(f"Observation?patient={owner.patient}") == []
@@ -176,26 +176,26 @@ async def test_the_patient_objects_and_takes_the_objection_back(world: World) ->
 
 async def test_depositing_needs_no_right_to_read(world: World) -> None:
     owner, doctor = await world.patient(), await world.professional()
-    mine = await doctor.create(document(owner.patient or ""))
+    mine = await doctor.create(document(owner.patient))
     assert (await doctor.get(f"DocumentReference/{mine['id']}")).status_code == 404
     assert (await doctor.put(f"DocumentReference/{mine['id']}", {**mine, "status": "superseded"})).status_code == 200
     refusal = consent(owner, doctor, "collect", type="deny")
     await owner.create(refusal)
-    assert (await doctor.post("DocumentReference", document(owner.patient or ""))).status_code == 422
+    assert (await doctor.post("DocumentReference", document(owner.patient))).status_code == 422
 
 
 async def test_a_proxy_acts_in_one_record_as_far_as_the_patient_lets_them(world: World) -> None:
     owner, other = await world.patient(), await world.patient()
     proxy = await world.proxy(owner)
-    mine = await owner.create(document(owner.patient or ""))
-    foreign = await other.create(document(other.patient or ""))
+    mine = await owner.create(document(owner.patient))
+    foreign = await other.create(document(other.patient))
     assert (await proxy.get(f"DocumentReference/{mine['id']}")).status_code == 200
     assert (await proxy.get(f"DocumentReference/{foreign['id']}")).status_code == 404
-    assert (await proxy.post("Observation", observation(other.patient or ""))).status_code == 422
+    assert (await proxy.post("Observation", observation(other.patient))).status_code == 422
     data = [{"meaning": "instance", "reference": {"reference": f"DocumentReference/{mine['id']}"}}]
     await owner.create(consent(owner, proxy, type="deny", data=data))
     assert (await proxy.get(f"DocumentReference/{mine['id']}")).status_code == 404
-    assert (await proxy.post("Observation", observation(owner.patient or ""))).status_code == 201
+    assert (await proxy.post("Observation", observation(owner.patient))).status_code == 201
 
 
 async def test_a_proxy_lifts_no_denial_of_the_patient(world: World) -> None:
@@ -221,7 +221,7 @@ async def test_a_proxy_lifts_no_denial_of_the_patient(world: World) -> None:
 async def test_patient_and_proxy_take_back_what_the_other_gave(world: World) -> None:
     owner, service = await world.patient(), await world.service()
     proxy, another = await world.proxy(owner), await world.proxy(owner)
-    reading = await owner.create(observation(owner.patient or ""))
+    reading = await owner.create(observation(owner.patient))
     for giver, taker in ((owner, proxy), (proxy, owner), (proxy, another)):
         given = await giver.create({**consent(owner, service), "performer": [{"reference": giver.reference}]})
         assert (await service.get(f"Observation/{reading['id']}")).status_code == 200
@@ -238,7 +238,7 @@ async def test_nobody_of_another_record_signs_a_consent(world: World) -> None:
 
 async def test_operators_keep_identities_and_see_nothing_clinical(world: World) -> None:
     owner = await world.patient()
-    me = owner.patient or ""
+    me = owner.patient
     stored = [await owner.create(body) for body in (observation(me), document(me), device(me), consent(owner, None))]
     for operator in (world.operator, await world.actor("feed", "system/*.cruds")):
         assert (await operator.get(f"Patient/{me}")).status_code == 200

@@ -21,33 +21,33 @@ def headers(prefer: str | None) -> dict[str, str]:
 
 
 async def created(camille: Actor, prefer: str | None) -> httpx.Response:
-    return await camille.post("Observation", observation(camille.patient or ""), **headers(prefer))
+    return await camille.post("Observation", observation(camille.patient), **headers(prefer))
 
 
 async def sent_again(camille: Actor, prefer: str | None) -> httpx.Response:
-    sent = observation(camille.patient or "")
+    sent = observation(camille.patient)
     await camille.create(sent)
     return await camille.post("Observation", sent, **headers(prefer))
 
 
 async def matched(camille: Actor, prefer: str | None) -> httpx.Response:
-    known = await camille.create(observation(camille.patient or ""))
+    known = await camille.create(observation(camille.patient))
     condition = {"If_None_Exist": f"_id={known['id']}"}
-    return await camille.post("Observation", observation(camille.patient or ""), **condition, **headers(prefer))
+    return await camille.post("Observation", observation(camille.patient), **condition, **headers(prefer))
 
 
 async def updated(camille: Actor, prefer: str | None) -> httpx.Response:
-    stored = await camille.create(observation(camille.patient or ""))
+    stored = await camille.create(observation(camille.patient))
     return await camille.put(f"Observation/{stored['id']}", {**stored, "status": "amended"}, **headers(prefer))
 
 
 async def deleted(camille: Actor, prefer: str | None) -> httpx.Response:
-    stored = await camille.create(observation(camille.patient or ""))
+    stored = await camille.create(observation(camille.patient))
     return await camille.delete(f"Observation/{stored['id']}", **headers(prefer))
 
 
 async def deleted_again(camille: Actor, prefer: str | None) -> httpx.Response:
-    stored = await camille.create(observation(camille.patient or ""))
+    stored = await camille.create(observation(camille.patient))
     await camille.delete(f"Observation/{stored['id']}")
     return await camille.delete(f"Observation/{stored['id']}", **headers(prefer))
 
@@ -115,7 +115,7 @@ async def test_how_a_preference_is_written(camille: Actor, prefer: str, is_empty
 async def test_a_preference_gives_no_right_to_read(world: World, camille: Actor) -> None:
     app = await world.app(camille, "patient/Observation.c")
     await world.consent(camille, app, "collect", ["Observation"])
-    sent = observation(camille.patient or "")
+    sent = observation(camille.patient)
     assert (await app.post("Observation", sent, Prefer="return=representation")).status_code == 201
     again = await app.post("Observation", sent, Prefer="return=representation")
     assert (again.status_code, again.content) == (200, b"")
@@ -141,7 +141,7 @@ async def test_a_preference_gives_no_right_to_read(world: World, camille: Actor)
 async def test_what_is_not_understood_is_refused_by_name_unless_the_client_is_lenient(
     camille: Actor, query: str, name: str
 ) -> None:
-    known = await camille.create(observation(camille.patient or ""))
+    known = await camille.create(observation(camille.patient))
     path = f"Observation?_id={known['id']}&{query}"
     for prefer in (None, "handling=strict"):
         strict = await camille.get(path, **headers(prefer))
@@ -168,7 +168,7 @@ async def test_a_wrong_value_is_refused_even_so(camille: Actor, query: str, name
 async def test_being_lenient_shows_nobody_more(world: World) -> None:
     owner, stranger = await world.patient(), await world.patient()
     tag: dict[str, Any] = {"identifier": [{"system": "urn:x", "value": unique("tag")}]}
-    await owner.create(observation(owner.patient or "", **tag))
+    await owner.create(observation(owner.patient, **tag))
     for query in ("foo=bar", "", f"patientx={owner.patient}"):
         answer = await stranger.get(f"Observation?{query}", Prefer="handling=lenient")
         assert (answer.status_code, answer.json().get("entry")) == (200, None)

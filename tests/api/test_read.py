@@ -15,7 +15,7 @@ async def camille(session_world: World) -> Actor:
 
 
 async def new_reading(camille: Actor, **elements: object) -> dict[str, object]:
-    return await camille.create(observation(camille.patient or "", **elements))
+    return await camille.create(observation(camille.patient, **elements))
 
 
 def without_request_id(answer: httpx.Response) -> tuple[int, object, dict[str, str]]:
@@ -41,7 +41,7 @@ async def test_a_read_gives_the_resource_with_its_version_and_time(camille: Acto
 @pytest.mark.requirement("CORE-09")
 async def test_unknown_foreign_and_impossible_ids_all_read_alike(world: World, camille: Actor) -> None:
     other = await world.patient()
-    foreign = await other.create(observation(other.patient or ""))
+    foreign = await other.create(observation(other.patient))
     unknown = foreign["id"][:4] + "0" * 16
     answers = [
         await camille.get(f"Observation/{identifier}{rest}")

@@ -82,7 +82,7 @@ async def _target(world: World, owner: Actor, type_name: str) -> str:
     if type_name == "RelatedPerson":
         return (await world.proxy(owner)).reference
     make = {"Device": device, "Observation": observation, "DocumentReference": document}[type_name]
-    return f"{type_name}/{(await owner.create(make(owner.patient or '')))['id']}"
+    return f"{type_name}/{(await owner.create(make(owner.patient)))['id']}"
 
 
 @pytest.mark.parametrize("name", PLACES)
@@ -95,7 +95,7 @@ async def test_another_patients_and_a_missing_target_are_refused_alike(world: Wo
     answers = [
         await owner.post(made["resourceType"], made)
         for reference in (theirs, missing, f"{BASE}/{theirs}", f"{theirs}/_history/1")
-        for made in [make(owner.patient or "", reference)]
+        for made in [make(owner.patient, reference)]
     ]
     assert {a.status_code for a in answers} == {422}, answers[0].text
     assert len({a.text for a in answers}) == 1
@@ -103,7 +103,7 @@ async def test_another_patients_and_a_missing_target_are_refused_alike(world: Wo
     assert (expression(answers[0]) or "").startswith(element)
     assert await world.fingerprint() == before
     if type_name != "Patient":
-        mine = make(owner.patient or "", await _target(world, owner, type_name))
+        mine = make(owner.patient, await _target(world, owner, type_name))
         assert (await owner.post(mine["resourceType"], mine)).status_code == 201
 
 
@@ -117,7 +117,7 @@ async def test_an_update_refers_no_further_than_a_create(world: World, name: str
     kept = await owner.create(plain(owner.patient))
     before = await world.fingerprint()
     answers = [
-        await owner.put(f"{kept['resourceType']}/{kept['id']}", make(owner.patient or "", reference) | {"id": kept["id"]})
+        await owner.put(f"{kept['resourceType']}/{kept['id']}", make(owner.patient, reference) | {"id": kept["id"]})
         for reference in (theirs, missing)
     ]
     assert {a.status_code for a in answers} == {422}
@@ -132,7 +132,7 @@ async def test_escapes_in_the_json_hide_no_address_of_ours(world: World, escape:
     reading = observation(owner.patient, device=_ref(f"{BASE}/{theirs}"))
     answer = await owner.post("Observation", json.dumps(reading).replace("/", escape).encode())
     assert (answer.status_code, expression(answer)) == (422, "Observation.device")
-    hidden = json.dumps(_extension(owner.patient or "", theirs)).replace('"extension"', '"e\\u0078tension"').encode()
+    hidden = json.dumps(_extension(owner.patient, theirs)).replace('"extension"', '"e\\u0078tension"').encode()
     answer = await owner.post("Observation", hidden)
     assert (answer.status_code, expression(answer)) == (422, "Observation.extension[0].valueReference")
 

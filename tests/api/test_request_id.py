@@ -26,7 +26,7 @@ def ids_in(events: list[dict[str, Any]]) -> list[str]:
 
 async def test_it_is_echoed_and_stored_in_the_audit(camille: Actor) -> None:
     asked: dict[str, tuple[str, str, Any]] = {
-        unique("create"): ("POST", "Observation", observation(camille.patient or "")),
+        unique("create"): ("POST", "Observation", observation(camille.patient)),
         unique("search"): ("GET", "Observation", None),
         unique("missing"): ("GET", "Observation/abc-0000", None),
         unique("history"): ("GET", "Observation/abc-0000/_history", None),
@@ -35,7 +35,7 @@ async def test_it_is_echoed_and_stored_in_the_audit(camille: Actor) -> None:
         unique("transaction"): (
             "POST",
             "",
-            bundle("transaction", entry("POST", "Observation", observation(camille.patient or ""))),
+            bundle("transaction", entry("POST", "Observation", observation(camille.patient))),
         ),
     }
     for request_id, (method, path, body) in asked.items():

@@ -23,7 +23,7 @@ def day(owner: Actor, full_url: str = UUID, readings: int = 288) -> Resource:
                 "POST",
                 "Observation",
                 observation(
-                    owner.patient or "",
+                    owner.patient,
                     identifier=[{"system": "https://app.example/readings", "value": f"{owner.patient}-{n}"}],
                     device={"reference": full_url},
                 ),

@@ -55,11 +55,11 @@ async def test_each_interaction_needs_its_letters(world: World, owner: Actor, le
         letters = {"read": "rs", "write": "cud", "*": "cruds"}.get(granted, granted)
         scope = f"{level}/Observation.{granted}"
         if level == "patient":
-            actor = await world.patient_actor(owner.patient or "", scope)
+            actor = await world.patient_actor(owner.patient, scope)
         else:
             actor = await world.actor("professional", scope, reference=owner.reference)
-        patient = await world.patient_actor(owner.patient or "")
-        stored = await patient.create(observation(owner.patient or ""))
+        patient = await world.patient_actor(owner.patient)
+        stored = await patient.create(observation(owner.patient))
         answer = await do(actor, stored)
         if set(needed) <= set(letters):
             assert answer.status_code == status, (granted, answer.text)
@@ -74,17 +74,17 @@ async def test_each_interaction_needs_its_letters(world: World, owner: Actor, le
 
 async def test_a_scope_of_another_type_is_none(world: World) -> None:
     owner = await world.patient()
-    actor = await world.patient_actor(owner.patient or "", "patient/Device.cruds openid fhirUser")
+    actor = await world.patient_actor(owner.patient, "patient/Device.cruds openid fhirUser")
     for path in ("Observation/000-x", f"Observation?patient={owner.patient}", "Patient/000-x", "Practitioner"):
         assert (await actor.get(path)).status_code == 403, path
 
 
 async def test_entries_are_checked_each_as_if_sent_alone(world: World) -> None:
     owner = await world.patient()
-    actor = await world.patient_actor(owner.patient or "", "patient/Observation.rs patient/Device.c")
+    actor = await world.patient_actor(owner.patient, "patient/Observation.rs patient/Device.c")
     entries = [
         entry("GET", f"Observation?patient={owner.patient}"),
-        entry("POST", "Observation", observation(owner.patient or "")),
+        entry("POST", "Observation", observation(owner.patient)),
     ]
     batch = await actor.post("", bundle("batch", *entries))
     assert [e["response"]["status"][:3] for e in batch.json()["entry"]] == ["200", "403"]
@@ -94,8 +94,8 @@ async def test_entries_are_checked_each_as_if_sent_alone(world: World) -> None:
 
 async def test_several_scopes_add_up(world: World) -> None:
     owner = await world.patient()
-    actor = await world.patient_actor(owner.patient or "", "patient/Observation.c patient/Observation.s")
-    answer = await actor.post("Observation", observation(owner.patient or ""), If_None_Exist="identifier=nothing|none")
+    actor = await world.patient_actor(owner.patient, "patient/Observation.c patient/Observation.s")
+    answer = await actor.post("Observation", observation(owner.patient), If_None_Exist="identifier=nothing|none")
     assert answer.status_code == 201
 
 
@@ -105,7 +105,7 @@ GRANULAR = f"patient/Observation.cruds?category={SYSTEM}|laboratory"
 @pytest.mark.requirement("SRCH-11")
 async def test_a_granular_scope_filters_reads_and_searches(world: World) -> None:
     owner = await world.patient()
-    me = owner.patient or ""
+    me = owner.patient
     inside, outside = [await owner.create(observation(me, category=category)) for category in (LABORATORY, VITAL)]
     actor = await world.patient_actor(me, GRANULAR)
     for suffix in ("", "/_history", "/_history/1"):
@@ -119,7 +119,7 @@ async def test_a_granular_scope_filters_reads_and_searches(world: World) -> None
 
 async def test_a_granular_scope_filters_writes_by_old_and_new_version(world: World) -> None:
     owner = await world.patient()
-    me = owner.patient or ""
+    me = owner.patient
     inside, outside = [await owner.create(observation(me, category=category)) for category in (LABORATORY, VITAL)]
     actor = await world.patient_actor(me, GRANULAR)
     path = f"Observation/{inside['id']}"
@@ -141,7 +141,7 @@ async def test_a_granular_scope_filters_writes_by_old_and_new_version(world: Wor
 
 async def test_a_condition_finds_only_what_a_granular_scope_shows(world: World) -> None:
     owner = await world.patient()
-    me = owner.patient or ""
+    me = owner.patient
     inside, outside = [await owner.create(observation(me, category=category)) for category in (LABORATORY, VITAL)]
     actor = await world.patient_actor(me, GRANULAR)
     statuses = []
@@ -154,7 +154,7 @@ async def test_a_condition_finds_only_what_a_granular_scope_shows(world: World) 
 
 async def test_parameters_of_a_granular_scope_are_all_required(world: World) -> None:
     owner = await world.patient()
-    me = owner.patient or ""
+    me = owner.patient
     for category, code in ((LABORATORY, "99504-3"), (LABORATORY, "53060-9"), (VITAL, "99504-3")):
         await owner.create(observation(me, category=category, code=concept("http://loinc.org", code)))
     both = await world.patient_actor(me, "patient/Observation.s?category=laboratory&code=http://loinc.org|99504-3")
@@ -169,7 +169,7 @@ async def test_a_token_with_a_wrong_scope_is_not_issued(world: World) -> None:
     owner = await world.patient()
     for scope in ("patient/Observation.sr", "patient/Nope.rs", "openid", "", "patient/Observation.rs?status=final"):
         with pytest.raises(Problem):
-            await world.patient_actor(owner.patient or "", scope)
+            await world.patient_actor(owner.patient, scope)
 
 
 @pytest.mark.requirement("EXT-06")

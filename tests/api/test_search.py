@@ -33,7 +33,7 @@ async def camille(session_world: World) -> Actor:
     owner = await session_world.patient()
     for day in range(1, 6):
         code = concept(LOINC, "99504-3" if day < 5 else "14745-4")
-        await owner.create(observation(owner.patient or "", effectiveDateTime=f"2026-11-{day:02d}T08:00:00Z", code=code))
+        await owner.create(observation(owner.patient, effectiveDateTime=f"2026-11-{day:02d}T08:00:00Z", code=code))
     return owner
 
 
@@ -197,9 +197,9 @@ async def test_nothing_tells_of_what_may_not_be_seen(world: World) -> None:
     denied = {"type": "deny", "securityLabel": [RESTRICTED]}
     await owner.create(consent(owner, doctor, "access", **denied))
     tag = unique("kind")
-    shown = [await owner.create(document(owner.patient or "", type=concept(LOINC, tag))) for _ in range(3)]
+    shown = [await owner.create(document(owner.patient, type=concept(LOINC, tag))) for _ in range(3)]
     hidden = [
-        await owner.create(document(owner.patient or "", type=concept(LOINC, tag), securityLabel=[{"coding": [RESTRICTED]}]))
+        await owner.create(document(owner.patient, type=concept(LOINC, tag), securityLabel=[{"coding": [RESTRICTED]}]))
         for _ in range(3)
     ]
     search = f"DocumentReference?patient={owner.patient}&type={tag}"
@@ -308,7 +308,7 @@ async def test_a_strange_identifier_is_found_by_itself_alone(world: World, value
     owner = await world.patient()
     for one in (value, "other"):
         identifier = [{"system": READINGS, "value": f"{one}-"}]
-        answer = await owner.post("Observation", observation(owner.patient or "", identifier=identifier))
+        answer = await owner.post("Observation", observation(owner.patient, identifier=identifier))
         if "\0" in value and one == value:
             assert answer.status_code in (400, 422)
             return
@@ -333,7 +333,7 @@ async def test_what_is_not_utf8_is_refused(camille: Actor, query: bytes) -> None
 
 async def test_letters_beyond_ascii_may_come_encoded_or_plain(world: World) -> None:
     owner = await world.patient()
-    await owner.create(observation(owner.patient or "", code=concept(LOINC, "gl\u00e9mie")))
+    await owner.create(observation(owner.patient, code=concept(LOINC, "gl\u00e9mie")))
     for form in (b"code=gl%C3%A9mie", "code=gl\u00e9mie".encode()):
         posted = await owner.send("POST", "Observation/_search", form, Content_Type=FORM)
         assert len(ids(posted)) == 1

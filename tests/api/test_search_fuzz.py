@@ -49,8 +49,8 @@ VALUES = st.lists(PIECES | st.text(max_size=6), max_size=6).map("".join)
 @pytest.fixture(scope="module")
 async def camille(session_world: World) -> Actor:
     owner = await session_world.patient()
-    await owner.create(observation(owner.patient or ""))
-    await owner.create(document(owner.patient or ""))
+    await owner.create(observation(owner.patient))
+    await owner.create(document(owner.patient))
     return owner
 
 
@@ -127,7 +127,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @given(data=st.data(), kind=st.sampled_from(["Observation", "DocumentReference", "Consent"]))
 async def test_any_body_is_stored_or_refused(camille: Actor, kind: str, data: st.DataObject) -> None:
     whole = {"Observation": observation, "DocumentReference": document}.get(kind, lambda _: consent(camille, camille))
-    sent = copy.deepcopy(whole(camille.patient or ""))
+    sent = copy.deepcopy(whole(camille.patient))
     for _ in range(data.draw(st.integers(1, 3))):
         path = data.draw(st.sampled_from(places(sent)[1:]))
         *way, last = path

@@ -42,7 +42,7 @@ async def find_all(owner: Actor, queries: Iterable[str]) -> list[set[str]]:
 
 def with_date(owner: Actor, text: str) -> dict[str, Any]:
     start, slash, end = text.partition("/")
-    resource = observation(owner.patient or "")
+    resource = observation(owner.patient)
     if slash:
         del resource["effectiveDateTime"]
         resource["effectivePeriod"] = {name: value for name, value in {"start": start, "end": end}.items() if value}
@@ -78,7 +78,7 @@ async def test_the_ends_of_time_and_a_leap_second(world: World) -> None:
 async def test_tokens(world: World) -> None:
     owner = await world.patient()
     stored = dict.fromkeys((system, code) for _, system, code, _ in TOKENS)
-    ids = await store(owner, {(s, c): observation(owner.patient or "", code=concept(s, c)) for s, c in stored})
+    ids = await store(owner, {(s, c): observation(owner.patient, code=concept(s, c)) for s, c in stored})
     queries = [f"Observation?patient={owner.patient}&code={quote(asked)}" for asked, _, _, _ in TOKENS]
     denied = [query.replace("&code=", "&code:not=") for query in queries]
     answers, rest = await find_all(owner, queries), await find_all(owner, denied)
@@ -91,7 +91,7 @@ async def test_tokens(world: World) -> None:
 async def test_strings(world: World) -> None:
     owner = await world.patient()
     texts = dict.fromkeys(stored for _, stored, _ in STRINGS)
-    plain = observation(owner.patient or "")
+    plain = observation(owner.patient)
     del plain["valueQuantity"]
     ids = await store(
         owner, {t: plain | {"valueString": t, "identifier": [{"system": "urn:s", "value": unique()}]} for t in texts}
@@ -108,7 +108,7 @@ async def test_quantities(world: World) -> None:
     owner = await world.patient()
     unit = {"unit": "milligram per decilitre", "system": UCUM, "code": "mg/dL"}
     numbers = dict.fromkeys(value for _, value, _ in QUANTITIES)
-    ids = await store(owner, {n: observation(owner.patient or "", valueQuantity={"value": n, **unit}) for n in numbers})
+    ids = await store(owner, {n: observation(owner.patient, valueQuantity={"value": n, **unit}) for n in numbers})
     queries = [f"Observation?patient={owner.patient}&value-quantity={quote(asked)}" for asked, _, _ in QUANTITIES]
     for (asked, number, expected), found in zip(QUANTITIES, await find_all(owner, queries), strict=True):
         assert (ids[number] in found) is expected, (asked, number)
@@ -121,7 +121,7 @@ async def test_a_component_is_compared_as_a_whole(world: World) -> None:
         {"code": concept(LOINC, "a"), "valueQuantity": {"value": 5, "system": UCUM, "code": "mg/dL"}},
         {"code": concept(LOINC, "b"), "valueQuantity": {"value": 90, "system": UCUM, "code": "%"}},
     ]
-    resource = observation(owner.patient or "", component=parts)
+    resource = observation(owner.patient, component=parts)
     stored = await owner.create(resource)
     asked = [f"5|{UCUM}|mg/dL", f"90|{UCUM}|%", f"5|{UCUM}|%", f"90|{UCUM}|mg/dL"]
     queries = [f"Observation?patient={owner.patient}&component-value-quantity={quote(value)}" for value in asked]
@@ -136,11 +136,11 @@ async def test_references(world: World) -> None:
     ids = await store(
         owner,
         {
-            "own": observation(owner.patient or "", device={"reference": f"Device/{sensor['id']}"}),
-            "absolute": observation(owner.patient or "", device={"reference": f"{BASE}/Device/{sensor['id']}"}),
-            "foreign": observation(owner.patient or "", device={"reference": foreign}),
-            "logical": observation(owner.patient or "", device={"identifier": {"system": "urn:serial", "value": "42"}}),
-            "none": observation(owner.patient or ""),
+            "own": observation(owner.patient, device={"reference": f"Device/{sensor['id']}"}),
+            "absolute": observation(owner.patient, device={"reference": f"{BASE}/Device/{sensor['id']}"}),
+            "foreign": observation(owner.patient, device={"reference": foreign}),
+            "logical": observation(owner.patient, device={"identifier": {"system": "urn:serial", "value": "42"}}),
+            "none": observation(owner.patient),
         },
     )
     own, every = {"own", "absolute"}, set(ids)
@@ -175,7 +175,7 @@ async def test_a_patient_is_named_in_every_way(world: World) -> None:
     owner = await world.patient()
     (identifier,) = (await owner.get(f"Patient/{owner.patient}")).json()["identifier"]
     token = f"{identifier['system']}|{identifier['value']}"
-    literal = await owner.create(observation(owner.patient or ""))
+    literal = await owner.create(observation(owner.patient))
     logical = await owner.create(observation("", subject={"identifier": identifier}))
     names = ["patient.identifier", "patient:identifier", "subject.identifier", "subject:identifier"]
     queries = [f"Observation?{name}={quote(value)}" for name in names for value in (token, identifier["value"])]
@@ -189,7 +189,7 @@ async def test_a_patient_is_named_in_every_way(world: World) -> None:
 async def test_documents_are_found_by_each_of_their_identifiers(world: World) -> None:
     owner = await world.patient()
     master, plain = {"system": "urn:m", "value": unique()}, {"system": "urn:p", "value": unique()}
-    stored = await owner.create(document(owner.patient or "", masterIdentifier=master, identifier=[plain]))
+    stored = await owner.create(document(owner.patient, masterIdentifier=master, identifier=[plain]))
     queries = [f"DocumentReference?identifier={quote(i['system'] + '|' + i['value'])}" for i in (master, plain)]
     queries += [f"DocumentReference?identifier={quote('urn:m|' + plain['value'])}"]
     assert await find_all(owner, queries) == [{stored["id"]}, {stored["id"]}, set()]
@@ -210,10 +210,10 @@ VALUES = {
 async def test_the_other_types_of_a_value(world: World, name: str) -> None:
     elements, right, wrong = VALUES[name]
     owner = await world.patient()
-    resource = observation(owner.patient or "")
+    resource = observation(owner.patient)
     del resource["valueQuantity"]
     stored = await owner.create(resource | elements)
-    without = await owner.create(observation(owner.patient or ""))
+    without = await owner.create(observation(owner.patient))
     within = f"Observation?patient={owner.patient}&{name}"
     queries = [f"{within}={quote(right)}", f"{within}={quote(wrong)}", f"{within}:missing=false", f"{within}:missing=true"]
     expected = [{stored["id"]}, set(), {stored["id"]}, {without["id"]}]
@@ -244,7 +244,7 @@ async def test_events_are_found_by_every_parameter_they_declare(world: World) ->
     owner = await world.patient()
     doctor = await world.professional()
     await world.consent(owner, doctor, "access", ["Observation"])
-    stored = await owner.create(observation(owner.patient or ""))
+    stored = await owner.create(observation(owner.patient))
     assert (await doctor.get(f"Observation/{stored['id']}")).status_code == 200
     events = await owner.search(f"AuditEvent?patient={owner.patient}&action=R&agent={doctor.reference}")
     (event,) = events
@@ -272,7 +272,7 @@ async def test_events_are_found_by_every_parameter_they_declare(world: World) ->
 )
 async def test_operators_are_literals(world: World, text: str) -> None:
     owner = await world.patient()
-    await owner.create(observation(owner.patient or "", note=[{"text": "there"}]))
+    await owner.create(observation(owner.patient, note=[{"text": "there"}]))
     literal = text.replace("\\", "\\\\").replace(",", "\\,").replace("|", "\\|").replace("$", "\\$")
     names = [
         "code",
@@ -289,7 +289,7 @@ async def test_operators_are_literals(world: World, text: str) -> None:
     queries.append(f"Observation?{urlencode({'_id': literal})}")
     assert await find_all(owner, queries) == [set()] * len(queries)
     if text != "\0":
-        stored = await owner.create(observation(owner.patient or "", code=concept("urn:x", text)))
+        stored = await owner.create(observation(owner.patient, code=concept("urn:x", text)))
         query = f"Observation?{urlencode({'patient': owner.patient, 'code': f'urn:x|{literal}'})}"
         assert await find_all(owner, [query]) == [{stored["id"]}]
 
@@ -308,7 +308,7 @@ async def test_operators_are_no_parameters(world: World, name: str) -> None:
 async def test_an_unknown_label_cannot_be_searched_for_as_such(world: World) -> None:
     owner = await world.patient()
     labels = [{"system": "urn:unknown-labels", "code": "x"}]
-    stored = await owner.create(observation(owner.patient or "", meta={"security": labels}))
+    stored = await owner.create(observation(owner.patient, meta={"security": labels}))
     within = f"Observation?patient={owner.patient}&_security"
     queries = [f"{within}={quote(text)}" for text in ("?", "\\?", "\\\\?", "urn:unknown-labels|x")]
     assert await find_all(owner, queries) == [set(), set(), set(), {stored["id"]}]
@@ -316,7 +316,7 @@ async def test_an_unknown_label_cannot_be_searched_for_as_such(world: World) -> 
 
 async def test_numbers_beyond_measure_are_answered(world: World) -> None:
     owner = await world.patient()
-    await owner.create(observation(owner.patient or ""))
+    await owner.create(observation(owner.patient))
     asked = ["1e999", "-1e999", "gt1e999", "1e-999", "ap1e308", "lt1e999"]
     found = await find_all(owner, [f"Observation?patient={owner.patient}&value-quantity={number}" for number in asked])
     assert [len(ids) for ids in found] == [0, 0, 0, 0, 0, 1]

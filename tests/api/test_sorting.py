@@ -95,7 +95,7 @@ async def fill(world: World, owner: Actor, kind: str) -> tuple[Actor, str, int]:
         return owner, f"Consent?patient={owner.patient}", len(DATES)
     if REGISTRY[kind].group == "clinical":
         for date in DATES:
-            await owner.create(clinical(kind, owner.patient or "", date))
+            await owner.create(clinical(kind, owner.patient, date))
         return owner, f"{kind}?patient={owner.patient}", len(DATES)
     tag = unique("tag")
     made = {
@@ -103,7 +103,7 @@ async def fill(world: World, owner: Actor, kind: str) -> tuple[Actor, str, int]:
         "Practitioner": practitioner,
         "Organization": organization,
         "Device": lambda **more: device(owner.patient, **more),
-        "RelatedPerson": lambda **more: related_person(owner.patient or "", **more),
+        "RelatedPerson": lambda **more: related_person(owner.patient, **more),
         "PractitionerRole": lambda **more: {"resourceType": "PractitionerRole", **more},
     }[kind]
     meta = {"security": [{"system": "urn:x", "code": tag}]}
@@ -211,7 +211,7 @@ async def test_wide_and_common_spans_in_one_record_page_as_one(
     world: World, effective: list[Any], size: int, search: str
 ) -> None:
     owner = await world.patient()
-    readings = [with_effective(owner.patient or "", one) for one in effective]
+    readings = [with_effective(owner.patient, one) for one in effective]
     answer = await owner.post("", bundle("transaction", *(entry("POST", "Observation", one) for one in readings)))
     assert answer.status_code == 200, answer.text
     by_owner = f"Observation?patient={owner.patient}{search}"
@@ -243,7 +243,7 @@ def with_effective(owner: str, effective: Any) -> dict[str, Any]:
 async def test_dates_at_the_ends_of_time_sort_and_page(world: World, moment: str) -> None:
     owner = await world.patient()
     for date in (moment, "2026-03-01", moment):
-        answer = await owner.post("Observation", observation(owner.patient or "", effectiveDateTime=date))
+        answer = await owner.post("Observation", observation(owner.patient, effectiveDateTime=date))
         assert answer.status_code == 201, answer.text
     for sort in ("date", "-date"):
         whole = await pages(owner, f"Observation?patient={owner.patient}&_sort={sort}", 100)

@@ -30,8 +30,8 @@ async def _stored(world: World, owner: Actor) -> dict[str, dict[str, Any]]:
 def _entry(owner: Actor, stored: dict[str, dict[str, Any]], step: tuple[str, int, str]) -> Any:
     action, number, status = step
     token = f"{owner.patient}-{number}"
-    resource = observation(owner.patient or "", identifier=[{"system": SYSTEM, "value": token}], status=status)
-    identifier = stored[token]["_id"] if token in stored else f"{owner.patient[:3] if owner.patient else ''}-none"
+    resource = observation(owner.patient, identifier=[{"system": SYSTEM, "value": token}], status=status)
+    identifier = stored[token]["_id"] if token in stored else f"{owner.patient[:3]}-none"
     match action:
         case "create":
             return entry("POST", "Observation", resource)

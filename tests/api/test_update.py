@@ -16,7 +16,7 @@ async def camille(session_world: World) -> Actor:
 
 
 async def new_reading(camille: Actor, **elements: Any) -> dict[str, Any]:
-    return await camille.create(observation(camille.patient or "", **elements))
+    return await camille.create(observation(camille.patient, **elements))
 
 
 @pytest.mark.requirement("CORE-05", "CORE-19")
@@ -131,17 +131,16 @@ async def test_exactly_one_wins_also_through_two_processes(world: World, camille
 @pytest.mark.requirement("CORE-05")
 async def test_an_update_of_what_is_not_there_creates_nothing(world: World, camille: Actor) -> None:
     other = await world.patient()
-    foreign = await other.create(observation(other.patient or ""))
+    foreign = await other.create(observation(other.patient))
     for identifier in (foreign["id"], foreign["id"][:4] + "0" * 16, "mine", "$ne"):
-        sent = observation(camille.patient or "", id=identifier)
+        sent = observation(camille.patient, id=identifier)
         answer = await camille.put(f"Observation/{identifier}", sent)
         if identifier == "$ne":
             assert answer.status_code in (400, 422)
         else:
             assert (answer.status_code, issues(answer)[0]["code"]) == (405, "not-supported")
             assert (
-                answer.content
-                == (await camille.put("Observation/nothing", observation(camille.patient or "", id="nothing"))).content
+                answer.content == (await camille.put("Observation/nothing", observation(camille.patient, id="nothing"))).content
             )
     assert (await other.get(f"Observation/{foreign['id']}")).json() == foreign
 
@@ -157,7 +156,7 @@ async def test_a_deleted_resource_is_not_updated(camille: Actor) -> None:
 @pytest.mark.parametrize("kind", ["Observation", "DocumentReference"])
 async def test_an_update_moves_nothing_into_another_record(world: World, camille: Actor, kind: str) -> None:
     other = await world.patient()
-    stored = await camille.create({"Observation": observation, "DocumentReference": document}[kind](camille.patient or ""))
+    stored = await camille.create({"Observation": observation, "DocumentReference": document}[kind](camille.patient))
     answer = await camille.put(f"{kind}/{stored['id']}", {**stored, "subject": {"reference": f"Patient/{other.patient}"}})
     assert (answer.status_code, expression(answer)) == (422, f"{kind}.subject")
     assert (await camille.get(f"{kind}/{stored['id']}")).json() == stored
