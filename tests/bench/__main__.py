@@ -48,7 +48,8 @@ def _print(rows: list[Row], sizes: dict[str, float], memory: float, driver: str,
         latencies = f"{p50:7.1f} {p95:7.1f} {p99:7.1f}"
         print(f"{row.job:5} {row.what:34} {row.clients:7} {row.rate:9.0f} {latencies} {ratio:>6} {row.calls:6.1f}")
     print(
-        f"\n{driver}, {workers} workers; latencies in ms; ratio to raw synchronous PyMongo (W1b: to W1); calls: to mongod per request\n"
+        f"\n{driver}, {workers} workers; latencies in ms; ratio to raw synchronous PyMongo (W1b: to W1);"
+        f" calls: to mongod per request\n"
         f"gateway RSS {memory:.0f} MB; bytes on disk per reading: {sizes['data']:.0f} data, {sizes['indexes']:.0f} indexes,"
         f" {sizes['audit']:.0f} audit ({sizes['readings']:.0f} readings)"
     )
