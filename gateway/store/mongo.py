@@ -277,11 +277,11 @@ class Mongo:
                             raise
                         await self._commit(session, deadline)
                     return result
-                except _Conflict as conflict:
+                except _Conflict:
                     if time.monotonic() > deadline:
-                        raise conflict.problem from None
+                        break
                 await asyncio.sleep(_jitter() * min(0.002 * 2 ** min(attempt, 6), 0.1))
-        raise Problem("transient", "the record is being written to too often", headers={"Retry-After": "1"})
+        raise Problem("transient", "the store could not carry out this write in time", headers={"Retry-After": "1"})
 
     async def _start(self, session: Session) -> None:
         starting = session.start_transaction(read_concern=_SNAPSHOT, write_concern=_WRITE)
@@ -339,11 +339,7 @@ def _jitter() -> float:
 
 
 class _Conflict(Exception):
-    """The server asks to repeat the transaction."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__()
-        self.problem = problem
+    """The server asks to repeat the transaction: nothing of it was done."""
 
 
 @contextmanager
@@ -356,7 +352,7 @@ def driver_errors(*, transaction: bool = False, tolerated: frozenset[int] = froz
             return
         retriable = error.has_error_label("TransientTransactionError")
         if retriable and transaction:
-            raise _Conflict(_problem_of(error)) from None
+            raise _Conflict from None
         if retriable:
             raise  # inside a transaction: the transaction itself decides
         raise (Stale() if _is_duplicate(error) else _problem_of(error)) from None
