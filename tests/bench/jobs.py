@@ -57,7 +57,7 @@ def run_jobs(world: World, raw: Raw, seconds: float, clients: int, wanted: set[s
         connection, turn = Connection(world.port), itertools.cycle(mine[n])
         messages = [
             request("POST", "/fhir", world.app_tokens[p], world.next_day(p))
-            for p in itertools.islice(turn, int(60 * seconds / clients) + 40)
+            for p in itertools.islice(turn, int(200 * seconds / clients) + 40)
         ]
         ready = iter(messages)
         return lambda: [None, _ask(connection, next(ready), (200,))][0]
