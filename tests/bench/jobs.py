@@ -54,12 +54,12 @@ def run_jobs(world: World, raw: Raw, seconds: float, clients: int, wanted: set[s
     mine = [world.patients[n::clients] for n in range(clients)]
 
     def pushing(n: int) -> Callable[[], None]:
-        connection, turn = Connection(world.port), itertools.cycle(mine[n])
+        turn = itertools.cycle(mine[n])
         messages = [
             request("POST", "/fhir", world.app_tokens[p], world.next_day(p))
             for p in itertools.islice(turn, int(200 * seconds / clients) + 40)
         ]
-        ready = iter(messages)
+        ready, connection = iter(messages), Connection(world.port)
         return lambda: [None, _ask(connection, next(ready), (200,))][0]
 
     def resending(n: int) -> Callable[[], None]:
@@ -71,7 +71,7 @@ def run_jobs(world: World, raw: Raw, seconds: float, clients: int, wanted: set[s
     numbers = itertools.count()
 
     def creating(n: int) -> Callable[[], None]:
-        connection, turn = Connection(world.port), itertools.cycle(mine[n])
+        turn = itertools.cycle(mine[n])
         template = json.loads(world.next_day(mine[n][0]))["entry"][0]["resource"]
 
         def create(patient: str) -> bytes:
@@ -81,6 +81,7 @@ def run_jobs(world: World, raw: Raw, seconds: float, clients: int, wanted: set[s
             return request("POST", "/fhir/Observation", world.app_tokens[patient], json.dumps(template).encode())
 
         ready = iter([create(p) for p in itertools.islice(turn, int(3_000 * seconds / clients) + 40)])
+        connection = Connection(world.port)
         return lambda: [None, _ask(connection, next(ready), (201,))][0]
 
     def paging(n: int) -> Callable[[], None]:
