@@ -11,6 +11,7 @@ from tests.bench.raw import Raw
 from tests.bench.world import EPOCH, World, bundle
 
 READINGS = 288
+LATER = 1_000  # days after the epoch
 
 
 @dataclass(slots=True)
@@ -55,8 +56,9 @@ def run_jobs(world: World, raw: Raw, seconds: float, clients: int, wanted: set[s
 
     def pushing(n: int) -> Callable[[], None]:
         turn = itertools.cycle(mine[n])
+        days = itertools.count(LATER)  # so that what is prepared and not pushed leaves no gap in what is filled up
         messages = [
-            request("POST", "/fhir", world.app_tokens[p], world.next_day(p))
+            request("POST", "/fhir", world.app_tokens[p], bundle(p, world.sensors[p], next(days)))
             for p in itertools.islice(turn, int(200 * seconds / clients) + 40)
         ]
         ready, connection = iter(messages), Connection(world.port)
@@ -72,7 +74,7 @@ def run_jobs(world: World, raw: Raw, seconds: float, clients: int, wanted: set[s
 
     def creating(n: int) -> Callable[[], None]:
         turn = itertools.cycle(mine[n])
-        template = json.loads(world.next_day(mine[n][0]))["entry"][0]["resource"]
+        template = json.loads(bundle(mine[n][0], world.sensors[mine[n][0]], 0))["entry"][0]["resource"]
 
         def create(patient: str) -> bytes:
             template["identifier"][0]["value"] = f"single-{next(numbers)}"
