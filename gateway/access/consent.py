@@ -106,18 +106,19 @@ def parse_consent(resource: Any, served: frozenset[str]) -> Provision | None:
     """
     if resource.implicitRules is not None:
         raise _refuse("not-supported", "rules that are told elsewhere cannot be honoured", "Consent.implicitRules")
-    for name, struct in (("Consent", resource), *_parts(resource), *_provisions("Consent.provision", resource.provision)):
+    provisions = _provisions("Consent.provision", resource.provision)
+    for name, struct in (("Consent", resource), *_parts(resource), *provisions):
         if struct.modifierExtension:
             raise _refuse("extension", "an unknown modifierExtension cannot be honoured", f"{name}.modifierExtension")
     if not _has_code(resource.scope, "patient-privacy"):
         raise _refuse("business-rule", "only consents of scope patient-privacy are enforced here", "Consent.scope")
     if resource.provision is None:
         raise _refuse("required", "a Consent without provision says nothing that could be enforced", "Consent.provision")
-    provisions = list(_provisions("Consent.provision", resource.provision))
     if len(provisions) > _MOST:
-        raise _refuse("too-costly", f"a Consent has at most {_MOST} provisions here", "Consent.provision")
+        text = f"a Consent has at most {_MOST} provisions, actors and data here, together"
+        raise _refuse("too-costly", text, "Consent.provision")
     root_type = resource.provision.type or _root_type(resource)
-    parsed = _parse(resource.provision, "Consent.provision", root_type, served, 1)
+    parsed = _parse(resource.provision, "Consent.provision", root_type, served)
     return parsed if resource.status == "active" else None
 
 
@@ -223,12 +224,10 @@ def _root_type(resource: Any) -> str:
     return found.pop()
 
 
-def _parse(raw: Any, place: str, effect: str | None, served: frozenset[str], depth: int) -> Provision:
+def _parse(raw: Any, place: str, effect: str | None, served: frozenset[str]) -> Provision:
     if effect is None:
         raise _refuse("required", "a nested provision says whether it permits or denies", f"{place}.type")
-    nested = (
-        _parse(inner, f"{place}.provision[{n}]", inner.type, served, depth + 1) for n, inner in enumerate(raw.provision or ())
-    )
+    nested = (_parse(inner, f"{place}.provision[{n}]", inner.type, served) for n, inner in enumerate(raw.provision or ()))
     return Provision(
         permits=effect == "permit",
         period=_period(raw.period, f"{place}.period") or Span(EARLIEST, LATEST),

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from gateway.fhir.clause import EVERYTHING, NOTHING, Clause, Test, every, some
+from gateway.fhir.clause import EVERYTHING, Clause, Test, every, some
 from gateway.fhir.registry import Registry, ResourceType
-from gateway.fhir.search import Reading, read_parameter
+from gateway.fhir.search import Reading, clip, read_parameter
 from gateway.problem import Problem
 
 # The query part has the scope-token characters of RFC 6749 §3.3: printable ASCII without space, `"` and `\`.
@@ -71,8 +71,7 @@ def _parse(registry: Registry, text: str, reading: Reading) -> Scope:
 
 
 def _invalid(text: str) -> Problem:
-    shown = "".join(c if c.isprintable() else "?" for c in text[:80])
-    return Problem("invalid", f"'{shown}' is not a scope this gateway knows")
+    return Problem("invalid", f"'{clip(text)}' is not a scope this gateway knows")
 
 
 def scope_clause(scopes: Iterable[Scope], kind: ResourceType, permissions: str, patient: str | None) -> Clause:
@@ -89,7 +88,7 @@ def scope_clause(scopes: Iterable[Scope], kind: ResourceType, permissions: str, 
             allowed.append(scope.filters)
         elif patient is not None:
             allowed.append(every(_within_record(kind, patient), scope.filters))
-    return some(*allowed) if allowed else NOTHING
+    return some(*allowed)
 
 
 def _within_record(kind: ResourceType, patient: str) -> Clause:

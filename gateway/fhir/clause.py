@@ -122,6 +122,11 @@ def negate(clause: Clause) -> Clause:
     return clause.clause if isinstance(clause, Not) else Not(clause)
 
 
+def parts_of(clause: Clause) -> tuple[Clause, ...]:
+    """The clauses that must all be true for this one to be."""
+    return clause.of if isinstance(clause, All) else (clause,)
+
+
 def parameters_of(clause: Clause) -> set[str]:
     """The parameters a clause looks at."""
     match clause:

@@ -39,9 +39,10 @@ class Index:
         found: dict[str, None] = {}
         for branch in kind.labels:
             for label in branch.read(resource):
-                for coding in getattr(label, "coding", None) or (label,):
-                    found.update(dict.fromkeys(token_values(getattr(coding, "system", None), getattr(coding, "code", None))))
-                    if getattr(coding, "system", None) not in self._label_systems:
+                for coding in getattr(label, "coding", None) or (label,):  # a CodeableConcept, or a Coding itself
+                    system, code = getattr(coding, "system", None), getattr(coding, "code", None)
+                    found.update(dict.fromkeys(token_values(system, code)))
+                    if system not in self._label_systems:
                         found[UNKNOWN_LABEL] = None
         return list(found)
 

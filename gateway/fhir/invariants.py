@@ -26,6 +26,11 @@ def _has(it: Any, name: str) -> bool:
     return getattr(it, name) is not None or getattr(it, f"{name}__ext") is not None
 
 
+def _has_choice(it: Any) -> bool:
+    """Whether `value[x]` exists, of whichever type."""
+    return any(getattr(it, name) is not None for name in it.__struct_fields__ if name.startswith("value"))
+
+
 def _cpt_2(it: Any) -> str | None:
     broken = _has(it, "value") and not _has(it, "system")
     return "cpt-2: a contact point with a value says its system" if broken else None
@@ -36,8 +41,7 @@ def _exp_1(it: Any) -> str | None:
 
 
 def _ext_1(it: Any) -> str | None:
-    has_value = any(getattr(it, name) is not None for name in it.__struct_fields__ if name.startswith("value"))
-    if has_value == bool(it.extension):
+    if _has_choice(it) == bool(it.extension):
         return "ext-1: an extension has either extensions or a value, not both and not neither"
     return None
 
@@ -55,18 +59,14 @@ def _obs_3(it: Any) -> str | None:
     return None if it.low or it.high or it.text or it.text__ext else "obs-3: a range has a low, a high or a text"
 
 
-def _value_fields(it: Any) -> list[str]:
-    return [n for n in it.__struct_fields__ if n.startswith("value") and getattr(it, n) is not None]
-
-
 def _obs_6(it: Any) -> str | None:
-    if it.dataAbsentReason is not None and _value_fields(it):
+    if it.dataAbsentReason is not None and _has_choice(it):
         return "obs-6: dataAbsentReason only where there is no value"
     return None
 
 
 def _obs_7(it: Any) -> str | None:
-    if it.component and _value_fields(it):
+    if it.component and _has_choice(it):
         codes = _codes(it)
         if any(codes & _codes(part) for part in it.component):
             return "obs-7: a component with the code of the observation cannot stand beside its value"

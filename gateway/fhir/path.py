@@ -31,14 +31,6 @@ class PathError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
-    """A compiled path: one branch for each type that may stand at its end."""
-
-    text: str
-    branches: tuple["Branch", ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Branch:
     """The way to the values of one type.
 
@@ -52,15 +44,15 @@ class Branch:
     read: Callable[[Any], list[Any]]
 
 
-def compile_path(types: Types, resource_type: str, text: str) -> Path:
-    """Compile `text` for a resource type. Raises PathError where it cannot be followed."""
+def compile_path(types: Types, resource_type: str, text: str) -> tuple[Branch, ...]:
+    """A path of a resource type, one branch for each type that may stand at its end. PathError where it cannot be followed."""
     steps = _split(text)
     branches = tuple(
         Branch(way.type, way.first, way.targets, _reader(way.steps)) for way in _follow(types, resource_type, steps)
     )
     if not branches:
         raise PathError(f"'{text}' leads nowhere in {resource_type}")
-    return Path(text, branches)
+    return branches
 
 
 class _Way(NamedTuple):

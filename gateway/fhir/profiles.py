@@ -76,7 +76,7 @@ def _compile(file: FilePath, types: Types, profile: _ProfileFile, key: str, rule
 
     def branches(path: str, kinds: frozenset[str] = frozenset()) -> tuple[Branch, ...]:
         try:
-            found = compile_path(types, profile.type, path).branches
+            found = compile_path(types, profile.type, path)
         except PathError as error:
             raise SchemaError(file, key, str(error)) from error
         wrong = sorted({branch.type for branch in found if kinds and branch.type not in kinds})

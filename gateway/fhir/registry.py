@@ -15,7 +15,7 @@ import msgspec
 from gateway.fhir.clause import FIELDS
 from gateway.fhir.path import Branch, PathError, compile_path
 from gateway.fhir.profiles import Profile, read_profiles
-from gateway.fhir.types import NESTED, Types
+from gateway.fhir.types import NESTED, Types, type_and_element
 from gateway.fhir.values import CONVERTERS, Convert, reference_identifiers
 from gateway.schemas import SchemaError, convert, read_schema
 
@@ -147,14 +147,13 @@ def read_registry(schemas: FilePath, types: Types) -> Registry:
 def check_bindings(schemas: FilePath, types: Types, bindings: Mapping[str, list[str]]) -> None:
     """Refuse a binding of `gateway.toml` that binds nothing, by its key."""
     for path in bindings:
-        first, *others = path.split(".")
+        type_name, name = type_and_element(path)
         try:
-            types.struct(first)
-            elements = types.elements("".join(part[0].upper() + part[1:] for part in (first, *others[:-1])))
-            found = [element for element in elements if element.name == others[-1]]
-        except (KeyError, IndexError):
+            types.struct(path.partition(".")[0])  # its backbone elements are known by name from then on
+            found = [element.type for element in types.elements(type_name) if element.name == name]
+        except KeyError:
             found = []
-        if [element.type for element in found] != ["code"]:
+        if found != ["code"]:
             raise SchemaError(schemas / "gateway.toml", f"bindings.{path}", "is no element that takes a code")
 
 
@@ -203,7 +202,7 @@ class _ReadType:
 
     def _branches(self, key: str, text: str) -> tuple[Branch, ...]:
         try:
-            return compile_path(self.types, self.raw.type, text).branches
+            return compile_path(self.types, self.raw.type, text)
         except PathError as error:
             raise self._error(key, str(error)) from error
 

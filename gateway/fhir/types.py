@@ -65,7 +65,7 @@ class Types:
 
     def __init__(self, bindings: Mapping[str, Iterable[str]], string_length: int) -> None:
         """`bindings`: the codes of each required binding, by FHIR path; `string_length`: the longest string, in characters."""
-        self._bindings = {_type_and_element(path): tuple(codes) for path, codes in bindings.items()}
+        self._bindings = {type_and_element(path): tuple(codes) for path, codes in bindings.items()}
         self._primitives = primitive_types(string_length)
         self._structs: dict[str, type[Resource]] = {}
         self._elements: dict[str, tuple[Element, ...]] = {}
@@ -203,10 +203,10 @@ def _with_twins(elements: list[Element]) -> tuple[Element, ...]:
     return (*elements, *twins)
 
 
-def _type_and_element(path: str) -> tuple[str, str]:
+def type_and_element(path: str) -> tuple[str, str]:
     """`Consent.provision.type` as fhir.resources names it: `("ConsentProvision", "type")`."""
     *parents, element = path.split(".")
-    return "".join(part[0].upper() + part[1:] for part in parents), element
+    return "".join(part[:1].upper() + part[1:] for part in parents), element
 
 
 def _is_resource(model: Any) -> bool:

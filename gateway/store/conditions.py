@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.access.access import Access
-from gateway.fhir.clause import FIELDS, All, Clause, Test, Values, every, matches, parameters_of, some
+from gateway.fhir.clause import FIELDS, Clause, Test, Values, every, matches, parameters_of, parts_of, some
 from gateway.fhir.registry import ResourceType
 from gateway.store.filter import stored_field, to_filter
 from gateway.store.mongo import Document, Mongo, Session
@@ -59,7 +59,7 @@ async def is_any_met(mongo: Mongo, asked: Iterable[tuple[Access, Condition]], *,
 
 def _where(allowed: Clause, clauses: Sequence[Clause]) -> Document:
     """The filter for what meets one of these clauses; what they have in common stands in it once, to bound the index."""
-    first, *others = (_parts(clause) for clause in clauses)
+    first, *others = map(parts_of, clauses)
     common = [part for part in first if all(part in other for other in others)]
     rests = (every(*(part for part in parts if part not in common)) for parts in (first, *others))
     return to_filter(every(*common, some(*rests), allowed)) | LIVE
@@ -70,7 +70,7 @@ def _share_out(clauses: Sequence[Clause], found: Sequence[Document]) -> list[lis
     by_value: dict[str, Mapping[str, list[Values]]] = {}
     shared = []
     for clause in clauses:
-        named = next((p for p in _parts(clause) if isinstance(p, Test) and p.op == "is" and p.parameter not in FIELDS), None)
+        named = next((p for p in parts_of(clause) if isinstance(p, Test) and p.op == "is" and p.parameter not in FIELDS), None)
         candidates: Sequence[Any] = found
         if named is not None:
             if named.parameter not in by_value:
@@ -86,7 +86,3 @@ def _by_value(parameter: str, found: Sequence[Document]) -> Mapping[str, list[Va
         for value in document.get("search", {}).get(parameter, ()):
             documents.setdefault(value, []).append(document)
     return documents
-
-
-def _parts(clause: Clause) -> tuple[Clause, ...]:
-    return clause.of if isinstance(clause, All) else (clause,)

@@ -64,18 +64,18 @@ def plain(value: Any, codec: Codec) -> Any:
 @pytest.mark.parametrize(("path", "gives"), GOOD)
 def test_a_path_leads_to_values_by_type(registry: Registry, codec: Codec, path: str, gives: dict[str, list[Any]]) -> None:
     resource = codec.decode("Observation", json.dumps(OBSERVATION).encode())
-    branches = compile_path(registry.types, "Observation", path).branches
+    branches = compile_path(registry.types, "Observation", path)
     assert {b.type: [plain(value, codec) for value in b.read(resource)] for b in branches} == gives
 
 
 def test_a_reference_is_only_followed_into_its_own_resource(registry: Registry, codec: Codec) -> None:
     resource = codec.decode("Observation", json.dumps(OBSERVATION | {"device": {"reference": "Device/d1"}}).encode())
-    (branch,) = compile_path(registry.types, "Observation", "device.resolve().ofType(Device).manufacturer").branches
+    (branch,) = compile_path(registry.types, "Observation", "device.resolve().ofType(Device).manufacturer")
     assert branch.read(resource) == []
 
 
 def test_a_branch_knows_where_it_begins_and_what_it_may_refer_to(registry: Registry) -> None:
-    (branch,) = compile_path(registry.types, "DocumentReference", "context.encounter").branches
+    (branch,) = compile_path(registry.types, "DocumentReference", "context.encounter")
     assert (branch.type, branch.first, branch.targets) == ("Reference", "context", ("Encounter", "EpisodeOfCare"))
 
 
