@@ -153,7 +153,7 @@ def check_bindings(schemas: FilePath, types: Types, bindings: Mapping[str, list[
             found = [element.type for element in types.elements(type_name) if element.name == name]
         except KeyError:
             found = []
-        if found != ["code"]:
+        if found != ["code"] or ".." in path:
             raise SchemaError(schemas / "gateway.toml", f"bindings.{path}", "is no element that takes a code")
 
 
