@@ -102,6 +102,7 @@ class Mongo:
         self._database = self._client[database]
         self._is_motor = driver == "motor"
         self._collections: dict[str, Any] = {}
+        self._idle: list[Session] = []  # as many as transactions ever ran at once
         self.calls = 0
 
     def _collection(self, name: str) -> Any:
@@ -113,6 +114,8 @@ class Mongo:
 
     async def close(self) -> None:
         """Close every connection."""
+        while self._idle:
+            await self._idle.pop().end_session()
         closing = self._client.close()
         if closing is not None:
             await closing
@@ -304,12 +307,17 @@ class Mongo:
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[Session]:
-        with driver_errors():
-            session = await self._client.start_session() if self._is_motor else self._client.start_session()
+        """A session for one transaction. One that ended well is used again: Motor takes a thread to make and to end each."""
+        session = self._idle.pop() if self._idle else None
+        if session is None:
+            with driver_errors():
+                session = await self._client.start_session() if self._is_motor else self._client.start_session()
         try:
             yield session
-        finally:
+        except BaseException:
             await session.end_session()
+            raise
+        self._idle.append(session)
 
     @contextmanager
     def _reading(self, seconds: float | None) -> Iterator[None]:
