@@ -20,7 +20,7 @@ from gateway.store.mongo import Document, Mongo, Session, Stale
 from gateway.store.schema import SEALS, WRITERS
 
 _MOST_WAITING = 32_768  # events that wait to be sealed; they are kept in memory
-_PATIENCE = 0.01  # seconds
+_PATIENCE = 0.02  # seconds
 _DECIDED = timedelta(seconds=60)  # longer than any request and any call of the driver takes
 
 

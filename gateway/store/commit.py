@@ -37,7 +37,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 _MOST_REMEMBERED = 10_000
 _ANY_NUMBER = 1_000_000
 _WEIGHT_OF_CONDITION = 30
-_PATIENCE = 0.01  # seconds
+_PATIENCE = 0.02  # seconds
 _MOST_IN_GROUP = 1_000  # resources; a larger transaction holds its records for too long
 
 

@@ -15,7 +15,7 @@ from gateway.store.gather import Gather
 from gateway.store.mongo import Document, Mongo, Part
 from gateway.store.schema import HEADS, TOKENS
 
-_PATIENCE = 0.01  # seconds
+_PATIENCE = 0.02  # seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,3 +86,35 @@ async def test_one_who_is_gone_does_not_disturb_the_others() -> None:
     asked.gate.set()
     assert await second == 4
     assert first.cancelled() or first.cancelling()
+
+
+async def test_a_group_waits_for_those_that_came_of_late_and_goes_at_once_when_they_are_there() -> None:
+    groups: list[int] = []
+
+    async def answer(questions: list[int]) -> Sequence[int]:
+        groups.append(len(questions))
+        await asyncio.sleep(0.02)
+        return questions
+
+    gather = Gather(answer, patience=60)
+
+    async def client(n: int) -> None:
+        for _ in range(6):
+            await gather.ask(n)
+            await asyncio.sleep(0.002 * n)  # each takes another time to come again
+
+    await asyncio.gather(*(client(n) for n in range(4)))
+    assert groups[0] == 1  # nobody was expected yet
+    assert groups.count(4) >= 4  # without waiting they would share by two and three
+    assert sum(groups) == 24
+
+
+async def test_who_comes_alone_does_not_wait_for_long() -> None:
+    asked = Asked()
+    asked.gate.set()
+    gather = Gather(asked.answer, patience=0.01)
+    await asyncio.gather(*(gather.ask(n) for n in range(1, 9)))
+    for n in range(1, 6):
+        await gather.ask(n)
+    assert asked.groups[-5:] == [[1], [2], [3], [4], [5]]
+    assert gather._expected == 1  # what came of late is forgotten
