@@ -123,14 +123,14 @@ def parse_consent(resource: Any, served: frozenset[str]) -> Provision | None:
 
 
 def consent_clauses(provision: Provision, situation: Situation, kind: ResourceType) -> tuple[Clause, Clause]:
-    """What the provision permits and what it denies of a type, to whoever is in this situation."""
+    """What the provision permits and what it denies of a type, to whoever is in this situation. Where both hold, it denies."""
     return _effects(provision, situation, kind, EVERYTHING, EVERYTHING)
 
 
 def _effects(
     provision: Provision, situation: Situation, kind: ResourceType, surely: Clause, maybe: Clause
 ) -> tuple[Clause, Clause]:
-    """Permitted and denied clauses. `surely` and `maybe`: where the parents hold, read strictly and read widely."""
+    """What it permits and denies, as above. `surely` and `maybe`: where the parents hold, read strictly and read widely."""
     own_surely, own_maybe = _own_tests(provision, situation, kind)
     surely, maybe = every(surely, own_surely), every(maybe, own_maybe)
     if maybe == NOTHING:
@@ -139,8 +139,8 @@ def _effects(
     permitted = some(*(permit for permit, _ in inner))
     denied = some(*(deny for _, deny in inner))
     if provision.permits:
-        return every(some(surely, permitted), negate(denied)), denied
-    return every(permitted, negate(denied)), some(every(maybe, negate(permitted)), denied)
+        return some(surely, permitted), denied
+    return permitted, some(every(maybe, negate(permitted)), denied)
 
 
 def _own_tests(provision: Provision, situation: Situation, kind: ResourceType) -> tuple[Clause, Clause]:

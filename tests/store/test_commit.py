@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from gateway.exchange.standing import authenticate
 from gateway.problem import Problem
-from gateway.store.commit import Work
+from gateway.store.commit import Change, Plan, Work
 from gateway.store.gather import Gather
 from gateway.store.mongo import Stale
-from tests.world import Actor, World, bundle, document, entry, issues, observation, unique
+from gateway.store.standing import About
+from tests.world import Actor, World, bundle, consent, document, entry, issues, label, observation, unique
 
 
 @pytest.fixture
@@ -178,6 +180,29 @@ async def test_a_plan_made_on_outdated_documents_is_made_again(world: World, mon
     intruders.append(lambda: owner.delete(address))
     assert (await owner.put(address, made)).status_code == 410
     assert not intruders
+
+
+@pytest.mark.parametrize("hidden", ["former", "new"])
+async def test_the_store_itself_refuses_what_the_writer_may_not_write(world: World, hidden: str) -> None:
+    """Whoever made the plan: both what is replaced and what replaces it must be the writer's to write."""
+    gateway = world.gateway
+    owner, doctor = await world.patient(), await world.professional()
+    restricted = {"security": [label("R")]}
+    made = await owner.create(observation(owner.patient, **({"meta": restricted} if hidden == "former" else {})))
+    await owner.create(consent(owner, doctor, "correct", type="deny", securityLabel=restricted["security"]))
+    [former] = await world.stored("Observation", _id=made["id"])
+    kind, resource = gateway.registry["Observation"], gateway.codec.load("Observation", former["body"])
+    values = {"search": former["search"]}
+    if hidden == "new":
+        values["labels"] = ["http://terminology.hl7.org/CodeSystem/v3-Confidentiality|R"]
+    facts = {"id": made["id"], "head": former["patient"], "patient": former["patient"], "source": former["source"]}
+    change = Change(kind, "update", **facts, resource=resource, values=values, former=former)
+    access = await authenticate(gateway, doctor.token, About(patient=owner.patient))
+    before = await world.fingerprint()
+    with pytest.raises(Problem) as refused:
+        await gateway.committer.commit(Work(access, Plan([change]), lambda _: ()))
+    assert refused.value.code == "not-found"
+    assert await world.fingerprint() == before
 
 
 async def test_bundles_larger_than_a_group_go_one_after_the_other(world: World, groups: list[int]) -> None:

@@ -179,6 +179,16 @@ async def test_prefixes_at_the_boundaries_of_unicode(world: World, prefix: str) 
     await check(world, longer, [Compare("name", "starts", prefix), Compare("_source", "starts", prefix)], common=True)
 
 
+@pytest.mark.parametrize("op", COMPARISONS)
+async def test_both_readers_agree_at_every_bound(world: World, op: str) -> None:
+    """Whatever begins or ends exactly where what is asked for does, for all common spans there are between five moments."""
+    ends = [START + n * HALF for n in range(5)]
+    between = [Span(low, high) for n, low in enumerate(ends) for high in ends[n + 1 :]]
+    stored = [hull([span]) for span in between if span.high - span.low <= COMMON_SPAN]
+    found = [{"updated": START, "source": "s", "search": {"date": date}} for date in stored]
+    await check(world, found, [Compare("date", op, span) for span in between], common=True)
+
+
 async def test_a_denial_is_exact_even_where_spans_were_thought_common(world: World) -> None:
     """A wide span that arrives between looking up the record and searching it must not slip past a denial."""
     period = Span(START, START + COMMON_SPAN)

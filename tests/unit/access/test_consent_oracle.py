@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.access.access import Access, Caller, Record
@@ -72,6 +72,19 @@ searches = st.fixed_dictionaries(
 )
 
 
+def labelled(labels: tuple[str, ...], *, permits: bool) -> Provision:
+    """What speaks of these labels and of nothing else."""
+    nothing: frozenset[str] = frozenset()
+    return Provision(permits, ALWAYS, nothing, nothing, nothing, nothing, (), labels, None, nothing, ())
+
+
+def about_labels(provision: Provision, *labels: str) -> dict[str, Any]:
+    """An example in which one Consent meets an Observation that bears these labels, seen by a stranger."""
+    resource = {"_id": "0a1-x", "patient": "0a1-p", "source": "s", **({"labels": list(labels)} if labels else {})}
+    case = {"type_name": "Observation", "direction": "read", "purpose": None, "of_care_team": not provision.permits}
+    return {"consents": [provision], "resource": resource, "search": {}, **case}
+
+
 def answer(is_so: bool) -> int:
     return YES if is_so else NO
 
@@ -126,6 +139,9 @@ def caller(kind: str, purpose: str | None) -> Caller:
 
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @settings(max_examples=400, deadline=None)
+@example(**about_labels(labelled((NORMAL,), permits=True)))
+@example(**about_labels(labelled((NORMAL,), permits=True), NORMAL, UNKNOWN_LABEL))
+@example(**about_labels(labelled((RESTRICTED,), permits=False), UNKNOWN_LABEL))
 @given(
     consents=st.lists(trees, min_size=1, max_size=2),
     resource=resources,
