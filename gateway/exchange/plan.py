@@ -208,7 +208,7 @@ def _writing(gateway: Gateway, access: Access, entry: Entry) -> Change:
     if labels:
         values["labels"] = labels
     source = access.caller.source if former is None else former["source"]
-    key = business_key(kind, resource, entry.patient, source)
+    key = entry.key if former is None else business_key(kind, resource, entry.patient, source)
     digest = entry.digest if key is not None else None
     if former is not None and key is not None and former.get("key") == key:
         digest = former.get("digest")  # what was sent once stays known, whatever was corrected since
