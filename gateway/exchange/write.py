@@ -4,6 +4,7 @@ Knows: what a write answers and what the audit says of it. Must not know: HTTP, 
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from gateway.access.access import Access
@@ -55,12 +56,24 @@ async def _commit(
     gateway: Gateway, access: Access, entries: list[Entry], plan: Plan, reads: Reads | None, held: frozenset[str]
 ) -> tuple[list[Document], list[Event]]:
     """The stored documents, and the events of a plan that writes nothing."""
-    read_behind = None if reads is None else partial(reads, access)
+    read_behind = None if reads is None else partial(reads, _behind(access, plan))
     if plan.changes:
         work = Work(access, plan, partial(_events, access, entries), read_behind, held)
         return await gateway.committer.commit(work), []
     seen = await read_behind(None) if read_behind is not None else []
     return [], [*_events(access, entries, {}), *seen]
+
+
+def _behind(access: Access, plan: Plan) -> Access:
+    """The access once the plan is carried out, when its records may hold wide dates they did not hold before."""
+    wide: dict[str, set[str]] = {}
+    for change in plan.changes:
+        if change.is_wide and change.patient is not None and change.patient in access.records:
+            wide.setdefault(change.patient, set()).add(change.kind.name)
+    if not wide:
+        return access
+    records = access.records
+    return access.over(replace(records[patient], wide=records[patient].wide | names) for patient, names in wide.items())
 
 
 def _events(access: Access, entries: list[Entry], commits: Mapping[str, int]) -> list[Event]:

@@ -160,3 +160,13 @@ async def test_wide_periods_are_marked_on_the_head(world: World) -> None:
     assert (await world.stored("heads", _id=owner.patient))[0]["wide"] == ["Observation"]
     found = await owner.search(f"Observation?patient={owner.patient}&date=ge2026-01-15")
     assert [r["effectivePeriod"] for r in found] == [period]
+
+
+async def test_a_wide_period_is_found_in_the_transaction_that_brings_it(world: World) -> None:
+    owner = await world.patient()
+    period = {"start": "2026-01-01T00:00:00Z", "end": "2026-02-01T00:00:00Z"}
+    reading = {k: v for k, v in observation(owner.patient).items() if k != "effectiveDateTime"} | {"effectivePeriod": period}
+    search = f"Observation?patient={owner.patient}&date=ge2026-01-15"
+    answer = await owner.post("", bundle("transaction", entry("POST", "Observation", reading), entry("GET", search)))
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["entry"][1]["resource"]["total"] == 1
