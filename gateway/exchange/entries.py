@@ -13,7 +13,7 @@ from gateway.exchange.gateway import Gateway
 from gateway.fhir.identity import digest_of
 from gateway.fhir.registry import ResourceType
 from gateway.problem import Problem
-from gateway.store.commit import Change
+from gateway.store.change import Change
 from gateway.store.conditions import Condition
 from gateway.store.mongo import Document
 

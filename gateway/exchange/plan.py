@@ -19,7 +19,7 @@ from gateway.exchange.standing import extend_to, is_confined
 from gateway.fhir.identity import business_key
 from gateway.problem import Issue, Problem
 from gateway.store import resources as store
-from gateway.store.commit import Change, Plan, require, require_write
+from gateway.store.change import Change, Plan, require, require_write
 from gateway.store.mongo import Document
 
 # Profile checks and others that only one type needs, by type.

@@ -16,7 +16,8 @@ from gateway.exchange.plan import make_plan
 from gateway.fhir.balp import DONE, Event
 from gateway.problem import Problem
 from gateway.store import resources as store
-from gateway.store.commit import Plan, Work
+from gateway.store.change import Plan
+from gateway.store.commit import Work
 from gateway.store.mongo import Document, Session, Stale
 
 Written = list[tuple[Entry, Answer]]

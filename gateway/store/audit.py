@@ -16,7 +16,7 @@ from gateway.problem import Problem
 from gateway.store.chain import MOST_IN_SEAL, START, Sealed, make_seal, read_seal
 from gateway.store.gather import Gather
 from gateway.store.ids import Ids
-from gateway.store.mongo import Document, Mongo, Session, Stale
+from gateway.store.mongo import Document, Mongo, Stale, Step
 from gateway.store.schema import SEALS, WRITERS
 
 _MOST_WAITING = 32_768  # events that wait to be sealed; they are kept in memory
@@ -47,13 +47,12 @@ class AuditWriter:
         if events:
             await self._gather.ask(self.documents(events, now))
 
-    async def write(self, documents: list[Document], session: Session) -> None:
-        """Write events inside a transaction; call `committed` when it is. Raises Problem 503 where they cannot be stored."""
-        if documents:
-            try:
-                await self._mongo.insert("AuditEvent", documents, session)
-            except Problem:
-                raise _not_recorded() from None
+    def step(self, documents: list[Document]) -> Step:
+        """Writing these events as part of a transaction, which raises Problem 503 where they cannot be stored.
+
+        Call `committed` when it is.
+        """
+        return Step("AuditEvent", documents, otherwise=_not_recorded)
 
     def committed(self, documents: list[Document]) -> None:
         """These events are durable now and wait to be sealed."""

@@ -10,25 +10,24 @@ when the plan was made is asked again behind that lock, so two equal conditional
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from gateway.access.access import Access
 from gateway.fhir.balp import Event
-from gateway.fhir.clause import Values, matches, parameters_of
-from gateway.fhir.dates import EARLIEST, write_instant
-from gateway.fhir.registry import ResourceType
+from gateway.fhir.clause import matches, parameters_of
+from gateway.fhir.dates import EARLIEST
 from gateway.problem import Problem
 from gateway.store.audit import AuditWriter
-from gateway.store.conditions import Condition, is_any_met
+from gateway.store.change import Change, Encode, Plan, require, steps_of
+from gateway.store.conditions import is_any_met
 from gateway.store.gather import Gather
-from gateway.store.mongo import Document, Mongo, Session, Stale
-from gateway.store.schema import HEADS, history_of
-
-Encode = Callable[[Any], bytes]
+from gateway.store.mongo import Document, Mongo, Session, Stale, Step, Unmatched
+from gateway.store.schema import HEADS
 
 Moment = tuple[int, datetime]  # number and time of a commit
 
@@ -39,106 +38,6 @@ _ANY_NUMBER = 1_000_000
 _WEIGHT_OF_CONDITION = 30
 _PATIENCE = 0.02  # seconds
 _MOST_IN_GROUP = 1_000  # resources; a larger transaction holds its records for too long
-
-
-@dataclass(slots=True)
-class Change:
-    """One resource to be written.
-
-    `resource` is the typed resource with its new id and meta, None for a deletion; `values` its index values as stored
-    (`search`, `labels`); `former` the document it replaces; `head` the record it belongs to (its type, for directories);
-    `place`: where it stands in a Bundle.
-    """
-
-    kind: ResourceType
-    interaction: str
-    id: str
-    head: str
-    patient: str | None
-    source: str
-    resource: Any
-    values: Document
-    key: bytes | None = None
-    digest: int | None = None
-    former: Document | None = None
-    place: str | None = None
-
-    @property
-    def version(self) -> int:
-        """The version this change makes."""
-        return 1 if self.former is None else int(self.former["version"]) + 1
-
-    @property
-    def makes_head(self) -> bool:
-        """Whether the head it belongs to begins with it: a new patient's, or that of a type that belongs to nobody."""
-        return (self.kind.is_patient and self.former is None) or self.patient is None
-
-    @property
-    def is_wide(self) -> bool:
-        """Whether one of its dates covers more than a common span."""
-        return any(isinstance(value, dict) and "wide" in value for value in self.values["search"].values())
-
-    def new_values(self) -> Document | None:
-        """The index values of the new version, None for a deletion."""
-        if self.resource is None:
-            return None
-        return {**self.values, "_id": self.id, "source": self.source, "patient": self.patient}
-
-    def document(self, commit: int, updated: datetime, encode: Encode) -> Document:
-        """The resource as it will be stored."""
-        document: Document = {
-            "_id": self.id,
-            "bucket": self.id[:3],
-            "version": self.version,
-            "updated": updated,
-            "source": self.source,
-            "commit": commit,
-        }
-        if self.patient is not None:
-            document["patient"] = self.patient
-        if self.key is not None:
-            document["key"] = self.key
-        if self.digest is not None:
-            document["digest"] = self.digest
-        document.update(self.values)
-        if self.resource is None:
-            document["deleted"] = True
-        else:
-            self.resource.meta.lastUpdated = write_instant(updated)
-            document["body"] = encode(self.resource)
-        return document
-
-
-@dataclass(slots=True)
-class Plan:
-    """Everything one transaction does."""
-
-    changes: list[Change] = field(default_factory=list)
-    conditions: list[Condition] = field(default_factory=list)
-
-    @property
-    def guards(self) -> set[str]:
-        """The heads of types that guard its conditions."""
-        return {condition.head for condition in self.conditions if condition.head is not None}
-
-    @property
-    def heads(self) -> set[str]:
-        """The records it writes to, and what guards its conditions."""
-        return {change.head for change in self.changes} | self.guards
-
-
-def require(access: Access, change: Change) -> None:
-    """The door of writing: both the old and the new version must be the caller's to write. Raises Problem at its place."""
-    for values in (change.former, change.new_values()):
-        if values is not None:
-            require_write(access, change.kind, change.interaction, values, change.place)
-
-
-def require_write(access: Access, kind: ResourceType, interaction: str, values: Values, place: str | None) -> None:
-    """Refuse a write of a resource with these index values that the caller may not make."""
-    if not access.admits(kind, interaction, values):
-        problem = access.refusal(kind, interaction, values, f"{kind.name}.{kind.patient_path or 'id'}")
-        raise problem.within(place) if place else problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +53,11 @@ class Work:
     events: Callable[[Mapping[str, int]], Iterable[Event]]
     reads: Callable[[Session], Awaitable[list[Event]]] | None = None
     held: frozenset[str] = frozenset()
+
+    @property
+    def asks_behind_heads(self) -> bool:
+        """Whether something is to be asked when nobody else can write to its records any more."""
+        return bool(self.plan.conditions) or self.reads is not None
 
     @property
     def goes_with_others(self) -> bool:
@@ -236,7 +140,10 @@ class Committer:
             hints = self._hints(group, heads)
             try:
                 written, audited = await self._transact(group, heads, hints)
-            except _Missed:  # another process has written to one of these records
+            except Unmatched as unmatched:
+                if unmatched.collection != HEADS:
+                    raise
+                # Another process has written to one of these records.
                 written, audited = await self._transact(group, heads, {})
         self._audit.committed(audited)
         return written
@@ -244,35 +151,43 @@ class Committer:
     async def _transact(
         self, group: list[Work], heads: list[str], hints: Mapping[str, Moment]
     ) -> tuple[list[list[Document]], list[Document]]:
-        moments: dict[str, Moment] = {}
-
-        async def work(session: Session) -> tuple[list[list[Document]], list[Document]]:
-            moments.update(await self._touch(group, heads, hints, session))
-            return await self._write(group, moments, session)
-
-        outcome = await self._mongo.transaction(work, seconds=self._seconds)
-        for head, moment in moments.items():
+        if hints and not any(work.asks_behind_heads for work in group):
+            draft = self._draft(group, heads, hints)
+            audited = self._events(group, draft)
+            await self._mongo.write_all([draft.counting, *draft.steps, self._audit.step(audited)], seconds=self._seconds)
+        else:
+            draft, audited = await self._mongo.transaction(
+                partial(self._ask_and_write, group, heads, hints), seconds=self._seconds
+            )
+        for head, moment in draft.moments.items():
             self._remember(head, moment)
-        return outcome
+        return draft.documents, audited
 
-    async def _write(
-        self, group: list[Work], moments: Mapping[str, Moment], session: Session
-    ) -> tuple[list[list[Document]], list[Document]]:
+    async def _ask_and_write(
+        self, group: list[Work], heads: list[str], hints: Mapping[str, Moment], session: Session
+    ) -> tuple["_Draft", list[Document]]:
+        """Write; ask in between what is to be asked only when nobody else can write to these records."""
+        draft = self._draft(group, heads, hints or await self._find_moments(heads, session))
+        await self._mongo.write(draft.counting, session)
         asked = [(work, condition) for work in group for condition in work.plan.conditions]
         if any(work.is_met_by(other) for work, _ in asked for other in group if other is not work):
             raise Stale
         if await is_any_met(self._mongo, ((work.access, one) for work, one in asked), seconds=2, session=session):
             raise Stale
-        written = [[change.document(*moments[change.head], self._encode) for change in work.plan.changes] for work in group]
-        changes = [change for work in group for change in work.plan.changes]
-        await self._store(changes, [document for documents in written for document in documents], session)
-        commits = {head: commit for head, (commit, _) in moments.items()}
+        for step in draft.steps:
+            await self._mongo.write(step, session)
+        seen = [await work.reads(session) if work.reads is not None else [] for work in group]
+        audited = self._events(group, draft, seen)
+        await self._mongo.write(self._audit.step(audited), session)
+        return draft, audited
+
+    def _events(self, group: list[Work], draft: "_Draft", seen: Sequence[list[Event]] = ()) -> list[Document]:
+        """What to audit of each; `seen`: what they read."""
+        commits = {head: commit for head, (commit, _) in draft.moments.items()}
         audited: list[Document] = []
-        for work in group:
-            happened = [*work.events(commits), *(await work.reads(session) if work.reads is not None else ())]
-            audited += self._audit.documents(happened, work.access.now)
-        await self._audit.write(audited, session)
-        return written, audited
+        for n, work in enumerate(group):
+            audited += self._audit.documents([*work.events(commits), *(seen[n] if seen else ())], work.access.now)
+        return audited
 
     def _hints(self, group: list[Work], heads: list[str]) -> dict[str, Moment]:
         """What is known of the heads without asking: enough to try. Empty where that is not all of them."""
@@ -285,18 +200,21 @@ class Committer:
         if len(self._moments) > _MOST_REMEMBERED:
             del self._moments[next(iter(self._moments))]
 
-    async def _touch(
-        self, group: list[Work], heads: list[str], hints: Mapping[str, Moment], session: Session
-    ) -> dict[str, Moment]:
-        """Count a commit of each record and give it a time later than the last one's.
+    async def _find_moments(self, heads: list[str], session: Session) -> dict[str, Moment]:
+        found = await self._mongo.find(HEADS, {"_id": {"$in": heads}}, session=session)
+        return {head["_id"]: (int(head["commit"]), head["updated"]) for head in found}
 
-        `hints`: the last commits as far as known. Raises _Missed where one is outdated.
-        """
-        known = dict(hints)
-        if not known:
-            found = await self._mongo.find(HEADS, {"_id": {"$in": heads}}, session=session)
-            known = {head["_id"]: (int(head["commit"]), head["updated"]) for head in found}
+    def _draft(self, group: list[Work], heads: list[str], known: Mapping[str, Moment]) -> "_Draft":
+        """What is to be written. `known`: the last commit of each record that is there, as far as anybody knows here."""
         changes = [change for work in group for change in work.plan.changes]
+        moments, counting = self._count(group, changes, heads, known)
+        documents = [[change.document(*moments[change.head], self._encode) for change in work.plan.changes] for work in group]
+        return _Draft(moments, counting, steps_of(changes, [one for found in documents for one in found]), documents)
+
+    def _count(
+        self, group: list[Work], changes: list[Change], heads: list[str], known: Mapping[str, Moment]
+    ) -> tuple[dict[str, Moment], Step]:
+        """Count a commit of each record and give it a time later than the last one's."""
         new = {change.head for change in changes if change.makes_head}.union(*(w.plan.guards for w in group)) - known.keys()
         if len(known) + len(new) < len(heads):
             raise Stale  # a record that is not there (any more): planning again finds that out
@@ -310,9 +228,7 @@ class Committer:
             update: Document = {"$set": {"commit": commit + 1, "updated": moments[head][1], **facts.once}}
             updates.append(({"_id": head, "commit": commit}, update | facts.added))
         inserts = [{"_id": head, "commit": 1, "updated": now, **self._facts(changes, head).whole} for head in sorted(new)]
-        if await self._mongo.bulk(HEADS, updates, inserts, session) < len(updates):
-            raise _Missed
-        return moments
+        return moments, Step(HEADS, inserts, updates)
 
     def _facts(self, changes: list[Change], head: str) -> "_Facts":
         """What the head keeps of a record besides its last commit."""
@@ -321,24 +237,15 @@ class Committer:
         once = {"care_team": self._care_team(patient)} if patient is not None else {}
         return _Facts(once, sorted({change.kind.name for change in mine if change.is_wide}))
 
-    async def _store(self, changes: list[Change], documents: list[Document], session: Session) -> None:
-        inserts: dict[str, list[Document]] = {}
-        for change, document in zip(changes, documents, strict=True):
-            if change.former is None:
-                inserts.setdefault(change.kind.name, []).append(document)
-                continue
-            former = {**change.former, "id": change.id, "_id": f"{change.id}/{change.former['version']}"}
-            former.pop("key", None)
-            former.pop("digest", None)
-            inserts.setdefault(history_of(change.kind.name), []).append(former)
-            where = {"_id": change.id, "bucket": change.id[:3], "version": change.former["version"]}
-            await self._mongo.replace(change.kind.name, where, document, session)
-        for collection, found in inserts.items():
-            await self._mongo.insert(collection, found, session)
 
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What a group writes: `counting` locks its records, `steps` are the resources and their former versions."""
 
-class _Missed(Exception):
-    """A hint was outdated."""
+    moments: dict[str, Moment]
+    counting: Step
+    steps: list[Step]
+    documents: list[list[Document]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ Must not know: resources, who is asking.
 """
 
 import asyncio
-import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC
@@ -17,31 +17,19 @@ from typing import Any, TypeVar
 import pymongo
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, ReturnDocument
-from pymongo.errors import (
-    BulkWriteError,
-    ConfigurationError,
-    ConnectionFailure,
-    DocumentTooLarge,
-    DuplicateKeyError,
-    ExecutionTimeout,
-    NetworkTimeout,
-    OperationFailure,
-    PyMongoError,
-    WaitQueueTimeoutError,
-    WTimeoutError,
-)
+from pymongo.errors import ConfigurationError, NetworkTimeout, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from gateway.problem import Problem
 from gateway.settings import SettingsError
-from gateway.telemetry import log
+from gateway.store.driver_errors import Conflict, Stale, Unmatched, driver_errors, require_unknown_outcome, too_costly
 
 T = TypeVar("T")
 Document = dict[str, Any]
 Session = Any
 
-__all__ = ["Document", "Mongo", "Part", "Session", "Stale"]
+__all__ = ["Document", "Mongo", "Part", "Session", "Stale", "Step", "Unmatched"]
 
 # An acknowledged write is on disk on a majority; a read sees only what cannot be rolled back.
 _OPTIONS: Mapping[str, Any] = {
@@ -64,15 +52,10 @@ _OPTIONS: Mapping[str, Any] = {
 }
 _WRITE = WriteConcern(w="majority", j=True)
 _SNAPSHOT = ReadConcern("snapshot")
-_DUPLICATE_KEY = 11000
-_MAX_TIME_EXPIRED = 50
-_TOO_LARGE = 10334
+_BEFORE_ASKING_AGAIN = 0.05  # seconds
+_THREADS = 32
 _THERE_ALREADY = frozenset({48})  # NamespaceExists
 _OTHER_INDEX = frozenset({85, 86})  # IndexOptionsConflict, IndexKeySpecsConflict
-
-
-class Stale(Exception):
-    """What a write was planned on has changed meanwhile: plan again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +73,30 @@ class Part:
         return [{"$match": self.where}, *projection, {"$set": {"of": {"$literal": self.of}}}]
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Writes to one collection, done in one call. Each of `updates` and `replacements` is to find its one document.
+
+    `otherwise`: the Problem to raise where the store cannot do it, in place of its own.
+    """
+
+    collection: str
+    inserts: Sequence[Document] = ()
+    updates: Sequence[tuple[Document, Document]] = ()
+    replacements: Sequence[tuple[Document, Document]] = ()
+    otherwise: Callable[[], Problem] | None = None
+
+    def requests(self) -> list[Any]:
+        """The step as the driver takes it."""
+        changes = [pymongo.UpdateOne(*update) for update in self.updates]
+        return [*changes, *(pymongo.ReplaceOne(*one) for one in self.replacements), *map(pymongo.InsertOne, self.inserts)]
+
+    def require_all(self, matched: int) -> None:
+        """Raise Unmatched where a document was not found."""
+        if matched < len(self.updates) + len(self.replacements):
+            raise Unmatched(self.collection)
+
+
 class Mongo:
     """A database, by the few operations the store needs. `driver`: `motor` or `pymongo`."""
 
@@ -102,6 +109,7 @@ class Mongo:
         self._database = self._client[database]
         self._is_motor = driver == "motor"
         self._collections: dict[str, Any] = {}
+        self._threads = ThreadPoolExecutor(_THREADS, "store")  # for whole transactions
         self._idle: list[Session] = []  # as many as transactions ever ran at once
         self.calls = 0
 
@@ -114,6 +122,7 @@ class Mongo:
 
     async def close(self) -> None:
         """Close every connection."""
+        self._threads.shutdown()
         while self._idle:
             await self._idle.pop().end_session()
         closing = self._client.close()
@@ -195,13 +204,6 @@ class Mongo:
         with self._writing():
             await self._collection(collection).insert_many(documents, ordered=False, session=session)
 
-    async def replace(self, collection: str, where: Document, document: Document, session: Session = None) -> None:
-        """Replace the one document that matches. Raises Stale where none does."""
-        with self._writing():
-            answer = await self._collection(collection).replace_one(where, document, session=session)
-            if answer.matched_count != 1:
-                raise Stale
-
     async def change(
         self, collection: str, where: Document, update: Any, *, upsert: bool = False, session: Session = None
     ) -> Document | None:
@@ -212,14 +214,11 @@ class Mongo:
             )
             return found
 
-    async def bulk(
-        self, collection: str, updates: list[tuple[Document, Document]], inserts: list[Document], session: Session = None
-    ) -> int:
-        """Updates of one document each, and inserts, in one call. Returns how many of the updates found their document."""
-        with self._writing():
-            requests = [*(pymongo.UpdateOne(*update) for update in updates), *map(pymongo.InsertOne, inserts)]
-            answer = await self._collection(collection).bulk_write(requests, ordered=False, session=session)
-            return int(answer.matched_count)
+    async def write(self, step: Step, session: Session) -> None:
+        """Carry out a step of a transaction. Raises Stale where a unique key is taken, Unmatched where something is gone."""
+        with _instead(step), self._writing():
+            answer = await self._collection(step.collection).bulk_write(step.requests(), ordered=False, session=session)
+        step.require_all(answer.matched_count)
 
     async def delete(self, collection: str, where: Document) -> int:
         """Delete what matches; returns how many that were. Never used on patient data."""
@@ -269,22 +268,53 @@ class Mongo:
         """
         deadline = time.monotonic() + seconds
         async with self._session() as session:
-            for attempt in range(1_000):
+
+            async def once() -> T:
+                await self._start(session)
                 try:
-                    with driver_errors(transaction=True):
-                        await self._start(session)
-                        try:
-                            result = await work(session)
-                        except BaseException:
-                            await session.abort_transaction()
-                            raise
-                        await self._commit(session, deadline)
-                    return result
-                except _Conflict:
-                    if time.monotonic() > deadline:
-                        break
-                await asyncio.sleep(_jitter() * min(0.002 * 2 ** min(attempt, 6), 0.1))
-        raise Problem("transient", "the store could not carry out this write in time", headers={"Retry-After": "1"})
+                    result = await work(session)
+                except BaseException:
+                    await session.abort_transaction()
+                    raise
+                await self._commit(session, deadline)
+                return result
+
+            return await _repeated(once, deadline)
+
+    async def write_all(self, steps: Sequence[Step], *, seconds: float) -> None:
+        """Carry out these steps, in their order, in a transaction of their own.
+
+        Motor takes a thread for each call; all of this goes through one. (Measured for a transaction of three steps: 1.1 ms
+        of processor time in place of 1.6.)
+        """
+        if not self._is_motor:
+            await self.transaction(lambda session: self._write_each(steps, session), seconds=seconds)
+            return
+        deadline = time.monotonic() + seconds
+        loop = asyncio.get_running_loop()
+        await _repeated(lambda: loop.run_in_executor(self._threads, self._write_at_once, steps, deadline), deadline)
+
+    async def _write_each(self, steps: Sequence[Step], session: Session) -> None:
+        for step in steps:
+            await self.write(step, session)
+
+    def _write_at_once(self, steps: Sequence[Step], deadline: float) -> None:
+        """The same by the client that Motor wraps, in a thread."""
+        database = self._database.delegate
+        with self._client.delegate.start_session() as session:
+            session.start_transaction(read_concern=_SNAPSHOT, write_concern=_WRITE)  # aborted by the end of its session
+            for step in steps:
+                with _instead(step), self._writing():
+                    answer = database[step.collection].bulk_write(step.requests(), ordered=False, session=session)
+                step.require_all(answer.matched_count)
+            while True:
+                self.calls += 1
+                try:
+                    session.commit_transaction()
+                    return
+                except PyMongoError as error:
+                    require_unknown_outcome(error, deadline)
+                    time.sleep(_BEFORE_ASKING_AGAIN)
 
     async def _start(self, session: Session) -> None:
         starting = session.start_transaction(read_concern=_SNAPSHOT, write_concern=_WRITE)
@@ -293,17 +323,13 @@ class Mongo:
 
     async def _commit(self, session: Session, deadline: float) -> None:
         while True:
+            self.calls += 1
             try:
-                self.calls += 1
                 await session.commit_transaction()
                 return
             except PyMongoError as error:
-                if not error.has_error_label("UnknownTransactionCommitResult"):
-                    raise
-                if time.monotonic() > deadline:
-                    text = "the outcome of this write is unknown; send it again with the same identifiers"
-                    raise Problem("timeout", text, headers={"Retry-After": "2"}) from None
-                await asyncio.sleep(0.05)
+                require_unknown_outcome(error, deadline)
+                await asyncio.sleep(_BEFORE_ASKING_AGAIN)
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[Session]:
@@ -332,7 +358,7 @@ class Mongo:
             except NetworkTimeout as error:
                 if error.has_error_label("TransientTransactionError"):
                     raise
-                raise _too_costly() from None  # the server will notice a moment later that its time is up
+                raise too_costly() from None  # the server will notice a moment later that its time is up
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -341,50 +367,30 @@ class Mongo:
             yield
 
 
-def _jitter() -> float:
-    """A random number from 0 to 1."""
-    return secrets.randbelow(1_000) / 1_000
-
-
-class _Conflict(Exception):
-    """The server asks to repeat the transaction: nothing of it was done."""
+async def _repeated(once: Callable[[], Awaitable[T]], deadline: float) -> T:
+    """The result of a transaction, tried again while others are in its way."""
+    for attempt in range(1_000):
+        try:
+            with driver_errors(transaction=True):
+                return await once()
+        except Conflict:
+            if time.monotonic() > deadline:
+                break
+        await asyncio.sleep(_jitter() * min(0.002 * 2 ** min(attempt, 6), 0.1))
+    raise Problem("transient", "the store could not carry out this write in time", headers={"Retry-After": "1"})
 
 
 @contextmanager
-def driver_errors(*, transaction: bool = False, tolerated: frozenset[int] = frozenset()) -> Iterator[None]:
-    """Turn the driver's errors into Problems. Their texts carry values of documents and are never passed on."""
+def _instead(step: Step) -> Iterator[None]:
+    """Raise the step's own Problem in place of the store's."""
     try:
         yield
-    except PyMongoError as error:
-        if isinstance(error, OperationFailure) and error.code in tolerated:
-            return
-        retriable = error.has_error_label("TransientTransactionError")
-        if retriable and transaction:
-            raise _Conflict from None
-        if retriable:
-            raise  # inside a transaction: the transaction itself decides
-        raise (Stale() if _is_duplicate(error) else _problem_of(error)) from None
+    except Problem:
+        if step.otherwise is None:
+            raise
+        raise step.otherwise() from None
 
 
-def _is_duplicate(error: PyMongoError) -> bool:
-    if isinstance(error, BulkWriteError):
-        errors = error.details.get("writeErrors", ())
-        return bool(errors) and all(e.get("code") == _DUPLICATE_KEY for e in errors)
-    return isinstance(error, DuplicateKeyError)
-
-
-def _too_costly() -> Problem:
-    return Problem("too-costly", "the request takes too long to answer; narrow it", status=503, headers={"Retry-After": "5"})
-
-
-def _problem_of(error: PyMongoError) -> Problem:
-    code = error.code if isinstance(error, OperationFailure) else None
-    if isinstance(error, ExecutionTimeout) or code == _MAX_TIME_EXPIRED:
-        return _too_costly()
-    if isinstance(error, DocumentTooLarge) or code == _TOO_LARGE:
-        return Problem("too-long", "the resource is too large to be stored with what it is found by")
-    unreachable = isinstance(error, ConnectionFailure | NetworkTimeout | WaitQueueTimeoutError | WTimeoutError)
-    if unreachable or error.timeout or error.has_error_label("RetryableError") or error.has_error_label("RetryableWriteError"):
-        return Problem("transient", "the store cannot be reached at the moment", headers={"Retry-After": "2"})
-    log("store.failed", level=logging.ERROR, detail=f"{type(error).__name__} {code or ''}".strip())
-    return Problem("exception", "Internal error")
+def _jitter() -> float:
+    """A random number from 0 to 1."""
+    return secrets.randbelow(1_000) / 1_000

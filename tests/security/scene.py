@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.fhir.registry import Registry, ResourceType
 from gateway.fhir.types import Element
-from gateway.store.commit import Change
+from gateway.store.change import Change
 from tests import world as people
 from tests.world import Actor, World, unique
 

@@ -8,7 +8,8 @@ import pytest
 
 from gateway.exchange.standing import authenticate
 from gateway.problem import Problem
-from gateway.store.commit import Change, Plan, Work
+from gateway.store.change import Change, Plan
+from gateway.store.commit import Work
 from gateway.store.gather import Gather
 from gateway.store.mongo import Stale
 from gateway.store.standing import About

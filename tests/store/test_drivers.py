@@ -4,12 +4,13 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
 from gateway.problem import Problem
 from gateway.store import mongo as store_mongo
-from gateway.store.mongo import Mongo, Part, Session, Stale
+from gateway.store.mongo import Mongo, Part, Session, Stale, Step, Unmatched
 from tests.conftest import make_settings, running_world
 from tests.world import World, bundle, entry, issues, observation, unique
 
@@ -177,11 +178,55 @@ async def test_a_unique_key_that_is_taken_is_stale(mongo: Mongo) -> None:
     assert attempts.made == [0]
 
 
-async def test_replacing_what_has_changed_is_stale(mongo: Mongo) -> None:
-    name = unique("scratch")
-    await mongo.insert(name, [{"_id": 1, "version": 2}])
-    with pytest.raises(Stale):
-        await mongo.replace(name, {"_id": 1, "version": 1}, {"_id": 1, "version": 2})
+async def test_steps_are_written_together(mongo: Mongo) -> None:
+    name, other = await _two_scratch_collections(mongo)
+    steps = [
+        Step(name, inserts=[{"_id": 2}], updates=[({"_id": 1}, {"$set": {"n": 5}})]),
+        Step(other, replacements=[({"_id": 1, "n": 1}, {"n": 7})]),
+    ]
+    await mongo.write_all(steps, seconds=5)
+    assert await mongo.find(name, {}, sort=[("_id", 1)]) == [{"_id": 1, "n": 5}, {"_id": 2}]
+    assert await mongo.find(other, {}) == [{"_id": 1, "n": 7}]
+
+
+def _no() -> Problem:
+    return Problem("transient", "no")
+
+
+@pytest.mark.parametrize(
+    ("failing", "error", "says"),
+    [
+        ({"updates": [({"_id": 1, "n": 0}, {"$set": {"n": 5}})]}, Unmatched, None),
+        ({"replacements": [({"_id": 9}, {"n": 5})]}, Unmatched, None),
+        ({"inserts": [{"_id": 1}]}, Stale, None),
+        ({"inserts": [{"_id": 5, "n": "x" * 17_000_000}]}, Problem, "too large"),
+        ({"inserts": [{"_id": 5, "n": "x" * 17_000_000}], "otherwise": _no}, Problem, "no"),
+    ],
+)
+async def test_a_step_that_cannot_be_done_leaves_nothing_of_the_others(
+    mongo: Mongo, failing: dict[str, Any], error: type[Exception], says: str | None
+) -> None:
+    name, other = await _two_scratch_collections(mongo)
+    with pytest.raises(error, match=says) as raised:
+        await mongo.write_all([Step(name, inserts=[{"_id": 2}]), Step(other, **failing)], seconds=5)
+    assert not isinstance(raised.value, Unmatched) or raised.value.collection == other
+    for collection in (name, other):
+        assert await mongo.find(collection, {}) == [{"_id": 1, "n": 1}]
+
+
+async def test_steps_in_each_others_way_are_repeated(mongo: Mongo) -> None:
+    name, _ = await _two_scratch_collections(mongo)
+    add = Step(name, updates=[({"_id": 1}, {"$inc": {"n": 1}})])
+    await asyncio.gather(*(mongo.write_all([add], seconds=20) for _ in range(10)))
+    assert await mongo.find(name, {}) == [{"_id": 1, "n": 11}]
+
+
+async def _two_scratch_collections(mongo: Mongo) -> tuple[str, str]:
+    names = unique("scratch"), unique("scratch")
+    for name in names:
+        await mongo.create_collection(name)
+        await mongo.insert(name, [{"_id": 1, "n": 1}])
+    return names
 
 
 async def test_the_smaller_calls(mongo: Mongo) -> None:
@@ -198,12 +243,12 @@ async def test_the_smaller_calls(mongo: Mongo) -> None:
     found = await mongo.find_all([Part(name, {"_id": 1}, "a"), Part(other, {}, "b", {"_id": 1})])
     assert sorted(d["of"] for d in found) == ["a", "b"]
     assert await mongo.find_all([]) == []
-    assert await mongo.bulk(name, [({"_id": 1}, {"$set": {"n": 9}}), ({"_id": -1}, {"$set": {"n": 9}})], [{"_id": -2}]) == 1
+    assert await mongo.change(name, {"_id": 1}, {"$set": {"n": 9}}) == {"_id": 1, "n": 9}
     assert await mongo.change(name, {"_id": -3}, {"$set": {"n": 1}}) is None
     assert await mongo.delete(name, {"n": 9}) == 1
     await mongo.create_index(name, [("n", 1)], "n")
     await mongo.create_index(name, [("n", -1)], "n")  # another one of that name: the check names it
     assert (await mongo.indexes(name))["n"]["key"] == [("n", 1)]
     assert (await mongo.explain(name, {"n": 1}))["executionStats"]["totalKeysExamined"] > 0
-    assert (await mongo.statistics(name))["count"] == 2_500
+    assert (await mongo.statistics(name))["count"] == 2_499
     assert (await mongo.command({"hello": 1}))["isWritablePrimary"] is True

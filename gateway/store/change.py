@@ -1,0 +1,139 @@
+"""What one transaction writes of resources, before it is written.
+
+Knows: versions, history, tombstones and business keys as they are stored; the door of writing.
+Must not know: transactions, how a plan was made, HTTP.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from gateway.access.access import Access
+from gateway.fhir.clause import Values
+from gateway.fhir.dates import write_instant
+from gateway.fhir.registry import ResourceType
+from gateway.store.conditions import Condition
+from gateway.store.mongo import Document, Step
+from gateway.store.schema import history_of
+
+Encode = Callable[[Any], bytes]
+
+
+@dataclass(slots=True)
+class Change:
+    """One resource to be written.
+
+    `resource` is the typed resource with its new id and meta, None for a deletion; `values` its index values as stored
+    (`search`, `labels`); `former` the document it replaces; `head` the record it belongs to (its type, for directories);
+    `place`: where it stands in a Bundle.
+    """
+
+    kind: ResourceType
+    interaction: str
+    id: str
+    head: str
+    patient: str | None
+    source: str
+    resource: Any
+    values: Document
+    key: bytes | None = None
+    digest: int | None = None
+    former: Document | None = None
+    place: str | None = None
+
+    @property
+    def version(self) -> int:
+        """The version this change makes."""
+        return 1 if self.former is None else int(self.former["version"]) + 1
+
+    @property
+    def makes_head(self) -> bool:
+        """Whether the head it belongs to begins with it: a new patient's, or that of a type that belongs to nobody."""
+        return (self.kind.is_patient and self.former is None) or self.patient is None
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether one of its dates covers more than a common span."""
+        return any(isinstance(value, dict) and "wide" in value for value in self.values["search"].values())
+
+    def new_values(self) -> Document | None:
+        """The index values of the new version, None for a deletion."""
+        if self.resource is None:
+            return None
+        return {**self.values, "_id": self.id, "source": self.source, "patient": self.patient}
+
+    def document(self, commit: int, updated: datetime, encode: Encode) -> Document:
+        """The resource as it will be stored."""
+        document: Document = {
+            "_id": self.id,
+            "bucket": self.id[:3],
+            "version": self.version,
+            "updated": updated,
+            "source": self.source,
+            "commit": commit,
+        }
+        if self.patient is not None:
+            document["patient"] = self.patient
+        if self.key is not None:
+            document["key"] = self.key
+        if self.digest is not None:
+            document["digest"] = self.digest
+        document.update(self.values)
+        if self.resource is None:
+            document["deleted"] = True
+        else:
+            self.resource.meta.lastUpdated = write_instant(updated)
+            document["body"] = encode(self.resource)
+        return document
+
+
+@dataclass(slots=True)
+class Plan:
+    """Everything one transaction does."""
+
+    changes: list[Change] = field(default_factory=list)
+    conditions: list[Condition] = field(default_factory=list)
+
+    @property
+    def guards(self) -> set[str]:
+        """The heads of types that guard its conditions."""
+        return {condition.head for condition in self.conditions if condition.head is not None}
+
+    @property
+    def heads(self) -> set[str]:
+        """The records it writes to, and what guards its conditions."""
+        return {change.head for change in self.changes} | self.guards
+
+
+def require(access: Access, change: Change) -> None:
+    """The door of writing: both the old and the new version must be the caller's to write. Raises Problem at its place."""
+    for values in (change.former, change.new_values()):
+        if values is not None:
+            require_write(access, change.kind, change.interaction, values, change.place)
+
+
+def require_write(access: Access, kind: ResourceType, interaction: str, values: Values, place: str | None) -> None:
+    """Refuse a write of a resource with these index values that the caller may not make."""
+    if not access.admits(kind, interaction, values):
+        problem = access.refusal(kind, interaction, values, f"{kind.name}.{kind.patient_path or 'id'}")
+        raise problem.within(place) if place else problem
+
+
+def steps_of(changes: list[Change], documents: list[Document]) -> list[Step]:
+    """The writes of these changes, by collection."""
+    inserts: dict[str, list[Document]] = {}
+    replacements: dict[str, list[tuple[Document, Document]]] = {}
+    for change, document in zip(changes, documents, strict=True):
+        name = change.kind.name
+        if change.former is None:
+            inserts.setdefault(name, []).append(document)
+            continue
+        former = {**change.former, "id": change.id, "_id": f"{change.id}/{change.former['version']}"}
+        former.pop("key", None)
+        former.pop("digest", None)
+        inserts.setdefault(history_of(name), []).append(former)
+        where = {"_id": change.id, "bucket": change.id[:3], "version": change.former["version"]}
+        replacements.setdefault(name, []).append((where, document))
+    names = dict.fromkeys([*inserts, *replacements])
+    return [Step(name, inserts.get(name, ()), replacements=replacements.get(name, ())) for name in names]
