@@ -19,6 +19,7 @@ from gateway.access.consent import Provision
 from gateway.access.policy import Policy, read_policy
 from gateway.access.scope import Scope, parse_scopes
 from gateway.api.edge import Edge
+from gateway.api.pretty import Pretty
 from gateway.api.routes import add_routes, route_pattern
 from gateway.exchange.cursor import Cursors
 from gateway.exchange.gateway import Gateway
@@ -29,6 +30,7 @@ from gateway.fhir.index import Index
 from gateway.fhir.references import References
 from gateway.fhir.registry import Registry, check_bindings, read_registry
 from gateway.fhir.search import Reading
+from gateway.fhir.subset import Subsets
 from gateway.fhir.types import Types
 from gateway.jobs.seal import end_audit, seal_audit
 from gateway.schemas import find_schemas
@@ -96,6 +98,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         codec=codec,
         references=References(registry.types, codec),
         index=Index(registry, policy.label_systems),
+        subsets=Subsets(registry.types),
         identities=Identities(registry),
         policy=policy,
         ids=ids,
@@ -191,6 +194,7 @@ def create_app(settings: Settings | None = None, clock: Callable[[], datetime] =
     )
     add_routes(app)
     app.add_middleware(Edge, limits=schemas.limits, route_of=functools.partial(route_pattern, schemas.registry))
+    app.add_middleware(Pretty)
     return app
 
 

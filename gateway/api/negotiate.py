@@ -9,8 +9,9 @@ from typing import get_args
 
 from starlette.requests import Request
 
+from gateway.api.pretty import note_pretty
 from gateway.exchange.call import Origin, Return
-from gateway.exchange.parameters import Pairs, read_pairs
+from gateway.exchange.parameters import PRESENTATION, Pairs, read_pairs
 from gateway.fhir.search import clip
 from gateway.problem import Problem
 
@@ -21,12 +22,13 @@ _CLOSENESS: Mapping[str, int] = {"*/*": 1, "application/*": 2, **dict.fromkeys(_
 
 
 def require_json_answer(request: Request, parameters: Pairs | None = None) -> None:
-    """Refuse with 406 an `_format` or `Accept` that leaves no room for FHIR JSON 4.0.
+    """Refuse with 406 an `_format` or `Accept` that leaves no room for FHIR JSON 4.0; note whether it is to be `_pretty`.
 
     `parameters`: those of the request, where they are not all in its URL. `_format` goes before `Accept`.
     """
     if parameters is None:
         parameters = tuple(request.query_params.multi_items()) if request.scope["query_string"] else ()
+    note_pretty(request, parameters)
     # An unescaped + arrives as a space.
     asked = [value.replace(" ", "+") for name, value in parameters if name == "_format"] or request.headers.getlist("accept")
     if not _accepts(",".join(asked)):
@@ -42,7 +44,7 @@ def require_json_body(request: Request) -> None:
 def require_no_query(request: Request, *but: tuple[str, str]) -> None:
     """Refuse query parameters where an interaction has none (`but` these), rather than to skip them."""
     for name, value in query_pairs(request):
-        if name != "_format" and (name, value) not in but:
+        if name not in PRESENTATION and (name, value) not in but:
             shown = clip(name)
             raise Problem("not-supported", f"there is no parameter '{shown}' here", shown, status=400)
 

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.negotiate import require_no_query
+from gateway.api.negotiate import query_pairs
 from gateway.api.respond import respond
 from gateway.api.visit import about_resource, call_of, gateway_of, visitor
 from gateway.exchange.perform import perform
@@ -12,7 +12,7 @@ from gateway.exchange.perform import perform
 async def read(request: Request) -> Response:
     """The current version of a resource; 304 where the client has it."""
     gateway = gateway_of(request)
-    require_no_query(request)
+    parameters = query_pairs(request)
     access = await visitor(request, about_resource(request))
-    answer = await perform(gateway, access, call_of(request, "read"))
+    answer = await perform(gateway, access, call_of(request, "read", parameters=parameters))
     return respond(gateway.settings.base_url, answer)

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.negotiate import require_no_query
+from gateway.api.negotiate import query_pairs
 from gateway.api.respond import respond
 from gateway.api.visit import about_resource, call_of, gateway_of, visitor
 from gateway.exchange.perform import perform
@@ -12,7 +12,7 @@ from gateway.exchange.perform import perform
 async def vread(request: Request) -> Response:
     """One version of a resource."""
     gateway = gateway_of(request)
-    require_no_query(request)
+    parameters = query_pairs(request)
     access = await visitor(request, about_resource(request))
-    answer = await perform(gateway, access, call_of(request, "vread"))
+    answer = await perform(gateway, access, call_of(request, "vread", parameters=parameters))
     return respond(gateway.settings.base_url, answer)

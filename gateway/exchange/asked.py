@@ -91,11 +91,11 @@ def _read_request_line(method: str, url: str) -> _RequestLine:
         case ("GET", []) | ("POST", ["_search"]):
             return _RequestLine("search-type", type_name, parameters=_read_query(query))
         case "GET", [identifier]:
-            return _RequestLine("read", type_name, identifier)
+            return _RequestLine("read", type_name, identifier, parameters=_read_query(query))
         case "GET", [identifier, "_history"]:
             return _RequestLine("history-instance", type_name, identifier)
         case "GET", [identifier, "_history", version]:
-            return _RequestLine("vread", type_name, identifier, version)
+            return _RequestLine("vread", type_name, identifier, version, _read_query(query))
         case "POST", [] if not query:
             return _RequestLine("create", type_name)
         case "PUT", [identifier] if not query:

@@ -22,10 +22,10 @@ _NONCE = 12
 
 
 class Cursor(msgspec.Struct, array_like=True):
-    """The search (`pairs`) and the last resource of the page before: its sort key (None: it has none) and id."""
+    """The search (`pairs`) and the last resource of the page before: its sort keys (None: it has none) and id."""
 
     pairs: Pairs
-    key: datetime | None
+    keys: tuple[datetime | None, ...]
     id: str
 
 

@@ -16,6 +16,7 @@ from gateway.fhir.identity import Identities
 from gateway.fhir.index import Index
 from gateway.fhir.references import References
 from gateway.fhir.registry import Registry
+from gateway.fhir.subset import Subsets
 from gateway.settings import Limits, Settings
 from gateway.store.audit import AuditWriter
 from gateway.store.commit import Committer
@@ -39,6 +40,7 @@ class Gateway:
     codec: Codec
     references: References
     index: Index
+    subsets: Subsets
     identities: Identities
     policy: Policy
     ids: Ids

@@ -9,6 +9,9 @@ from gateway.problem import Problem
 
 Pairs = tuple[tuple[str, str], ...]
 
+# Of every request (https://hl7.org/fhir/R4/http.html#parameters), and about how an answer is written: `api/` sees to them.
+PRESENTATION = frozenset({"_format", "_pretty"})
+
 _MOST = 1_000  # decoded at all; how many are carried out, `gateway.toml` says
 
 

@@ -14,11 +14,14 @@ import msgspec
 from gateway.access.access import Access
 from gateway.exchange.audit import happened
 from gateway.exchange.call import Answer, Call, names_version, write_etag
+from gateway.exchange.control import read_subset
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.parameters import PRESENTATION
 from gateway.fhir.balp import Event, render_event
 from gateway.fhir.bundle import build_bundle
 from gateway.fhir.dates import write_instant
 from gateway.fhir.search import clip
+from gateway.fhir.subset import Subset
 from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.mongo import Document, Session
@@ -31,16 +34,18 @@ _POSITIVE = re.compile(r"[1-9][0-9]{0,8}\Z")  # of each number one spelling
 async def read(gateway: Gateway, access: Access, call: Call, session: Session = None) -> Result:
     """The current version. 404 where it is not there for this caller, 410 where it was and has been deleted."""
     kind = gateway.registry[call.type]
+    subset = read_subset(gateway, kind, call.parameters)
     found = await store.read(access, gateway.mongo, kind, call.id or "", session)
-    return _answer_version(gateway, access, call, found)
+    return _answer_version(gateway, access, call, found, subset)
 
 
 async def vread(gateway: Gateway, access: Access, call: Call, session: Session = None) -> Result:
     """One version, visible only if the current one is as well."""
     kind = gateway.registry[call.type]
+    subset = read_subset(gateway, kind, call.parameters)
     version = int(call.version) if call.version and _POSITIVE.match(call.version) else 0
     found = await store.read_version(access, gateway.mongo, kind, call.id or "", version, session)
-    return _answer_version(gateway, access, call, found)
+    return _answer_version(gateway, access, call, found, subset)
 
 
 async def history_instance(gateway: Gateway, access: Access, call: Call, session: Session = None) -> Result:
@@ -77,7 +82,7 @@ def not_found(call: Call) -> Problem:
     return Problem("not-found", f"there is no such {call.type} here")
 
 
-def _answer_version(gateway: Gateway, access: Access, call: Call, found: Document | None) -> Result:
+def _answer_version(gateway: Gateway, access: Access, call: Call, found: Document | None, subset: Subset | None) -> Result:
     if found is None:
         raise not_found(call)
     if found.get("deleted"):
@@ -87,7 +92,8 @@ def _answer_version(gateway: Gateway, access: Access, call: Call, found: Documen
     facts: dict[str, Any] = {"type": call.type, "id": call.id, "version": version, "updated": updated}
     if _is_unchanged(call, version, updated):
         return Answer(304, **facts), events
-    return Answer(200, body_of(gateway, found), **facts), events
+    body = body_of(gateway, found)
+    return Answer(200, body if subset is None else subset(body), **facts), events
 
 
 def _is_unchanged(call: Call, version: int, updated: Any) -> bool:
@@ -123,7 +129,7 @@ def _read_paging(call: Call) -> dict[str, int]:
     """`_count` and `_before`, the version to begin behind, as far as they are asked for."""
     values: dict[str, int] = {}
     for name, value in call.parameters:
-        if name == "_format":
+        if name in PRESENTATION:
             continue
         if name not in ("_count", "_before"):
             shown = clip(name)

@@ -5,7 +5,6 @@ Must not know: HTTP, MongoDB.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -13,9 +12,10 @@ from urllib.parse import urlencode
 from gateway.access.access import Access
 from gateway.exchange.audit import existing, searched
 from gateway.exchange.call import Answer, Call
+from gateway.exchange.control import CONTROLS, Control, read_control
 from gateway.exchange.cursor import Cursor
 from gateway.exchange.gateway import Gateway
-from gateway.exchange.parameters import Pairs
+from gateway.exchange.parameters import PRESENTATION, Pairs
 from gateway.exchange.read import Result, body_of
 from gateway.exchange.standing import extend_to
 from gateway.fhir.bundle import build_searchset
@@ -29,18 +29,6 @@ from gateway.store import resources as store
 from gateway.store.mongo import Document, Session
 from gateway.store.resources import Order, Place
 
-CONTROLS = ("_count", "_cursor", "_format", "_sort", "_summary", "_total")
-
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    """What shapes the answer and selects nothing. `only_total`: no resources are asked for, only how many match."""
-
-    count: int
-    order: Order
-    accurate: bool
-    only_total: bool
-
 
 async def search_type(gateway: Gateway, access: Access, call: Call, session: Session = None) -> Result:
     """A searchset of what matches and may be seen. Raises Problem 400 naming a parameter that is not understood."""
@@ -50,7 +38,7 @@ async def search_type(gateway: Gateway, access: Access, call: Call, session: Ses
     reading = await _reading(gateway, access, kind, pairs)
     if call.lenient:
         pairs = tuple(pair for pair in pairs if _is_understood(gateway, kind, pair, reading))
-    control = _read_control(gateway, kind, pairs)
+    control = read_control(gateway, kind, pairs)
     clause = read_parameters(kind, _criteria(pairs), reading)
     asked = _patients_asked(kind, _criteria(pairs))
     _refuse_many(gateway, asked)
@@ -90,6 +78,8 @@ def _build_page(
     page = found[: control.count]
     cursor = None if len(found) <= control.count else _cursor(gateway, kind, pairs, control.order, page[-1])
     entries = [(document["_id"], document.get("body") or body_of(gateway, document)) for document in page]
+    if control.subset is not None:
+        entries = [(identifier, control.subset(body)) for identifier, body in entries]
     links = _links(gateway, kind, pairs, control, cursor)
     return build_searchset(f"{gateway.settings.base_url}/{kind.name}", entries, links, total=total)
 
@@ -173,25 +163,23 @@ def _require_patient(gateway: Gateway, access: Access, kind: ResourceType, asked
 
 def _open_cursor(gateway: Gateway, call: Call) -> tuple[Pairs, Place | None]:
     """The search to carry out: the one in the request, or the one its cursor goes on with."""
-    pairs = tuple(pair for pair in call.parameters if pair[0] != "_format")
+    pairs = tuple(pair for pair in call.parameters if pair[0] not in PRESENTATION)
     sealed = [value for name, value in pairs if name == "_cursor"]
     if not sealed:
         return pairs, None
     if len(pairs) > 1:
         raise Problem("invalid", "a page is asked for by '_cursor' alone", "_cursor")
     cursor = gateway.cursors.open(call.type, sealed[0])
-    return (*cursor.pairs, ("_cursor", sealed[0])), Place(cursor.key, cursor.id)
+    return (*cursor.pairs, ("_cursor", sealed[0])), Place(cursor.keys, cursor.id)
 
 
 def _cursor(gateway: Gateway, kind: ResourceType, pairs: Pairs, order: Order, last: Document) -> Cursor:
-    """Where the next page begins: behind the last resource, by the key it sorts under."""
+    """Where the next page begins: behind the last resource, by the keys it sorts under."""
     asked = tuple(pair for pair in pairs if pair[0] != "_cursor")
-    return Cursor(asked, _sort_key(gateway, kind, order.parameter, last), last["_id"])
+    return Cursor(asked, tuple(_sort_key(gateway, kind, name, last) for name in order.parameters), last["_id"])
 
 
 def _sort_key(gateway: Gateway, kind: ResourceType, parameter: str, document: Document) -> datetime | None:
-    if parameter == "_id":
-        return None
     if "event" in document:
         moment: datetime = document["updated"]
         return moment
@@ -205,51 +193,12 @@ def _is_understood(gateway: Gateway, kind: ResourceType, pair: tuple[str, str], 
     """Whether there is such a parameter with such a modifier; a value that is wrong is not excused by being lenient."""
     try:
         if pair[0] in CONTROLS:
-            _read_control(gateway, kind, (pair,))
+            read_control(gateway, kind, (pair,))
         else:
             read_parameter(kind, *pair, reading)
     except Problem as problem:
         return problem.code != "not-supported"
     return True
-
-
-def _read_control(gateway: Gateway, kind: ResourceType, pairs: Pairs) -> Control:
-    values: dict[str, str] = {}
-    for name, value in pairs:
-        if name in CONTROLS:
-            if name in values:
-                raise Problem("invalid", f"'{name}' stands twice", name)
-            values[name] = value
-    count = _read_count(values.get("_count"), gateway.limits.page_default, gateway.limits.page_most)
-    summary = _choice(values, "_summary", ("false", "count"), "false")
-    total = _choice(values, "_total", ("none", "estimate", "accurate"), "none")
-    return Control(count, _read_order(kind, values.get("_sort")), total != "none", summary == "count" or count == 0)
-
-
-def _read_count(value: str | None, default: int, most: int) -> int:
-    if value is None:
-        return default
-    if not value.isdecimal() or len(value) > 9:
-        raise Problem("invalid", "the value of '_count' is not a number", "_count")
-    return min(int(value), most)
-
-
-def _choice(values: dict[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:
-    value = values.get(name, default)
-    if value not in allowed:
-        raise Problem("not-supported", f"'{name}' takes {', '.join(allowed)} here", name, status=400)
-    return value
-
-
-def _read_order(kind: ResourceType, value: str | None) -> Order:
-    """`_sort`; without it, what is newest by the type's first sort parameter comes first."""
-    if value is None:
-        return Order(kind.sort[0], descending=True)
-    name = value.removeprefix("-")
-    if name not in kind.sort and name != "_id":
-        allowed = ", ".join((*kind.sort, "_id"))
-        raise Problem("not-supported", f"{kind.name} is sorted by one of {allowed}", "_sort", status=400)
-    return Order(name, descending=value.startswith("-"))
 
 
 def _links(

@@ -49,6 +49,7 @@ class Element(msgspec.Struct, frozen=True):
     choice_required: bool
     targets: tuple[str, ...]
     codes: tuple[str, ...]
+    summary: bool
 
     @property
     def is_primitive(self) -> bool:
@@ -137,6 +138,7 @@ class Types:
                 choice_required=bool(extra.get("one_of_many_required")),
                 targets=_TARGETS_IN_R4.get((model.__name__, field.alias), tuple(extra.get("enum_reference_types", ()))),
                 codes=self._bindings.get((model.__name__, field.alias), ()),
+                summary=bool(extra.get("summary_element_property")),
             )
 
     def _build(self, name: str, is_resource: bool) -> type[Resource]:

@@ -9,7 +9,8 @@ One document per resource: `{_id, bucket, version, updated, patient, source, com
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from gateway.access.access import Access
 from gateway.fhir.clause import All, Clause, Test, Values, every, matches, parameters_of
@@ -24,19 +25,46 @@ _BODY: Mapping[str, Any] = {"body": 1, "event": 1, "version": 1, "updated": 1, "
 LIVE: Document = {"deleted": {"$exists": False}}
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """How a search is sorted; ties are broken by id."""
+class Key(NamedTuple):
+    """One parameter that a search is sorted by."""
 
     parameter: str
     descending: bool
 
+    @property
+    def field(self) -> str:
+        """Where its values are stored."""
+        return sort_field(self.parameter)
+
+    @property
+    def direction(self) -> int:
+        """The direction as MongoDB writes it."""
+        return -1 if self.descending else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How a search is sorted: by the first of these keys, then by the next. Ties are broken by id."""
+
+    keys: tuple[Key, ...]
+
+    @property
+    def parameters(self) -> list[str]:
+        """What it is sorted by before the id."""
+        return [key.parameter for key in self.keys if key.parameter != "_id"]
+
+    def complete(self) -> list[Key]:
+        """The keys with the id as the last of them: against the direction of the first, as the indexes have it."""
+        if self.keys[-1].parameter == "_id":
+            return [*self.keys]
+        return [*self.keys, Key("_id", not self.keys[0].descending)]
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The last resource of a page: its sort key (None where it has none) and id. The next page begins behind it."""
+    """The last resource of a page: its sort keys (None where it has none) and id. The next page begins behind it."""
 
-    key: Any
+    keys: tuple[Any, ...]
     id: str
 
 
@@ -102,21 +130,20 @@ async def find(
 ) -> list[Document]:
     """A page of the resources that satisfy the search and that the caller may see: bodies, owners where they may differ."""
     asked = every(clause, access.clause(kind, "search-type"))
-    field = sort_field(order.parameter)
-    down = -1 if order.descending else 1
-    behind = [] if after is None else [_behind(field, order, after)]
+    sort = [(key.field, key.direction) for key in order.complete()]
+    behind = [] if after is None else [_behind(order, after)]
     fields: Document = {"event": 1, "updated": 1, "patient": 1} if kind.name == "AuditEvent" else {"body": 1}
     if kind.in_compartment and "patient" not in _fixed(asked):
         fields["patient"] = 1
     branches = _branches(access, kind, asked)
     if len(branches) > 1:
-        fields[field] = 1
+        fields |= {key.field: 1 for key in order.keys}
     pages = [
         await mongo.find(
             kind.name,
             {"$and": [where, *behind]} if behind else where,
             fields,
-            sort=[(field, down)] if field == "_id" else [(field, down), ("_id", -down)],
+            sort=sort,
             limit=limit,
             hint=choose_index(kind, asked, order),
             seconds=seconds,
@@ -124,7 +151,7 @@ async def find(
         )
         for where in branches
     ]
-    return pages[0] if len(pages) == 1 else _merge(pages, field, order)[:limit]
+    return pages[0] if len(pages) == 1 else _merge(pages, order)[:limit]
 
 
 async def count(
@@ -192,18 +219,19 @@ def _branches(access: Access, kind: ResourceType, clause: Clause) -> list[Docume
     return [{"$and": [bounded, {"$nor": wide}]}, {"$and": [to_filter(clause) | LIVE, {"$or": wide}]}]
 
 
-def _merge(pages: list[list[Document]], field: str, order: Order) -> list[Document]:
+def _merge(pages: list[list[Document]], order: Order) -> list[Document]:
     """Pages sorted alike as one. What has no key sorts before everything, as in MongoDB."""
 
-    def key(document: Document) -> tuple[bool, Any]:
-        value: Any = document
+    def value(document: Document, field: str) -> tuple[bool, Any]:
+        found: Any = document
         for name in field.split("."):
-            value = value.get(name) if value else None
-        return (value is not None, value or 0)
+            found = found.get(name) if found else None
+        return (found is not None, found or 0)
 
-    # Ids run against the keys: sort by them first, and the other way round.
-    found = sorted((d for page in pages for d in page), key=lambda d: str(d["_id"]), reverse=not order.descending)
-    return sorted(found, key=key, reverse=order.descending)
+    found = [document for page in pages for document in page]
+    for key in reversed(order.complete()):
+        found.sort(key=partial(value, field=key.field), reverse=key.descending)
+    return found
 
 
 def as_values(document: Document) -> Values:
@@ -223,7 +251,7 @@ def choose_index(kind: ResourceType, clause: Clause, order: Order) -> str | None
     chosen: str | None = None
     for index in kind.indexes:
         run = next((n for n, key in enumerate(index) if key not in fixed), len(index))
-        sorts = run < len(index) and index[run].lstrip("-") == order.parameter
+        sorts = run < len(index) and index[run].lstrip("-") == order.keys[0].parameter
         score = (int(run > 0 and sorts), run)
         if run > 0 and score > best:
             best, chosen = score, index_name(index)
@@ -264,13 +292,25 @@ def _versions_of(identifier: str) -> Document:
     return {"bucket": identifier[:3], "id": identifier}
 
 
-def _behind(field: str, order: Order, place: Place) -> Document:
-    """What comes after a place in this order. MongoDB sorts what has no key before everything else."""
-    if field == "_id":
-        return {"_id": {"$lt" if order.descending else "$gt": place.id}}
-    # The index is walked one way for the key and the other way for the id.
-    passed = {field: place.key, "_id": {"$lte" if order.descending else "$gte": place.id}}
-    if place.key is None:
-        return {field: None, "_id": {"$gt": place.id}} if order.descending else {"$nor": [passed]}
-    reached = {"$not": {"$gt": place.key}} if order.descending else {"$gte": place.key}
-    return {field: reached, "$nor": [passed]}
+def _behind(order: Order, place: Place) -> Document:
+    """What comes after a place in this order: reached by the first key, and not passed already.
+
+    MongoDB sorts what has no key before everything else.
+    """
+    keys = order.complete()
+    at = (*place.keys, place.id)
+    if len(keys) == 1:
+        return {"_id": {"$lt" if keys[0].descending else "$gt": place.id}}
+    passed: list[Document] = []
+    for n, key in enumerate(keys[1:], start=1):
+        same = {before.field: value for before, value in zip(keys[:n], at, strict=False)}
+        if key.parameter == "_id":
+            passed.append(same | {"_id": {"$gte" if key.descending else "$lte": place.id}})
+        elif key.descending:
+            passed.append(same | {key.field: {"$ne": None} if at[n] is None else {"$gt": at[n]}})
+        elif at[n] is not None:
+            passed.append(same | {key.field: {"$not": {"$gte": at[n]}}})
+    first, value = keys[0], at[0]
+    if value is None:
+        return {"$nor": passed} | ({first.field: None} if first.descending else {})
+    return {first.field: {"$not": {"$gt": value}} if first.descending else {"$gte": value}, "$nor": passed}

@@ -11,7 +11,7 @@ from gateway.exchange.standing import authenticate
 from gateway.fhir.clause import every
 from gateway.fhir.search import Reading, read_parameters
 from gateway.store.filter import to_filter
-from gateway.store.resources import LIVE, Order, choose_index
+from gateway.store.resources import LIVE, Key, Order, choose_index
 from gateway.store.standing import About
 from tests.searches import DATES, LOINC, QUANTITIES, STRINGS, TOKENS, UCUM
 from tests.world import BASE, Actor, World, bundle, concept, device, document, entry, issues, observation, patient, unique
@@ -349,7 +349,7 @@ async def test_a_directory_is_found_by_name_in_any_spelling(world: World) -> Non
         ("code:above=x", "code"),
         ("_include=Observation:device", "_include"),
         ("_has:Provenance:target:agent=x", "_has"),
-        ("_elements=code", "_elements"),
+        ("_elements=codes", "_elements"),
         ("foo=bar", "foo"),
     ],
 )
@@ -369,7 +369,7 @@ async def test_a_search_for_what_belongs_to_nobody_scans_no_collection(world: Wo
     reading = Reading(world.gateway.clock(), 10, {})
     pairs = [tuple(pair.split("=")) for pair in query.partition("?")[2].split("&") if pair]
     clause = every(read_parameters(kind, [(name, value) for name, value in pairs], reading), access.clause(kind, "search-type"))
-    order = Order("_lastUpdated", descending=True)
+    order = Order((Key("_lastUpdated", descending=True),))
     command = {"find": "Device", "filter": to_filter(clause) | LIVE, "sort": {"updated": -1, "_id": 1}, "limit": 51}
     hint = choose_index(kind, clause, order)
     with pymongo.MongoClient[dict[str, Any]](mongo_url) as client:

@@ -1,5 +1,6 @@
 """Sorting: every declared key of every type, both ways, page by page, whatever has no value or a wide one."""
 
+import itertools
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,6 +36,14 @@ SORTS = [
     for name, kind in REGISTRY.resource_types.items()
     for key in (*kind.sort, "_id")
     for minus in ("", "-")
+]
+# Every two keys of a type, each both ways, the id among them.
+SEVERAL = [
+    (name, f"{one}{first},{other}{second}")
+    for name, kind in REGISTRY.resource_types.items()
+    for first, second in itertools.permutations((*kind.sort, "_id"), 2)
+    if first != "_id"
+    for one, other in itertools.product(("", "-"), repeat=2)
 ]
 # What stands where a type's resources sort by something else than when they were stored.
 DATES: list[Any] = [
@@ -156,6 +165,34 @@ async def test_every_key_of_every_type_sorts_and_pages_both_ways(
     assert keys == ([None] * (count - len(present)) + present if sort[0] != "-" else present + [None] * (count - len(present)))
 
 
+@pytest.mark.requirement("SRCH-09", "SRCH-02")
+@pytest.mark.parametrize(("kind", "sort"), SEVERAL)
+async def test_the_next_key_decides_where_the_first_does_not(
+    filled: dict[str, tuple[Actor, str, int]], kind: str, sort: str
+) -> None:
+    actor, search, count = filled[kind]
+    whole = await pages(actor, f"{search}&_sort={sort}", 100)
+    expected = await pages(actor, f"{search}&_sort=_id", 100)
+    for part in reversed(sort.split(",")):
+        name = part.lstrip("-")
+        keys = {r["id"]: (key is not None, key or 0) for r in expected for key in [key_of(kind, name, r)]}
+        expected.sort(key=lambda r, keys=keys: keys[r["id"]], reverse=part[0] == "-")  # type: ignore[misc]
+    named = [part.lstrip("-") for part in sort.split(",")]
+    assert [[key_of(kind, name, r) for name in named] for r in whole] == [
+        [key_of(kind, name, r) for name in named] for r in expected
+    ]
+    assert len(set(ids(whole))) == count
+    for size in (1, 3):
+        assert ids(await pages(actor, f"{search}&_sort={sort}", size)) == ids(whole)
+
+
+@pytest.mark.requirement("SRCH-09")
+async def test_an_id_leaves_nothing_for_the_keys_behind_it(filled: dict[str, tuple[Actor, str, int]]) -> None:
+    actor, search, _ = filled["Observation"]
+    alone = ids(await pages(actor, f"{search}&_sort=-_id", 3))
+    assert ids(await pages(actor, f"{search}&_sort=-_id,date", 3)) == alone
+
+
 def key_of(kind: str, name: str, resource: dict[str, Any]) -> Any:
     """By what a resource is sorted, read from the resource itself."""
     if name == "_id":
@@ -181,7 +218,7 @@ async def test_without_sort_the_newest_comes_first(filled: dict[str, tuple[Actor
 @pytest.mark.parametrize("kind", list(REGISTRY.resource_types))
 async def test_any_other_key_is_refused(filled: dict[str, tuple[Actor, str, int]], kind: str) -> None:
     actor, search, _ = filled[kind]
-    for key in ("foo", "-foo", "_score", "DATE", "date ", "$natural", "patient"):
+    for key in ("foo", "-foo", "_score", "DATE", "date ", "$natural", "patient", "_id,foo", ","):
         answer = await actor.get(f"{search}&_sort={key}")
         assert (answer.status_code, issues(answer)[0]["code"], expression(answer)) == (400, "not-supported", "_sort")
 
@@ -216,7 +253,7 @@ async def test_wide_and_common_spans_in_one_record_page_as_one(
     assert answer.status_code == 200, answer.text
     by_owner = f"Observation?patient={owner.patient}{search}"
     alone = {resource["id"] for resource in await pages(owner, f"Observation?code=99504-3{search}", 100)}
-    for sort in ("date", "-date", "_lastUpdated", "-_id"):
+    for sort in ("date", "-date", "_lastUpdated", "-_id", "date,_id", "-date,_lastUpdated", "-_lastUpdated,date,-_id"):
         whole = ids(await pages(owner, f"{by_owner}&_sort={sort}", 100))
         assert ids(await pages(owner, f"{by_owner}&_sort={sort}", size)) == whole
         assert len(whole) == len(set(whole))

@@ -10,7 +10,7 @@ from gateway.fhir.clause import Test as Comparison  # (pytest would take a class
 from gateway.fhir.registry import Registry, check_bindings, read_registry
 from gateway.fhir.types import Types
 from gateway.schemas import SchemaError
-from gateway.store.resources import Order, choose_index
+from gateway.store.resources import Key, Order, choose_index
 
 PATIENT = """
 type = "Patient"
@@ -225,7 +225,7 @@ def test_every_search_of_a_record_has_an_index(registry: Registry) -> None:
     """Whatever else is asked: the patient bounds it, in each order there is."""
     for kind in registry.resource_types.values():
         for name in kind.sort if kind.patient else ():
-            order = Order(name, descending=True)
+            order = Order((Key(name, descending=True),))
             chosen = choose_index(kind, Comparison("patient", "is", "abc-1"), order)
             assert chosen == f"patient,-{name}", (kind.name, name)
             for parameter in kind.search.values():
@@ -236,7 +236,10 @@ def test_every_search_of_a_record_has_an_index(registry: Registry) -> None:
 def test_what_is_looked_for_without_a_patient_has_an_index_by_identifier(registry: Registry) -> None:
     for name in ("Patient", "Practitioner", "PractitionerRole", "Organization", "Device", "RelatedPerson"):
         kind = registry[name]
-        assert choose_index(kind, Comparison("identifier", "is", "x"), Order("_lastUpdated", descending=True)) == "identifier"
+        assert (
+            choose_index(kind, Comparison("identifier", "is", "x"), Order((Key("_lastUpdated", descending=True),)))
+            == "identifier"
+        )
 
 
 def test_identities_and_sensors_are_unique_by_identifier(registry: Registry) -> None:
