@@ -65,6 +65,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     consent_bytes: Count
     parameters: Count
     or_values: Count
+    includes: Count
+    include_rounds: Count
+    included: Count
     page_default: Count
     page_most: Count
     history_most: Count

@@ -29,21 +29,23 @@ def happened(access: Access, call: Call, entities: Iterable[tuple[str | None, st
     return [event(access, call, patient, DONE, references) for patient, references in touched.items()]
 
 
-def searched(access: Access, call: Call, kind: ResourceType, patients: Iterable[str]) -> list[Event]:
-    """The events of a search: one for each record it was about or that was in its result.
+def searched(access: Access, call: Call, kind: ResourceType, asked: Iterable[str], shown: Iterable[str]) -> list[Event]:
+    """The events of a search: one for each record that it asked about, or of which it was shown anything.
 
     Who had no right to find anything gets an empty result; the patient sees that it was tried. The query of a search over
     several records names their patients to each other: it stands in one more event, which belongs to none of them.
     """
-    about: list[str | None] = [*dict.fromkeys(patients)] or [None]
+    seen = set(shown)
+    about: list[str | None] = [*dict.fromkeys((*asked, *sorted(seen)))] or [None]
     if len(about) > 1:
         alone = msgspec.structs.replace(call, raw=None)
-        return [_search(access, alone, kind, patient) for patient in about] + [_search(access, call, kind, None)]
-    return [_search(access, call, kind, about[0])]
+        events = [_search(access, alone, kind, patient, patient in seen) for patient in about]
+        return [*events, _search(access, call, kind, None, bool(seen))]
+    return [_search(access, call, kind, about[0], about[0] in seen)]
 
 
-def _search(access: Access, call: Call, kind: ResourceType, patient: str | None) -> Event:
-    if access.reaches(kind, call.interaction, patient):
+def _search(access: Access, call: Call, kind: ResourceType, patient: str | None, seen: bool) -> Event:
+    if seen or access.reaches(kind, call.interaction, patient):
         return event(access, call, patient, DONE)
     return event(access, call, patient, REFUSED, reason="no right to this data")
 

@@ -15,13 +15,15 @@ from gateway.exchange.call import Answer, Call
 from gateway.exchange.control import CONTROLS, Control, read_control
 from gateway.exchange.cursor import Cursor
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.include import Found, find_included, needed_values, read_asked
 from gateway.exchange.parameters import PRESENTATION, Pairs
 from gateway.exchange.read import Result, body_of
 from gateway.exchange.standing import extend_to
-from gateway.fhir.bundle import build_searchset
+from gateway.fhir.bundle import Piece, build_searchset
 from gateway.fhir.clause import All, Clause, Test
 from gateway.fhir.clause import Any as AnyOf
 from gateway.fhir.dates import read_span
+from gateway.fhir.include import INCLUDES
 from gateway.fhir.registry import ResourceType
 from gateway.fhir.search import Reading, find_parameter, patient_identifiers, read_parameter, read_parameters, split_name
 from gateway.problem import Problem
@@ -39,6 +41,7 @@ async def search_type(gateway: Gateway, access: Access, call: Call, session: Ses
     if call.lenient:
         pairs = tuple(pair for pair in pairs if _is_understood(gateway, kind, pair, reading))
     control = read_control(gateway, kind, pairs)
+    includes = read_asked(gateway, [kind], pairs)
     clause = read_parameters(kind, _criteria(pairs), reading)
     asked = _patients_asked(kind, _criteria(pairs))
     _refuse_many(gateway, asked)
@@ -58,34 +61,49 @@ async def search_type(gateway: Gateway, access: Access, call: Call, session: Ses
             after=after,
             limit=control.count + 1,
             seconds=gateway.limits.search_seconds,
+            values=needed_values(includes, kind),
             session=session,
         )
+    page = [(kind, document) for document in found[: control.count]]
+    included = await find_included(gateway, access, includes, page, session) if includes else []
     total: int | None = None
     if control.accurate or control.only_total:
         seconds = gateway.limits.search_seconds
         total = await store.count(access, gateway.mongo, kind, clause, seconds=seconds, session=session)
     elif after is None and len(found) <= control.count:
         total = len(found)  # everything is on this page: the number costs nothing
-    body = _build_page(gateway, kind, pairs, control, found, total)
-    owners = (document["patient"] for document in found[: control.count] if "patient" in document)
-    return Answer(200, body), searched(access, call, kind, [*about, *owners])
+    body = _build_page(gateway, kind, pairs, control, found, total, included)
+    owners = [document["patient"] for _, document in (*page, *included) if document.get("patient")]
+    return Answer(200, body), searched(access, call, kind, about, owners)
 
 
 def _build_page(
-    gateway: Gateway, kind: ResourceType, pairs: Pairs, control: Control, found: list[Document], total: int | None
+    gateway: Gateway,
+    kind: ResourceType,
+    pairs: Pairs,
+    control: Control,
+    found: list[Document],
+    total: int | None,
+    included: list[Found],
 ) -> bytes:
     """The searchset. What was found beyond the page only says that there is more."""
     page = found[: control.count]
     cursor = None if len(found) <= control.count else _cursor(gateway, kind, pairs, control.order, page[-1])
-    entries = [(document["_id"], document.get("body") or body_of(gateway, document)) for document in page]
+    matches = [_piece(gateway, (kind, document)) for document in page]
     if control.subset is not None:
-        entries = [(identifier, control.subset(body)) for identifier, body in entries]
+        matches = [(name, identifier, control.subset(body)) for name, identifier, body in matches]
+    coming = [_piece(gateway, one) for one in included]
     links = _links(gateway, kind, pairs, control, cursor)
-    return build_searchset(f"{gateway.settings.base_url}/{kind.name}", entries, links, total=total)
+    return build_searchset(gateway.settings.base_url, matches, links, total=total, included=coming)
+
+
+def _piece(gateway: Gateway, found: Found) -> Piece:
+    kind, document = found
+    return kind.name, document["_id"], document.get("body") or body_of(gateway, document)
 
 
 def _criteria(pairs: Pairs) -> Pairs:
-    return tuple(pair for pair in pairs if pair[0] not in CONTROLS)
+    return tuple(pair for pair in pairs if pair[0] not in CONTROLS and pair[0] not in INCLUDES)
 
 
 def record_named(pairs: Pairs) -> str | None:
@@ -194,6 +212,8 @@ def _is_understood(gateway: Gateway, kind: ResourceType, pair: tuple[str, str], 
     try:
         if pair[0] in CONTROLS:
             read_control(gateway, kind, (pair,))
+        elif pair[0] in INCLUDES:
+            read_asked(gateway, [kind], (pair,))
         else:
             read_parameter(kind, *pair, reading)
     except Problem as problem:

@@ -14,6 +14,8 @@ from gateway.problem import Problem
 
 _encode = msgspec.json.Encoder().encode
 
+Piece = tuple[str, str, bytes]  # type, id and JSON of a resource
+
 # https://hl7.org/fhir/R4/http.html#trules: deletes, creates, updates, reads.
 PROCESSING_ORDER: Mapping[str, int] = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2, "GET": 3, "HEAD": 3}
 
@@ -61,19 +63,29 @@ def _check_entry(entry: Any, place: str) -> None:
 
 
 def build_searchset(
-    base: str, entries: Iterable[tuple[str, bytes]], links: Iterable[tuple[str, str]], *, total: int | None
+    base: str,
+    matches: Iterable[Piece],
+    links: Iterable[tuple[str, str]],
+    *,
+    total: int | None,
+    included: Iterable[Piece] = (),
 ) -> bytes:
-    """A searchset of matches. `base`: URL of the type; `entries`: id and resource JSON; `links`: relation and URL."""
+    """A searchset. `base`: URL of the service; `links`: relation and URL; `total`: of the matches."""
     parts = [b'{"resourceType":"Bundle","type":"searchset"']
     if total is not None:
         parts.append(b',"total":%d' % total)
     parts.append(b',"link":' + _encode([{"relation": relation, "url": url} for relation, url in links]))
-    start = b'{"fullUrl":' + _encode(base + "/")[:-1]  # an id needs no escaping: it goes on inside the quotes
-    found = [b'%b%b","resource":%b,"search":{"mode":"match"}}' % (start, key.encode(), body) for key, body in entries]
+    start = b'{"fullUrl":' + _encode(base + "/")[:-1]  # types and ids need no escaping: they go on inside the quotes
+    found = [b'%b%b/%b","resource":%b,"search":{"mode":"match"}}' % (start, *_written(piece)) for piece in matches]
+    found += [b'%b%b/%b","resource":%b,"search":{"mode":"include"}}' % (start, *_written(piece)) for piece in included]
     if found:
         parts += [b',"entry":[', b",".join(found), b"]"]
     parts.append(b"}")
     return b"".join(parts)
+
+
+def _written(piece: Piece) -> tuple[bytes, bytes, bytes]:
+    return piece[0].encode(), piece[1].encode(), piece[2]
 
 
 def build_bundle(kind: str, entries: list[dict[str, Any]], **elements: Any) -> bytes:

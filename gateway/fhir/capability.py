@@ -6,6 +6,7 @@ Knows: https://hl7.org/fhir/R4/capabilitystatement.html. Must not know: who asks
 from typing import Any
 
 from gateway import __version__
+from gateway.fhir.include import declared_includes, declared_revincludes
 from gateway.fhir.registry import COMMON_PARAMETERS, Registry, ResourceType
 from gateway.fhir.search import implied_parameters
 
@@ -31,14 +32,14 @@ def build_capability_statement(registry: Registry, base_url: str) -> dict[str, A
                     "cors": False,
                     "description": "Bearer tokens with SMART on FHIR scopes; the patient's Consent is checked on every call.",
                 },
-                "resource": [_resource(kind) for kind in registry.resource_types.values()],
+                "resource": [_resource(registry, kind) for kind in registry.resource_types.values()],
                 "interaction": [{"code": "transaction"}, {"code": "batch"}],
             }
         ],
     }
 
 
-def _resource(kind: ResourceType) -> dict[str, Any]:
+def _resource(registry: Registry, kind: ResourceType) -> dict[str, Any]:
     resource: dict[str, Any] = {
         "type": kind.name,
         "interaction": [{"code": code} for code in sorted(kind.interactions)],
@@ -50,11 +51,13 @@ def _resource(kind: ResourceType) -> dict[str, Any]:
         "conditionalUpdate": False,
         "conditionalDelete": "not-supported",
         "referencePolicy": ["literal", "logical", "enforced"],
+        "searchInclude": declared_includes(registry, kind),
+        "searchRevInclude": declared_revincludes(registry, kind),
         "searchParam": [*_common(), *_parameters(kind)],
     }
     if kind.profiles:
         resource["supportedProfile"] = list(kind.profiles)
-    return resource
+    return {name: value for name, value in resource.items() if value != []}
 
 
 def _common() -> list[dict[str, Any]]:

@@ -241,10 +241,12 @@ class _ReadType:
         unreadable = sorted({branch.type for branch in branches} - table.keys())
         if unreadable:
             raise self._error(f"{key}.path", f"a {spec.type} parameter cannot be read from {', '.join(unreadable)}")
-        names_patient = self.raw.patient not in ("id", "none") and paths == [self.raw.patient]
+        targets = dict.fromkeys(t for branch in branches for t in branch.targets)
+        # (Where anything may be referred to, only `patient` means the patient alone: a Provenance is of a document, too.)
+        is_patient_path = self.raw.patient not in ("id", "none") and paths == [self.raw.patient]
+        names_patient = is_patient_path and (name == "patient" or NESTED not in targets)
         if name == "patient" and not names_patient:
             raise self._error(f"{key}.path", "is not the type's own patient")
-        targets = dict.fromkeys(t for branch in branches for t in branch.targets)
         return SearchParameter(
             name=name,
             type=spec.type,

@@ -7,7 +7,7 @@ One document per resource: `{_id, bucket, version, updated, patient, source, com
 `deleted` in place of `body` where it is a tombstone. Former versions lie in `<type>_history` with `id` beside their own `_id`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from gateway.access.access import Access
 from gateway.fhir.clause import All, Clause, Test, Values, every, matches, parameters_of
 from gateway.fhir.clause import Any as AnyOf
 from gateway.fhir.registry import ResourceType
-from gateway.store.filter import to_filter
+from gateway.store.filter import stored_field, to_filter
 from gateway.store.ids import bucket_of
 from gateway.store.mongo import Document, Mongo, Session
 from gateway.store.schema import history_of, index_name, sort_field
@@ -126,15 +126,20 @@ async def find(
     after: Place | None,
     limit: int,
     seconds: float,
+    values: Iterable[str] = (),
     session: Session = None,
 ) -> list[Document]:
-    """A page of the resources that satisfy the search and that the caller may see: bodies, owners where they may differ."""
+    """A page of the resources that satisfy the search and that the caller may see: bodies, owners where they may differ.
+
+    `values`: the parameters whose index values are wanted as well.
+    """
     asked = every(clause, access.clause(kind, "search-type"))
     sort = [(key.field, key.direction) for key in order.complete()]
     behind = [] if after is None else [_behind(order, after)]
     fields: Document = {"event": 1, "updated": 1, "patient": 1} if kind.name == "AuditEvent" else {"body": 1}
     if kind.in_compartment and "patient" not in _fixed(asked):
         fields["patient"] = 1
+    fields |= {stored_field(name): 1 for name in values}
     branches = _branches(access, kind, asked)
     if len(branches) > 1:
         fields |= {key.field: 1 for key in order.keys}
@@ -161,6 +166,43 @@ async def count(
     asked = every(clause, access.clause(kind, "search-type"))
     branches = _branches(access, kind, asked)
     return sum([await mongo.count(kind.name, where, seconds=seconds, session=session) for where in branches])
+
+
+async def find_referred(
+    access: Access,
+    mongo: Mongo,
+    kind: ResourceType,
+    ids: Sequence[str],
+    *,
+    values: Iterable[str],
+    session: Session = None,
+) -> list[Document]:
+    """The resources with these ids that the caller may read, with the index values of these parameters."""
+    named = AnyOf(tuple(Test("_id", "is", identifier) for identifier in ids))
+    where = to_filter(every(named, access.clause(kind, "read"))) | LIVE
+    return await mongo.find(kind.name, where, _shown(values), session=session)
+
+
+async def find_referring(
+    access: Access,
+    mongo: Mongo,
+    kind: ResourceType,
+    clause: Clause,
+    *,
+    values: Iterable[str],
+    limit: int,
+    seconds: float,
+    session: Session = None,
+) -> list[Document]:
+    """The resources that satisfy the clause and that the caller may find and read, in no order."""
+    asked = every(clause, access.clause(kind, "search-type"), access.clause(kind, "read"))
+    hint = choose_index(kind, asked, Order((Key("_id", descending=False),)))
+    where = to_filter(asked) | LIVE
+    return await mongo.find(kind.name, where, _shown(values), limit=limit, hint=hint, seconds=seconds, session=session)
+
+
+def _shown(values: Iterable[str]) -> Document:
+    return {**_BODY, **{stored_field(name): 1 for name in values}}
 
 
 async def find_for_change(access: Access, mongo: Mongo, kind: ResourceType, ids: Sequence[str]) -> dict[str, Document]:

@@ -347,7 +347,7 @@ async def test_a_directory_is_found_by_name_in_any_spelling(world: World) -> Non
         ("code=", "code"),
         ("code:missing=maybe", "code:missing"),
         ("code:above=x", "code"),
-        ("_include=Observation:device", "_include"),
+        ("_include=Observation:code", "_include"),
         ("_has:Provenance:target:agent=x", "_has"),
         ("_elements=codes", "_elements"),
         ("foo=bar", "foo"),

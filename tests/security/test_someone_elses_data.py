@@ -36,6 +36,7 @@ def searches(registry: Registry, name: str, target: dict[str, str]) -> Iterator[
     """Every way in which a search of the type can name the target."""
     it, token, owner = target["id"], f"{SYSTEM}|{target['identifier']}", target["patient"]
     yield from (f"_id={it}", f"_id={it}&_summary=count", f"_id={it}&_total=accurate&_count=1&_sort=-_lastUpdated")
+    yield f"_id={it}&_include=*&_revinclude:iterate={name}:*"
     if "identifier" in registry[name].search:
         yield from (f"identifier={token}", f"identifier={token}&_count=0")
     if not registry[name].is_patient:
