@@ -127,7 +127,7 @@ async def test_a_preference_gives_no_right_to_read(world: World, camille: Actor)
     [
         ("foo=bar", "foo"),
         ("code:text=x", "code"),
-        ("_include=Observation:device", "_include"),
+        ("_include=Observation:code", "_include"),
         ("date:exact=2026", "date"),
         ("patient.name=x", "patient.name"),
         ("Code=x", "Code"),
