@@ -64,6 +64,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     consents: Count
     consent_bytes: Count
     parameters: Count
+    patch_operations: Count
     or_values: Count
     includes: Count
     include_rounds: Count

@@ -154,11 +154,24 @@ class Access:
 
     def referable(self, kind: ResourceType) -> Clause:
         """What the caller may point at: what it may read, and what it deposited itself."""
+        return some(self.rights(kind, "read"), self._deposited(kind))
+
+    def knows(self, kind: ResourceType, values: Values) -> bool:
+        """Whether the caller may learn what the resource with these index values says, as whoever patches it does.
+
+        That is who may read it, and who deposited it as long as nobody else has written to it.
+        """
+        if not kind.in_compartment or self.admits(kind, "read", values):
+            return True
+        return not values.get("touched") and matches(self._deposited(kind), values)
+
+    def _deposited(self, kind: ResourceType) -> Clause:
+        """What the caller deposited itself in the records it asks about."""
         own = Test("_source", "is", self.caller.source)
         # Patients share the portal they use, and the phones of many the same app: what another one sent is not theirs.
         only = self.caller.patient if self.caller.kind in ("patient", "proxy", "app") else None
         mine = (every(own, Test("patient", "is", patient)) for patient in self.records if only in (None, patient))
-        return some(self.rights(kind, "read"), *(mine if kind.in_compartment else ()))
+        return some(*mine) if kind.in_compartment else NOTHING
 
     def matchable(self, kind: ResourceType) -> Clause:
         """What a condition (`If-None-Exist`) may find: the search filter, widened by the caller's own deposits."""

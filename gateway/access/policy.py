@@ -25,6 +25,7 @@ PERMISSIONS: Mapping[str, str] = {
     "search-type": "s",
     "create": "c",
     "update": "u",
+    "patch": "u",
     "delete": "d",
 }
 DIRECTIONS: Mapping[str, Direction] = {
@@ -34,6 +35,7 @@ DIRECTIONS: Mapping[str, Direction] = {
     "search-type": "read",
     "create": "write",
     "update": "write",
+    "patch": "write",
     "delete": "write",
 }
 
@@ -47,7 +49,7 @@ class _BaseFile(msgspec.Struct, forbid_unknown_fields=True):
 class _WriteFile(msgspec.Struct, forbid_unknown_fields=True):
     groups: list[Group]
     actors: list[Kind]
-    interactions: list[Literal["create", "update", "delete"]]
+    interactions: list[Literal["create", "update", "patch", "delete"]]
 
 
 class _ConsentFile(msgspec.Struct, forbid_unknown_fields=True):

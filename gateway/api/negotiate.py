@@ -10,12 +10,14 @@ from typing import get_args
 from starlette.requests import Request
 
 from gateway.api.pretty import note_pretty
-from gateway.exchange.call import Origin, Return
+from gateway.exchange.call import Origin, PatchLanguage, Return
 from gateway.exchange.parameters import PRESENTATION, Pairs, read_pairs
+from gateway.fhir.capability import JSON_PATCH, PATCH_FORMATS
 from gateway.fhir.search import clip
 from gateway.problem import Problem
 
 JSON = "application/fhir+json"
+_UTF8 = ("utf-8", "utf8")
 _JSON_TYPES = frozenset({JSON, "application/json", "text/json", "json"})
 # How closely a media range names what is sent (https://www.rfc-editor.org/rfc/rfc9110#section-12.5.1).
 _CLOSENESS: Mapping[str, int] = {"*/*": 1, "application/*": 2, **dict.fromkeys(_JSON_TYPES, 3)}
@@ -39,6 +41,18 @@ def require_json_body(request: Request) -> None:
     """Refuse with 415 a body that is not FHIR JSON in UTF-8."""
     if not _is_json(request.headers.get("content-type", "")):
         raise Problem("not-supported", f"a body is sent as {JSON}", status=415)
+
+
+def patch_language(request: Request) -> PatchLanguage:
+    """In which language the body of a patch is, as its media type says. Raises Problem 415 for any other."""
+    content_type = request.headers.get("content-type", "")
+    media_type, parameters = _read_media_type(content_type)
+    if media_type == JSON_PATCH and parameters.get("charset", "utf-8") in _UTF8:
+        return "json"
+    if _is_json(content_type):
+        return "fhirpath"
+    accepted = ", ".join(PATCH_FORMATS)  # https://www.rfc-editor.org/rfc/rfc5789#section-2.2
+    raise Problem("not-supported", f"a patch is sent as one of {accepted}", status=415, headers={"Accept-Patch": accepted})
 
 
 def require_no_query(request: Request, *but: tuple[str, str]) -> None:
@@ -118,7 +132,7 @@ def _accepts(accept: str) -> bool:
 @functools.lru_cache(maxsize=256)
 def _is_json(content_type: str) -> bool:
     media_type, parameters = _read_media_type(content_type)
-    is_utf8 = parameters.get("charset", "utf-8") in ("utf-8", "utf8")
+    is_utf8 = parameters.get("charset", "utf-8") in _UTF8
     return media_type in _JSON_TYPES and is_utf8 and _is_our_version(parameters)
 
 

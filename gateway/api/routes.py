@@ -18,6 +18,7 @@ from gateway.api.create import create
 from gateway.api.delete import delete
 from gateway.api.health import live, ready
 from gateway.api.history_instance import history_instance
+from gateway.api.patch import patch
 from gateway.api.read import read
 from gateway.api.respond import respond_problem
 from gateway.api.search_type import search_type
@@ -40,6 +41,7 @@ ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", "/fhir/{type}", create),
     ("GET", "/fhir/{type}/{id}", read),
     ("PUT", "/fhir/{type}/{id}", update),
+    ("PATCH", "/fhir/{type}/{id}", patch),
     ("DELETE", "/fhir/{type}/{id}", delete),
     ("GET", "/fhir/{type}/{id}/_history", history_instance),
     ("GET", "/fhir/{type}/{id}/_history/{version}", vread),

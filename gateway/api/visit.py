@@ -13,7 +13,7 @@ from gateway.api.negotiate import (
     preferred_return,
     require_json_answer,
 )
-from gateway.exchange.call import Call
+from gateway.exchange.call import Call, PatchLanguage
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.parameters import Pairs
 from gateway.exchange.standing import authenticate
@@ -49,6 +49,7 @@ def call_of(
     *,
     body: bytes | None = None,
     calm: bool = False,
+    patch: PatchLanguage | None = None,
     parameters: Pairs = (),
     raw: str | None = None,
 ) -> Call:
@@ -63,6 +64,7 @@ def call_of(
         parameters=parameters,
         body=body,
         calm=calm,
+        patch=patch,
         if_match=headers.get("if-match"),
         if_none_match=headers.get("if-none-match"),
         if_modified_since=headers.get("if-modified-since"),

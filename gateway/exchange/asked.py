@@ -5,14 +5,16 @@ Must not know: HTTP, MongoDB, how a call is carried out.
 """
 
 import functools
+from base64 import b64decode
 from dataclasses import dataclass
 from email.utils import format_datetime
 from typing import Any
 from urllib.parse import unquote
 
-from gateway.exchange.call import Call, Origin, Return
+from gateway.exchange.call import Call, Origin, PatchLanguage, Return
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.parameters import Pairs, read_pairs
+from gateway.fhir.capability import JSON_PATCH
 from gateway.fhir.dates import read_span
 from gateway.problem import Problem
 
@@ -45,9 +47,12 @@ def read_entry_request(gateway: Gateway, entry: Any, position: int, ways: Ways) 
         line = _read_request_line(request.method, request.url.removeprefix(f"{gateway.settings.base_url}/"))
     except Problem as problem:
         raise problem.within(place) from None
-    takes_resource = line.interaction in ("create", "update")
+    takes_resource = line.interaction in ("create", "update", "patch")
     if takes_resource and entry.resource is None:
         raise Problem("required", f"{request.method} takes a resource", f"{place}.resource")
+    body, language = bytes(entry.resource) if takes_resource else None, None
+    if body is not None and line.interaction == "patch":
+        body, language = _read_patch(gateway, body, f"{place}.resource")
     call = Call(
         interaction=line.interaction,
         type=line.type,
@@ -55,8 +60,9 @@ def read_entry_request(gateway: Gateway, entry: Any, position: int, ways: Ways) 
         id=line.id,
         version=line.version,
         parameters=line.parameters,
-        body=bytes(entry.resource) if takes_resource else None,
+        body=body,
         calm=ways.calm,
+        patch=language,
         if_match=request.ifMatch,
         if_none_match=request.ifNoneMatch,
         if_modified_since=_http_date(request.ifModifiedSince),
@@ -67,6 +73,20 @@ def read_entry_request(gateway: Gateway, entry: Any, position: int, ways: Ways) 
         place=f"{place}.resource" if takes_resource else place,
     )
     return Asked(call, entry.fullUrl)
+
+
+def _read_patch(gateway: Gateway, body: bytes, place: str) -> tuple[bytes, PatchLanguage]:
+    """The patch of an entry and its language: Parameters, or any other as a Binary of its media type."""
+    try:
+        if gateway.codec.peek_type(body) != "Binary":
+            return body, "fhirpath"
+        binary = gateway.codec.decode("Binary", body)
+        if (binary.contentType or "").partition(";")[0].strip().lower() != JSON_PATCH:
+            text = f"a patch is a Parameters resource, or a Binary of {JSON_PATCH}"
+            raise Problem("not-supported", text, "Binary.contentType", status=415)
+        return b64decode(binary.data or ""), "json"
+    except Problem as problem:
+        raise problem.within(place) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +120,8 @@ def _read_request_line(method: str, url: str) -> _RequestLine:
             return _RequestLine("create", type_name)
         case "PUT", [identifier] if not query:
             return _RequestLine("update", type_name, identifier)
+        case "PATCH", [identifier] if not query:
+            return _RequestLine("patch", type_name, identifier)
         case "DELETE", [identifier] if not query:
             return _RequestLine("delete", type_name, identifier)
         case _:

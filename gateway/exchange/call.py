@@ -13,10 +13,11 @@ from gateway.exchange.parameters import Pairs
 from gateway.problem import Issue, operation_outcome
 
 Return = Literal["minimal", "representation", "OperationOutcome"]
+PatchLanguage = Literal["json", "fhirpath"]
 
 # The interactions that share an address, each with its method.
 _ADDRESSES: tuple[Mapping[str, str], ...] = (
-    {"read": "GET, HEAD", "update": "PUT", "delete": "DELETE"},
+    {"read": "GET, HEAD", "update": "PUT", "patch": "PATCH", "delete": "DELETE"},
     {"search-type": "GET, HEAD", "create": "POST"},
     {"vread": "GET, HEAD"},
     {"history-instance": "GET, HEAD"},
@@ -34,7 +35,8 @@ class Call(msgspec.Struct, frozen=True):
     """An interaction as asked.
 
     `parameters`: decoded name-value pairs of a search or history; `raw`: the request line (and form) of a search, for the
-    audit alone; `place`: where the call stands in a Bundle, for expressions.
+    audit alone; `patch`: in which language the body of a patch is; `place`: where
+    the call stands in a Bundle, for expressions.
     """
 
     interaction: str
@@ -45,6 +47,7 @@ class Call(msgspec.Struct, frozen=True):
     parameters: Pairs = ()
     body: bytes | None = None
     calm: bool = False
+    patch: PatchLanguage | None = None
     if_match: str | None = None
     if_none_match: str | None = None
     if_modified_since: str | None = None

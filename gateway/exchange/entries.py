@@ -7,12 +7,15 @@ Must not know: stores, HTTP.
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from gateway.access.access import Access
 from gateway.exchange.call import Call, methods_beside
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.patch import Patch, apply_patch, make_version, read_patch
 from gateway.fhir.identity import digest_of
 from gateway.fhir.registry import ResourceType
-from gateway.problem import Problem
+from gateway.problem import Issue, Problem
 from gateway.store.change import Change
 from gateway.store.conditions import Condition
 from gateway.store.mongo import Document
@@ -23,10 +26,10 @@ class Entry:
     """One write.
 
     What is asked: `call`, `kind`, `full_url`; of a create `identity`, the elements by which it may be known already, and
-    `digest`, a hash of the bytes as sent. What planning decides: `resource`, decoded once it is needed; `id`, new or known;
-    `existing`, the stored resource that answers in place of a new one (`matched`: found by `If-None-Exist`); `condition`, an
-    `If-None-Exist` that found nothing; `twin`, an earlier entry of the Bundle that says the same; `former`, the version to be
-    replaced; `change`, what is to be written.
+    `digest`, a hash of the bytes as sent; of a patch `patch`. What planning decides: `resource`, decoded once it is needed;
+    `id`, new or known; `existing`, the stored resource that answers in place of a new one (`matched`: found by
+    `If-None-Exist`); `condition`, an `If-None-Exist` that found nothing; `twin`, an earlier entry of the Bundle that says the
+    same; `former`, the version to be replaced; `change`, what is to be written.
     """
 
     call: Call
@@ -34,6 +37,7 @@ class Entry:
     full_url: str | None = None
     identity: Any = None
     digest: int | None = None
+    patch: Patch | None = None
     resource: Any = None
     id: str | None = None
     patient: str | None = None
@@ -70,6 +74,13 @@ class Entry:
         """The problem with expressions from the root of what was sent."""
         return problem.within(self.call.place) if self.call.place else problem
 
+    def locate_patch(self, problem: Problem) -> Problem:
+        """The problem of the patch itself; inside a Binary no element can be named."""
+        if self.call.patch == "json" and self.call.place:
+            issues = [Issue(i.code, f"{i.expression or '$this'}: {i.text}", f"{self.call.place}.data") for i in problem.issues]
+            return Problem(problem.code, issues[0].text, status=problem.status, issues=issues)
+        return self.locate(problem)
+
 
 def read_entry(gateway: Gateway, access: Access, call: Call, full_url: str | None = None) -> Entry:
     """The write that a call asks for. Raises Problem where it is not theirs to write or says nothing about itself."""
@@ -90,6 +101,11 @@ def read_entry(gateway: Gateway, access: Access, call: Call, full_url: str | Non
         decode_entry(gateway, entry)
         if entry.resource.id != call.id:
             raise Problem("invalid", "the id in the resource must be the one in the URL", entry.expression(".id"))
+    elif call.interaction == "patch":
+        try:
+            entry.patch = read_patch(gateway, kind, call)
+        except Problem as problem:
+            raise entry.locate_patch(problem) from None
     return entry
 
 
@@ -102,6 +118,22 @@ def decode_entry(gateway: Gateway, entry: Entry) -> None:
         entry.resource = gateway.codec.decode(entry.kind.name, body, calm=entry.call.calm)
     except Problem as problem:
         raise entry.locate(problem) from None
+
+
+def patch_entry(gateway: Gateway, entry: Entry) -> None:
+    """Make the new version of an entry that patches, from its former one; from then on it is like an update."""
+    if entry.patch is None or entry.former is None:
+        return
+    former = bytes(entry.former["body"])
+    try:
+        tree = apply_patch(entry.patch, former)
+    except Problem as problem:
+        raise entry.locate_patch(problem) from None
+    try:
+        body, entry.resource = make_version(gateway, entry.kind, former, tree)
+    except Problem as problem:
+        raise entry.locate(problem) from None
+    entry.call = msgspec.structs.replace(entry.call, body=body, calm=False)
 
 
 def require_kind(gateway: Gateway, call: Call) -> ResourceType:

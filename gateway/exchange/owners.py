@@ -110,7 +110,7 @@ async def settle_ids(gateway: Gateway, draft: Draft) -> None:
     for entry in owned:
         entry.patient = await _find_patient(gateway, draft, entry)
     for entry in draft.entries:
-        if entry.call.interaction == "update" and entry.kind.patient:
+        if entry.call.interaction in ("update", "patch") and entry.kind.patient:
             await _check_owner(gateway, draft, entry)
     draft.access = await extend_to(gateway, draft.access, {entry.patient for entry in owned if entry.patient})
     await _settle(gateway, draft, owned)

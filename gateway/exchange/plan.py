@@ -11,7 +11,7 @@ from gateway.access.access import Access, unknown_reference
 from gateway.access.consent import parse_consent
 from gateway.exchange.audit import existing
 from gateway.exchange.call import names_version
-from gateway.exchange.entries import Entry, decode_entry
+from gateway.exchange.entries import Entry, decode_entry, patch_entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.links import check_references, resolve_references
 from gateway.exchange.owners import Draft, settle_ids
@@ -115,19 +115,23 @@ async def _find_formers(gateway: Gateway, draft: Draft) -> None:
         found = await store.find_for_change(draft.access, gateway.mongo, kind, ids)
         for entry in entries:
             entry.former = found.get(entry.id or "")
+            if entry.patch is not None and entry.former is not None:
+                # A patch answers with what is there: who may write it and not know it finds nothing to patch.
+                entry.former = entry.former if draft.access.knows(kind, entry.former) else None
             if entry.former is not None:  # before anything of its present state is told
                 require_write(draft.access, kind, entry.call.interaction, entry.former, entry.call.place)
             _check_former(entry)
             entry.patient = entry.former.get("patient") if entry.former else None
+            patch_entry(gateway, entry)
 
 
 def _check_former(entry: Entry) -> None:
     former = entry.former
     if former is None:
-        if entry.call.interaction == "delete":
+        if entry.call.interaction in ("patch", "delete"):
             raise Problem("not-found", f"there is no such {entry.kind.name} here", entry.call.place)
         raise Problem("not-supported", "ids are given by this service: create with POST", entry.call.place)
-    if former.get("deleted") and entry.call.interaction == "update":
+    if former.get("deleted") and entry.call.interaction in ("update", "patch"):
         raise Problem("deleted", f"this {entry.kind.name} has been deleted", entry.call.place)
     if entry.call.if_match is not None and not names_version(entry.call.if_match, former["version"]):
         raise Problem("conflict", f"the current version is {former['version']}", entry.call.place, status=412)
@@ -224,6 +228,7 @@ def _writing(gateway: Gateway, access: Access, entry: Entry) -> Change:
         key=key,
         digest=digest,
         former=former,
+        touched=former is not None and (bool(former.get("touched")) or former["source"] != access.caller.source),
         place=entry.call.place,
     )
     resource.id = change.id

@@ -28,6 +28,7 @@ _ACTIONS: Mapping[str, str] = {
     "vread": "R",
     "history-instance": "R",
     "update": "U",
+    "patch": "U",
     "delete": "D",
     "search-type": "E",
 }
@@ -37,7 +38,7 @@ _ROLES: Mapping[str, tuple[tuple[str, str], tuple[str, str]]] = {
     "R": (_DESTINATION, _SOURCE),
     "D": ((_DICOM, "110150"), ("http://terminology.hl7.org/CodeSystem/provenance-participant-type", "custodian")),
 }
-_SINGLE = frozenset({"create", "read", "vread", "update", "delete"})
+_SINGLE = frozenset({"create", "read", "vread", "update", "patch", "delete"})
 _PATTERNS: Mapping[str, str] = {"C": "Create", "R": "Read", "U": "Update", "D": "Delete", "E": "Query"}
 
 DONE, FAILED, REFUSED, BROKEN = "0", "4", "8", "12"  # https://hl7.org/fhir/R4/valueset-audit-event-outcome.html

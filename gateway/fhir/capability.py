@@ -11,6 +11,9 @@ from gateway.fhir.registry import COMMON_PARAMETERS, Registry, ResourceType
 from gateway.fhir.search import implied_parameters
 
 _DEFINITIONS = "http://hl7.org/fhir/SearchParameter"
+JSON_PATCH = "application/json-patch+json"
+PATCH_FORMATS = (JSON_PATCH, "application/fhir+json")
+
 _RELEASED = "2026-11-24"
 
 
@@ -25,6 +28,7 @@ def build_capability_statement(registry: Registry, base_url: str) -> dict[str, A
         "implementation": {"description": "FHIR document exchange gateway", "url": base_url},
         "fhirVersion": "4.0.1",
         "format": ["application/fhir+json", "json"],
+        "patchFormat": list(PATCH_FORMATS),
         "rest": [
             {
                 "mode": "server",

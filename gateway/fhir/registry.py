@@ -21,7 +21,7 @@ from gateway.schemas import SchemaError, convert, read_schema
 
 SearchType = Literal["token", "date", "reference", "string", "quantity", "number", "uri"]
 InteractionCode = Literal[
-    "read", "vread", "history-instance", "create", "update", "delete", "search-type"
+    "read", "vread", "history-instance", "create", "update", "patch", "delete", "search-type"
 ]  # https://hl7.org/fhir/R4/valueset-type-restful-interaction.html
 
 # What a type holds, as the policy speaks of it.

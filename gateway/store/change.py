@@ -26,7 +26,7 @@ class Change:
 
     `resource` is the typed resource with its new id and meta, None for a deletion; `values` its index values as stored
     (`search`, `labels`); `former` the document it replaces; `head` the record it belongs to (its type, for directories);
-    `place`: where it stands in a Bundle.
+    `touched`: whether somebody else than who deposited it has written a version; `place`: where it stands in a Bundle.
     """
 
     kind: ResourceType
@@ -40,6 +40,7 @@ class Change:
     key: bytes | None = None
     digest: int | None = None
     former: Document | None = None
+    touched: bool = False
     place: str | None = None
 
     @property
@@ -79,6 +80,8 @@ class Change:
             document["key"] = self.key
         if self.digest is not None:
             document["digest"] = self.digest
+        if self.touched:
+            document["touched"] = True
         document.update(self.values)
         if self.resource is None:
             document["deleted"] = True

@@ -3,8 +3,9 @@
 Knows: the shape of a stored document, paging, which index serves a search.
 Must not know: how limits came about, HTTP.
 
-One document per resource: `{_id, bucket, version, updated, patient, source, commit, key, digest, labels, search, body}`,
-`deleted` in place of `body` where it is a tombstone. Former versions lie in `<type>_history` with `id` beside their own `_id`.
+One document per resource: `{_id, bucket, version, updated, patient, source, commit, key, digest, touched, labels, search,
+body}`, `deleted` in place of `body` where it is a tombstone. Former versions lie in `<type>_history` with `id` beside their
+own `_id`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -68,6 +68,7 @@ async def test_every_interaction_it_declares_is_there_and_no_other(
             "history-instance": await camille.get(f"{path}/_history"),
             "create": await camille.post(resource["type"], body),
             "update": await camille.put(path, body),
+            "patch": await camille.send("PATCH", path, [], Content_Type="application/json-patch+json"),
             "delete": await camille.delete(path),
             "search-type": await camille.get(f"{resource['type']}?_id=abc-0000"),
         }

@@ -63,7 +63,8 @@ async def test_each_interaction_answers_if_and_only_if_it_is_declared(world: Wor
     for code, (method, path) in sorted(INTERACTIONS.items(), key=lambda item: item[0] == "delete"):
         body = {"create": await prepare(world, type_name, owner), "update": stored, "patch": []}.get(code)
         actor = writer if method != "GET" else reader
-        answer = await actor.send(method, path.format(type=type_name, id=stored["id"]), body)
+        headers = {"Content-Type": "application/json-patch+json"} if code == "patch" else {}
+        answer = await actor.send(method, path.format(type=type_name, id=stored["id"]), body, **headers)
         if code in found:
             assert answer.is_success or (answer.status_code, type_name) == (404, "Provenance"), (code, answer.text)
         else:

@@ -94,7 +94,7 @@ PROVOKED: dict[str, tuple[Provoke, int, str]] = {
     "unknown resource": (asking("GET", "Observation/abc-1"), 404, "not-found"),
     "unknown type": (asking("GET", "Foo/abc-1"), 404, "not-supported"),
     "unknown address": (asking("GET", "a/b/c/d/e"), 404, "not-found"),
-    "unknown method": (asking("PATCH", "Observation/abc-1"), 405, "not-supported"),
+    "unknown method": (asking("POST", "Observation/abc-1"), 405, "not-supported"),
     "unknown interaction": (asking("DELETE", "AuditEvent/abc-1"), 405, "not-supported"),
     "not acceptable": (asking("GET", "Observation", Accept="text/turtle"), 406, "not-supported"),
     "taken": (taken, 409, "duplicate"),

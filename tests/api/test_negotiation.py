@@ -185,9 +185,8 @@ async def test_a_base_with_a_slash_is_the_base(camille: Actor) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PATCH", "Observation/abc-1", "DELETE, GET, HEAD, PUT"),
-        ("OPTIONS", "Observation/abc-1", "DELETE, GET, HEAD, PUT"),
-        ("POST", "Observation/abc-1", "DELETE, GET, HEAD, PUT"),
+        ("OPTIONS", "Observation/abc-1", "DELETE, GET, HEAD, PATCH, PUT"),
+        ("POST", "Observation/abc-1", "DELETE, GET, HEAD, PATCH, PUT"),
         ("DELETE", "Observation", "GET, HEAD, POST"),
         ("PUT", "Observation", "GET, HEAD, POST"),
         ("OPTIONS", "Observation", "GET, HEAD, POST"),
@@ -214,7 +213,7 @@ async def test_methods_an_address_does_not_have(camille: Actor, method: str, pat
         ("DELETE", "AuditEvent/abc-1", "GET, HEAD"),
         ("GET", "AuditEvent/abc-1/_history", ""),
         ("POST", "Provenance", "GET, HEAD"),
-        ("DELETE", "Patient/abc-1", "GET, HEAD, PUT"),
+        ("DELETE", "Patient/abc-1", "GET, HEAD, PUT, PATCH"),
     ],
 )
 async def test_interactions_a_type_does_not_have(camille: Actor, method: str, path: str, allowed: str) -> None:
