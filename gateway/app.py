@@ -23,6 +23,7 @@ from gateway.api.pretty import Pretty
 from gateway.api.routes import add_routes, route_pattern
 from gateway.exchange.cursor import Cursors
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.perform import check_operations
 from gateway.exchange.standing import care_team_of, read_provision
 from gateway.fhir.codec import Codec
 from gateway.fhir.identity import Identities
@@ -71,6 +72,7 @@ def read_schemas(folder: Path) -> Schemas:
     types = Types(bindings, limits.string_length)
     check_bindings(folder, types, bindings)
     registry = read_registry(folder, types)
+    check_operations(folder, registry)
     return Schemas(limits, registry, read_policy(folder, registry))
 
 

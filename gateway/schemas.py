@@ -48,8 +48,8 @@ def convert(file: Path, key: str, data: Any, shape: type[T]) -> T:
     try:
         return msgspec.convert(data, shape)
     except msgspec.ValidationError as error:
-        text, _, place = str(error).partition(" - at `$")
-        key += place.rstrip("`")
+        text, _, place = str(error).partition(" - at `")
+        key += place.rpartition("$")[2].rstrip("`")  # of a key itself it says where the table is
         if field := _FIELD.match(text):
             key, text = f"{key}.{field[2]}", "is missing" if field[1] == "missing required" else "is not a key here"
         raise SchemaError(file, key.lstrip("."), text) from error

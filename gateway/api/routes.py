@@ -18,6 +18,7 @@ from gateway.api.create import create
 from gateway.api.delete import delete
 from gateway.api.health import live, ready
 from gateway.api.history_instance import history_instance
+from gateway.api.operation import operation
 from gateway.api.patch import patch
 from gateway.api.read import read
 from gateway.api.respond import respond_problem
@@ -39,12 +40,16 @@ ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", "/fhir/{type}", search_type),
     ("POST", "/fhir/{type}/_search", search_type),
     ("POST", "/fhir/{type}", create),
+    ("GET", "/fhir/{type}/${operation}", operation),
+    ("POST", "/fhir/{type}/${operation}", operation),
     ("GET", "/fhir/{type}/{id}", read),
     ("PUT", "/fhir/{type}/{id}", update),
     ("PATCH", "/fhir/{type}/{id}", patch),
     ("DELETE", "/fhir/{type}/{id}", delete),
     ("GET", "/fhir/{type}/{id}/_history", history_instance),
     ("GET", "/fhir/{type}/{id}/_history/{version}", vread),
+    ("GET", "/fhir/{type}/{id}/${operation}", operation),
+    ("POST", "/fhir/{type}/{id}/${operation}", operation),
 )
 
 
@@ -59,8 +64,11 @@ def route_pattern(registry: Registry, scope: Scope) -> str:
     """The address of a request as it may be logged: the type if it is a served one, never an id."""
     endpoint, depth = scope.get("endpoint"), str(scope.get("path", "")).count("/")
     pattern = next((path for _, path, known in ROUTES if known is endpoint and path.count("/") == depth), "unknown")
-    type_name = scope.get("path_params", {}).get("type")
-    return pattern.replace("{type}", type_name) if type_name and registry.find(type_name) else pattern
+    named = scope.get("path_params", {})
+    for name, known in (("type", registry.resource_types), ("operation", registry.operations)):
+        if named.get(name) in known:
+            pattern = pattern.replace(f"{{{name}}}", named[name])
+    return pattern
 
 
 async def _no_such_address(request: Request, error: Exception) -> Response:

@@ -5,7 +5,7 @@ Must not know: HTTP, MongoDB.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from gateway.exchange.entries import Entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.owners import Draft
 from gateway.fhir.types import NESTED
-from gateway.problem import Problem
+from gateway.problem import Issue, Problem
 from gateway.store.ids import bucket_of
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*\Z")  # RFC 3986 §3.1
@@ -89,30 +89,58 @@ async def check_references(gateway: Gateway, draft: Draft, targets: Iterable[Tar
             raise Problem("value", "an actor is of the catalogue, not a device of the patient", expression)
 
 
+def reference_issues(gateway: Gateway, resource: Any, known: Container[str] = ()) -> Iterator[Issue]:
+    """Every reference that can never be right, whatever is stored. `known`: what is named by a fullUrl of the same Bundle."""
+    own = f"{gateway.settings.base_url}/"
+    for text, expression, found in _examine(gateway, resource, type(resource).__name__, own, with_extensions=True):
+        if text in known:
+            continue
+        if isinstance(found, Problem):
+            yield from found.issues
+        elif found is not None and gateway.registry.find(found.partition("/")[0]) is None:
+            yield from unknown_reference(expression).issues
+
+
 def _local_targets(gateway: Gateway, entry: Entry, with_extensions: bool) -> list[Target]:
     """The references of a resource to resources of this service. Raises Problem for one that can never be right."""
     targets: list[Target] = []
+    for _, expression, found in _examine(gateway, entry.resource, entry.expression(), "", with_extensions=with_extensions):
+        if isinstance(found, Problem):
+            raise found
+        if found is not None:
+            targets.append((entry, found, expression))
+    return targets
+
+
+def _examine(
+    gateway: Gateway, resource: Any, root: str, own: str, *, with_extensions: bool
+) -> Iterator[tuple[str, str, str | Problem | None]]:
+    """For each literal reference: its text, its expression below `root`, and which `Type/id` of this service it names.
+
+    A Problem where it can never be right, None where it leads elsewhere. `own`: the address of this service.
+    """
     contained: set[Any] | None = None  # decoded once, not once for each reference
-    for place in gateway.references.find(entry.resource, with_extensions=with_extensions):
+    for place in gateway.references.find(resource, with_extensions=with_extensions):
         text = place.reference.reference
         if text is None:
             continue
-        expression = entry.expression() + place.expression.partition(".")[1] + place.expression.partition(".")[2]
+        expression = root + place.expression.partition(".")[1] + place.expression.partition(".")[2]
         if text.startswith("#"):
-            contained = _contained_ids(gateway, entry) if contained is None else contained
+            contained = _contained_ids(gateway, resource) if contained is None else contained
             if text != "#" and text[1:] not in contained:
-                raise Problem("invariant", "ref-1: a contained resource of this id is not there", expression)
+                absent = Problem("invariant", "ref-1: a contained resource of this id is not there", expression)
+                yield text, expression, absent
             continue
-        target = _local_reference(text)
+        target = _local_reference(text.removeprefix(own))
         if target is None:
-            _check_foreign(text, expression)
+            yield text, expression, _foreign_problem(text, expression)
             continue
         type_name = target.partition("/")[0]
         if place.targets and type_name not in place.targets and NESTED not in place.targets:
             allowed = ", ".join(place.targets)
-            raise Problem("value", f"a reference to one of {allowed} is expected here", expression)
-        targets.append((entry, target, expression))
-    return targets
+            yield text, expression, Problem("value", f"a reference to one of {allowed} is expected here", expression)
+            continue
+        yield text, expression, target
 
 
 def _local_reference(text: str) -> str | None:
@@ -123,16 +151,17 @@ def _local_reference(text: str) -> str | None:
     return f"{type_name}/{rest.partition('/_history/')[0]}"
 
 
-def _check_foreign(text: str, expression: str) -> None:
-    """Refuse what is neither a reference to something here nor a URL of something elsewhere."""
+def _foreign_problem(text: str, expression: str) -> Problem | None:
+    """What is wrong with what is neither a reference to something here nor a URL of something elsewhere."""
     scheme, colon, _ = text.partition(":")
     if text.startswith(("urn:uuid:", "urn:oid:")):
-        raise unknown_reference(expression)  # it names an entry that is not in the Bundle
+        return unknown_reference(expression)  # it names an entry that is not in the Bundle
     if "?" in scheme:
-        raise Problem("not-supported", "conditional references are not resolved here", expression, status=422)
+        return Problem("not-supported", "conditional references are not resolved here", expression, status=422)
     if not colon or not _SCHEME.match(scheme):
-        raise Problem("value", "a reference is 'Type/id', '#id' or an absolute URL", expression)
+        return Problem("value", "a reference is 'Type/id', '#id' or an absolute URL", expression)
+    return None
 
 
-def _contained_ids(gateway: Gateway, entry: Entry) -> set[Any]:
-    return {gateway.codec.decode(gateway.codec.peek_type(raw), raw).id for raw in entry.resource.contained or ()}
+def _contained_ids(gateway: Gateway, resource: Any) -> set[Any]:
+    return {gateway.codec.decode(gateway.codec.peek_type(raw), raw).id for raw in resource.contained or ()}

@@ -19,7 +19,7 @@ from gateway.fhir.clause import Clause, Test, every
 from gateway.fhir.identity import IDENTIFIER_BYTES, business_key, identifier_key, references_of
 from gateway.fhir.registry import ResourceType
 from gateway.fhir.values import token_values
-from gateway.problem import Problem
+from gateway.problem import Issue, Problem
 from gateway.store import resources as store
 from gateway.store.conditions import Condition, find_matches
 from gateway.store.ids import bucket_of
@@ -191,6 +191,14 @@ async def _find_by_key(gateway: Gateway, draft: Draft, entries: list[Entry]) -> 
         entry.existing = known.get(entry.key or b"")
         if entry.existing is not None:
             entry.id = entry.existing["_id"]
+
+
+def owner_issue(kind: ResourceType, resource: Any) -> Issue | None:
+    """What is wrong with how a resource says whose it is, as far as the resource itself tells."""
+    references = [reference for branch in kind.patient for reference in branch.read(resource)]
+    if any(map(_says_nothing, references)) or (kind.patient_required and not references):
+        return Issue("required", "it must say whose data it is", f"{kind.name}.{kind.patient_path}")
+    return None
 
 
 async def _find_patient(gateway: Gateway, draft: Draft, entry: Entry) -> str | None:

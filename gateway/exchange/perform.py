@@ -5,17 +5,23 @@ Must not know: HTTP, MongoDB.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 
 from gateway.access.access import Access
 from gateway.exchange.audit import refused
 from gateway.exchange.call import Answer, Call
 from gateway.exchange.entries import require_kind
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.operations.meta import meta
+from gateway.exchange.operations.validate import validate
 from gateway.exchange.read import Result, history_instance, read, vread
 from gateway.exchange.search import search_type
 from gateway.exchange.write import write
 from gateway.fhir.balp import Event
-from gateway.problem import as_problem
+from gateway.fhir.operations import Operation
+from gateway.fhir.registry import Registry
+from gateway.problem import Problem, as_problem
+from gateway.schemas import SchemaError
 from gateway.store.mongo import Session
 
 Reader = Callable[[Gateway, Access, Call, Session], Awaitable[Result]]
@@ -27,6 +33,14 @@ _READERS: Mapping[str, Reader] = {
     "search-type": search_type,
 }
 READS = frozenset(_READERS)
+_OPERATIONS: Mapping[str, Reader] = {"$meta": meta, "$validate": validate}
+
+
+def check_operations(schemas: Path, registry: Registry) -> None:
+    """Refuse the file of an operation that nothing here carries out."""
+    for operation in registry.operations.values():
+        if operation.interaction not in _OPERATIONS:
+            raise SchemaError(schemas / "operations" / f"{operation.code}.toml", "code", "is no operation that is served here")
 
 
 async def perform(gateway: Gateway, access: Access, call: Call) -> Answer:
@@ -47,5 +61,28 @@ async def carry_out(gateway: Gateway, access: Access, call: Call, session: Sessi
         kind = require_kind(gateway, call)
         access.require(kind, call.interaction)
         return await _READERS[call.interaction](gateway, access, call, session)
+    if call.interaction in _OPERATIONS:
+        _require_operation(gateway, access, call)
+        return await _OPERATIONS[call.interaction](gateway, access, call, session)
     written, events = await write(gateway, access, [(call, None)])
     return written[0][1], events
+
+
+def find_operation(gateway: Gateway, call: Call) -> Operation | None:
+    """The operation of a call, None where none of that name is offered there."""
+    operation = gateway.registry.operations.get(call.interaction.removeprefix("$"))
+    offered = operation is not None and operation.is_offered(call.type, _level(call))
+    return operation if offered else None
+
+
+def _level(call: Call) -> str:
+    return "type" if call.id is None else "instance"
+
+
+def _require_operation(gateway: Gateway, access: Access, call: Call) -> None:
+    """Refuse an operation that is not offered there, and callers without the rights it takes."""
+    operation = find_operation(gateway, call)
+    if operation is None:
+        raise Problem("not-supported", "there is no such operation here", status=404)
+    for interaction in operation.needs[_level(call)]:
+        access.require(gateway.registry[call.type], interaction)

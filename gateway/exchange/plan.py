@@ -8,22 +8,22 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.access.access import Access, unknown_reference
-from gateway.access.consent import parse_consent
 from gateway.exchange.audit import existing
 from gateway.exchange.call import names_version
+from gateway.exchange.content import content_issues
 from gateway.exchange.entries import Entry, decode_entry, patch_entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.links import check_references, resolve_references
 from gateway.exchange.owners import Draft, settle_ids
 from gateway.exchange.standing import extend_to, is_confined
 from gateway.fhir.identity import business_key
-from gateway.problem import Issue, Problem
+from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.change import Change, Plan, require, require_write
 from gateway.store.mongo import Document
 
-# Profile checks and others that only one type needs, by type.
-Check = Callable[[Gateway, Access, Entry], None]
+# Checks that only one type needs and that depend on who writes, by type.
+Check = Callable[[Access, Entry], None]
 
 
 async def make_plan(gateway: Gateway, access: Access, entries: list[Entry]) -> tuple[Access, Plan]:
@@ -139,23 +139,16 @@ def _check_former(entry: Entry) -> None:
 
 def _check_content(gateway: Gateway, access: Access, entry: Entry) -> None:
     """Profiles and the rules of single types. Raises Problem with every issue found."""
-    resource = entry.resource
-    issues: list[Issue] = []
-    if resource.meta is not None:
-        for url in resource.meta.profile or ():
-            profile = gateway.registry.profiles.get(url)
-            if profile is not None and profile.type == entry.kind.name:
-                issues += profile.check(resource)
+    issues = [*content_issues(gateway, entry.kind.name, entry.resource)]
     if issues:
         raise Problem.of(issues)
     check = _OWN_CHECKS.get(entry.kind.name)
     if check is not None:
-        check(gateway, access, entry)
+        check(access, entry)
 
 
-def _check_consent(gateway: Gateway, access: Access, entry: Entry) -> None:
-    """A Consent must be enforceable as it reads, and given by the patient or who acts for them."""
-    parse_consent(entry.resource, frozenset(gateway.registry.resource_types))
+def _check_consent(access: Access, entry: Entry) -> None:
+    """A Consent is given by the patient or who acts for them."""
     allowed = {f"Patient/{entry.patient}", *access.caller.actors}
     for n, performer in enumerate(entry.resource.performer or ()):
         # That a RelatedPerson is one of this patient is seen with the other references.

@@ -83,7 +83,7 @@ def audit_values(event: Event, recorded: datetime) -> dict[str, Any]:
     return {
         "date": hull([instant_span(recorded)]),
         "action": [action],
-        "subtype": list(token_values(_INTERACTIONS, event.interaction)),
+        "subtype": list(token_values(_INTERACTIONS, _restful(event.interaction))),
         "agent:identifier": list(token_values(CLIENT_SYSTEM, event.client)),
         "outcome": [event.outcome],
         **({"agent": [event.user]} if event.user else {}),
@@ -107,7 +107,7 @@ def render_event(document: Values, base_url: str) -> dict[str, Any]:
         resource["meta"]["profile"] = [f"{_BALP}/StructureDefinition/IHE.BasicAudit.{pattern}"]
     resource |= {
         "type": {"system": _AUDIT_TYPE, "code": "rest", "display": "Restful Operation"},
-        "subtype": [{"system": _INTERACTIONS, "code": interaction}],
+        "subtype": [{"system": _INTERACTIONS, "code": _restful(interaction)}],
         "action": action,
         "recorded": recorded,
         "outcome": event["outcome"],
@@ -160,6 +160,8 @@ def _entities(event: Mapping[str, Any], patient: str | None) -> list[dict[str, A
         "what": {"identifier": {"value": event["request_id"]}},
         "type": {"system": f"{_BALP}/CodeSystem/BasicAuditEntityType", "code": "XrequestId"},
     }
+    if event["interaction"].startswith("$"):
+        request["detail"] = [{"type": "operation", "valueString": event["interaction"]}]
     found = [request]
     if patient:
         found.append({"what": {"reference": f"Patient/{patient}"}, "type": _type("1"), "role": _role("1")})
@@ -179,6 +181,11 @@ def _entities(event: Mapping[str, Any], patient: str | None) -> list[dict[str, A
             }
         )
     return found
+
+
+def _restful(interaction: str) -> str:
+    """The code of an interaction (https://hl7.org/fhir/R4/valueset-type-restful-interaction.html); all operations share one."""
+    return "operation" if interaction.startswith("$") else interaction
 
 
 def _concept(system: str, code: str) -> dict[str, Any]:

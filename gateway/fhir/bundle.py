@@ -4,7 +4,7 @@ Knows: https://hl7.org/fhir/R4/bundle.html. Must not know: how an entry is carri
 Answers are joined from resources that are already JSON: nothing stored is decoded to be sent.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -33,33 +33,46 @@ def read_bundle(codec: Codec, body: bytes, *, calm: bool, most_entries: int) -> 
         raise
     if bundle.type not in ("batch", "transaction"):
         raise Problem("value", "the gateway accepts Bundles of type batch or transaction here", "Bundle.type")
-    entries = bundle.entry or []
-    if len(entries) > most_entries:
-        raise Problem("too-costly", f"a Bundle holds at most {most_entries} entries here", "Bundle.entry", status=413)
-    if bundle.total is not None:
-        raise Problem("invariant", "bdl-1: total belongs to searches and histories", "Bundle.total")
-    seen: set[str] = set()
-    for n, entry in enumerate(entries):
-        _check_entry(entry, f"Bundle.entry[{n}]")
-        if entry.fullUrl is not None:
-            if entry.fullUrl in seen:
-                raise Problem("invariant", "bdl-7: a fullUrl stands only once in a Bundle", f"Bundle.entry[{n}].fullUrl")
-            seen.add(entry.fullUrl)
+    require_few(bundle, most_entries)
+    for problem in envelope_problems(bundle):
+        raise problem
     return bundle
 
 
-def _check_entry(entry: Any, place: str) -> None:
+def require_few(bundle: Any, most_entries: int) -> None:
+    """Refuse a Bundle that is too long to be looked at."""
+    if len(bundle.entry or ()) > most_entries:
+        raise Problem("too-costly", f"a Bundle holds at most {most_entries} entries here", "Bundle.entry", status=413)
+
+
+def envelope_problems(bundle: Any) -> Iterator[Problem]:
+    """Where a batch or transaction does not keep bdl-1…8, in its order: one problem at most for each entry."""
+    if bundle.total is not None:
+        yield Problem("invariant", "bdl-1: total belongs to searches and histories", "Bundle.total")
+    seen: set[str] = set()
+    for n, entry in enumerate(bundle.entry or ()):
+        problem = _entry_problem(entry, f"Bundle.entry[{n}]")
+        if problem is None and entry.fullUrl is not None:
+            if entry.fullUrl in seen:
+                problem = Problem("invariant", "bdl-7: a fullUrl stands only once in a Bundle", f"Bundle.entry[{n}].fullUrl")
+            seen.add(entry.fullUrl)
+        if problem is not None:
+            yield problem
+
+
+def _entry_problem(entry: Any, place: str) -> Problem | None:
     if entry.search is not None:
-        raise Problem("invariant", "bdl-2: entry.search belongs to searches", f"{place}.search")
+        return Problem("invariant", "bdl-2: entry.search belongs to searches", f"{place}.search")
     if entry.request is None:
-        raise Problem("invariant", "bdl-3: every entry of a batch or transaction has a request", f"{place}.request")
+        return Problem("invariant", "bdl-3: every entry of a batch or transaction has a request", f"{place}.request")
     if entry.response is not None:
-        raise Problem("invariant", "bdl-4: entry.response belongs to answers", f"{place}.response")
+        return Problem("invariant", "bdl-4: entry.response belongs to answers", f"{place}.response")
     for name in ("method", "url"):
         if getattr(entry.request, name) is None:
-            raise Problem("required", "this element is required", f"{place}.request.{name}")
+            return Problem("required", "this element is required", f"{place}.request.{name}")
     if entry.fullUrl is not None and "/_history/" in entry.fullUrl:
-        raise Problem("invariant", "bdl-8: a fullUrl names no version", f"{place}.fullUrl")
+        return Problem("invariant", "bdl-8: a fullUrl names no version", f"{place}.fullUrl")
+    return None
 
 
 def build_searchset(

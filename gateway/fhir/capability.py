@@ -36,7 +36,7 @@ def build_capability_statement(registry: Registry, base_url: str) -> dict[str, A
                     "cors": False,
                     "description": "Bearer tokens with SMART on FHIR scopes; the patient's Consent is checked on every call.",
                 },
-                "resource": [_resource(registry, kind) for kind in registry.resource_types.values()],
+                "resource": [*(_resource(registry, kind) for kind in registry.resource_types.values()), *_others(registry)],
                 "interaction": [{"code": "transaction"}, {"code": "batch"}],
             }
         ],
@@ -61,7 +61,20 @@ def _resource(registry: Registry, kind: ResourceType) -> dict[str, Any]:
     }
     if kind.profiles:
         resource["supportedProfile"] = list(kind.profiles)
-    return {name: value for name, value in resource.items() if value != []}
+    declared = {name: value for name, value in resource.items() if value != []}
+    return declared | _operations(registry, kind.name)
+
+
+def _others(registry: Registry) -> list[dict[str, Any]]:
+    """The types that are not stored here, and of which operations can be asked all the same."""
+    names = dict.fromkeys(name for operation in registry.operations.values() for name in operation.types)
+    return [{"type": name, **_operations(registry, name)} for name in names if registry.find(name) is None]
+
+
+def _operations(registry: Registry, type_name: str) -> dict[str, Any]:
+    offered = [operation for operation in registry.operations.values() if type_name in operation.types]
+    listed = [{"name": operation.code, "definition": operation.definition} for operation in offered]
+    return {"operation": listed} if listed else {}
 
 
 def _common() -> list[dict[str, Any]]:

@@ -8,11 +8,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from gateway.fhir.clause import FIELDS
+from gateway.fhir.operations import Operation, read_operations
 from gateway.fhir.path import Branch, PathError, compile_path
 from gateway.fhir.profiles import Profile, read_profiles
 from gateway.fhir.types import NESTED, Types, type_and_element
@@ -114,11 +115,12 @@ class ResourceType:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """Every type that is served, with the derived types and profiles they stand on."""
+    """Every type that is served, with the derived types and profiles they stand on, and every operation."""
 
     types: Types
     resource_types: Mapping[str, ResourceType]
     profiles: Mapping[str, Profile]
+    operations: Mapping[str, Operation]
 
     def find(self, name: str) -> ResourceType | None:
         """The type of that name, None where it is not served."""
@@ -129,7 +131,7 @@ class Registry:
 
 
 def read_registry(schemas: FilePath, types: Types) -> Registry:
-    """Read `resources/*.toml` and `profiles/*.toml`. Raises SchemaError naming file and key."""
+    """Read `resources/*.toml`, `profiles/*.toml` and `operations/*.toml`. Raises SchemaError naming file and key."""
     profiles = read_profiles(schemas / "profiles", types)
     found: dict[str, ResourceType] = {}
     files = sorted((schemas / "resources").glob("*.toml"))
@@ -141,7 +143,8 @@ def read_registry(schemas: FilePath, types: Types) -> Registry:
         found[raw.type] = _ReadType(file, raw, types, profiles, served).result()
     if "Patient" not in found:
         raise SchemaError(schemas / "resources", "", "there is no Patient.toml")
-    return Registry(types, found, {p.url: p for p in profiles.values()})
+    operations = read_operations(schemas / "operations", types, served, get_args(InteractionCode))
+    return Registry(types, found, {p.url: p for p in profiles.values()}, operations)
 
 
 def check_bindings(schemas: FilePath, types: Types, bindings: Mapping[str, list[str]]) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fhir.resources.R4B.capabilitystatement import CapabilityStatement
 
 from tests.examples import TYPES, bring, prepare, writer_of
 from tests.world import BASE, World, bundle, entry, issues, observation, unique
@@ -38,6 +39,43 @@ async def declared(world: World, type_name: str) -> dict[str, Any]:
     (rest,) = (await statement(world))["rest"]
     (found,) = (resource for resource in rest["resource"] if resource["type"] == type_name)
     return dict(found)
+
+
+@pytest.mark.requirement("CORE-01")
+async def test_it_is_valid_and_says_what_this_is(world: World) -> None:
+    found = CapabilityStatement.model_validate(await statement(world))
+    assert (found.status, found.kind, found.fhirVersion) == ("active", "instance", "4.0.1")
+    assert found.implementation.url == BASE
+    [rest] = found.rest
+    assert rest.mode == "server"
+    stored = {resource.type for resource in rest.resource if resource.interaction}
+    assert stored == set(world.gateway.registry.resource_types)
+    for resource in rest.resource:
+        names = [parameter.name for parameter in resource.searchParam or ()]
+        assert len(names) == len(set(names)), resource.type
+        urls = [parameter.definition for parameter in resource.searchParam or ()]
+        assert all(url.startswith("http://hl7.org/fhir/SearchParameter/") for url in urls)
+
+
+@pytest.mark.requirement("CORE-01")
+async def test_a_token_changes_nothing_about_it(world: World) -> None:
+    open_to_all = await world.http.get(f"{BASE}/metadata")
+    assert open_to_all.headers["content-type"] == "application/fhir+json; charset=utf-8"
+    owner = await world.patient()
+    for authorization in (f"Bearer {owner.token}", "Bearer wrong", "Basic x"):
+        assert await statement(world, Authorization=authorization) == open_to_all.json()
+
+
+@pytest.mark.requirement("CORE-01")
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [("_format=json", 200), ("mode=full", 200), ("mode=terminology", 400), ("foo=bar", 400), ("access_token=x", 400)],
+)
+async def test_its_parameters(world: World, query: str, status: int) -> None:
+    answer = await world.http.get(f"{BASE}/metadata?{query}")
+    assert answer.status_code == status
+    if status == 400:
+        assert issues(answer)[0]["expression"] == [query.partition("=")[0]]
 
 
 @pytest.mark.requirement("CORE-01", "CORE-11")
@@ -99,7 +137,7 @@ async def test_each_parameter_is_understood_if_and_only_if_it_is_declared(world:
     parameters = {p["name"]: p["type"] for p in (await declared(world, type_name))["searchParam"]}
     elsewhere = {name for kind in world.gateway.registry.resource_types.values() for name in kind.search} - set(parameters)
     unknown = sorted(elsewhere | {"_tag", "_profile", "_source", "_text", "_content", "_has"})[::4]
-    queries = [f"{type_name}?{name}={VALUES[kind]}" for name, kind in parameters.items()]
+    queries = [f"{type_name}?{name}={VALUES[kind]}&{name}:missing=true" for name, kind in parameters.items()]
     queries += [f"{type_name}?{name}=x" for name in unknown]
     answers = (await owner.post("", bundle("batch", *(entry("GET", query) for query in queries)))).json()["entry"]
     for n, (name, item) in enumerate(zip([*parameters, *unknown], answers, strict=True)):
@@ -110,6 +148,23 @@ async def test_each_parameter_is_understood_if_and_only_if_it_is_declared(world:
             (issue,) = item["response"]["outcome"]["issue"]
             assert (status, issue["code"]) == ("400", "not-supported")
             assert f"'{name}'" in issue["diagnostics"]
+
+
+@pytest.mark.requirement("CORE-01")
+@pytest.mark.parametrize("type_name", [*TYPES, "Bundle", "Encounter"])
+async def test_each_operation_is_carried_out_if_and_only_if_it_is_declared(world: World, type_name: str) -> None:
+    owner = await world.patient()
+    (rest,) = (await statement(world))["rest"]
+    found = {operation["name"] for r in rest["resource"] if r["type"] == type_name for operation in r.get("operation", ())}
+    for name in sorted({*world.gateway.registry.operations, "everything", "meta-add", "meta-delete"}):
+        offered = world.gateway.registry.operations.get(name)
+        for level, path in (("type", type_name), ("instance", f"{type_name}/{owner.patient[:3]}-none")):
+            answer = await owner.post(f"{path}/${name}", b"")
+            if name in found and offered and offered.is_offered(type_name, level):
+                # (there is no such instance, and nothing was sent to a type)
+                assert (answer.status_code, "operation" in answer.text) in {(400, False), (404, False)}, (name, answer.text)
+            else:
+                assert (answer.status_code, issues(answer)[0]["code"]) == (404, "not-supported"), (name, answer.text)
 
 
 async def test_conditional_create_is_supported_and_other_conditions_are_not(world: World) -> None:

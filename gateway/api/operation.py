@@ -1,0 +1,35 @@
+"""GET and POST [base]/[type]/$name and [base]/[type]/[id]/$name: every $operation that `schemas/operations` declares.
+
+What each of them does is in `exchange/operations`; over HTTP they are all alike (https://hl7.org/fhir/R4/operations.html).
+"""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.api.negotiate import query_pairs, require_json_body
+from gateway.api.respond import respond
+from gateway.api.visit import about_resource, call_of, gateway_of, visitor
+from gateway.exchange.operations.arguments import read_arguments
+from gateway.exchange.perform import find_operation, perform
+from gateway.problem import Problem
+from gateway.store.standing import About
+
+
+async def operation(request: Request) -> Response:
+    """Carry out an operation, where it is offered."""
+    gateway = gateway_of(request)
+    access = await visitor(request, about_resource(request) if "id" in request.path_params else About())
+    call = call_of(request, f"${request.path_params['operation']}")
+    found = find_operation(gateway, call)
+    if found is None:
+        raise Problem("not-supported", "there is no such operation here", status=404)
+    if request.method.replace("HEAD", "GET") not in found.methods:
+        methods = ", ".join(found.methods).replace("GET", "GET, HEAD")
+        raise Problem("not-supported", "the operation is not asked this way", headers={"Allow": methods})
+    body = await request.body()
+    if body:
+        require_json_body(request)
+    calm = gateway.codec.check_body(body)
+    parameters, resource = read_arguments(gateway, found, query_pairs(request), body)
+    call = call_of(request, found.interaction, parameters=parameters, body=resource, calm=calm)
+    return respond(gateway.settings.base_url, await perform(gateway, access, call))

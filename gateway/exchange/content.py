@@ -1,0 +1,36 @@
+"""What a resource must say beyond its type: profiles, and the rules of single types.
+
+Knows: which rules hold for a resource whoever sends it, whatever is stored. Must not know: HTTP, MongoDB, who writes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from gateway.access.consent import parse_consent
+from gateway.exchange.gateway import Gateway
+from gateway.problem import Issue, Problem
+
+Rule = Callable[[Gateway, Any], None]
+
+
+def content_issues(gateway: Gateway, type_name: str, resource: Any, profiles: Iterable[str] = ()) -> Iterator[Issue]:
+    """Everything that profiles and the type's own rules find wrong. `profiles`: to be held against it besides its own."""
+    own = resource.meta.profile or () if resource.meta is not None else ()
+    for url in dict.fromkeys((*own, *profiles)) if own or profiles else ():
+        profile = gateway.registry.profiles.get(url)
+        if profile is not None and profile.type == type_name:
+            yield from profile.check(resource)
+    rule = _RULES.get(type_name)
+    if rule is not None:
+        try:
+            rule(gateway, resource)
+        except Problem as problem:
+            yield from problem.issues
+
+
+def _is_enforceable(gateway: Gateway, resource: Any) -> None:
+    """A Consent must be enforceable as it reads."""
+    parse_consent(resource, frozenset(gateway.registry.resource_types))
+
+
+_RULES: Mapping[str, Rule] = {"Consent": _is_enforceable}

@@ -1,0 +1,67 @@
+"""What an operation is asked with: parameters of its URL, a Parameters resource, or a resource alone.
+
+Knows: https://hl7.org/fhir/R4/operations.html#request. Must not know: HTTP, what an operation does with its parameters.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from gateway.exchange.gateway import Gateway
+from gateway.exchange.parameters import PRESENTATION, Pairs
+from gateway.fhir.operations import Operation
+from gateway.fhir.search import clip
+from gateway.problem import Problem
+
+# As which elements of `Parameters.parameter` the values of each type may come.
+_ELEMENTS: Mapping[str, tuple[str, ...]] = {
+    "uri": ("valueUri", "valueCanonical", "valueUrl", "valueString"),
+    "code": ("valueCode", "valueString"),
+    "string": ("valueString",),
+}
+
+
+def read_arguments(gateway: Gateway, operation: Operation, pairs: Pairs, body: bytes) -> tuple[Pairs, bytes | None]:
+    """The values of an operation's parameters, and the resource it is given. Raises Problem naming what is none of them.
+
+    `pairs`: those of the URL; a body that is no Parameters resource is the operation's one resource.
+    """
+    values: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in PRESENTATION:
+            _put(operation, values, name, value, clip(name))
+    if not body:
+        return tuple(values.items()), None
+    if gateway.codec.peek_type(body) != "Parameters":
+        if operation.resource_parameter is None:
+            raise Problem("invalid", "a Parameters resource is expected here", "Parameters")
+        return tuple(values.items()), body
+    resource: bytes | None = None
+    parameters = gateway.codec.decode("Parameters", body).parameter or ()
+    for n, parameter in enumerate(parameters):
+        place = f"Parameters.parameter[{n}]"
+        if parameter.resource is None or parameter.name != operation.resource_parameter:
+            _put(operation, values, parameter.name or "", _value(operation, parameter, place), place)
+        elif resource is not None:
+            raise Problem("invalid", "this parameter stands twice", place)
+        else:
+            resource = bytes(parameter.resource)
+    return tuple(values.items()), resource
+
+
+def _put(operation: Operation, values: dict[str, str], name: str, value: str, place: str) -> None:
+    if operation.parameters.get(name, "Resource") == "Resource":
+        raise Problem("not-supported", f"${operation.code} has no such parameter here", place, status=400)
+    if name in values:
+        raise Problem("invalid", "this parameter stands twice", place)
+    values[name] = value
+
+
+def _value(operation: Operation, parameter: Any, place: str) -> str:
+    kind = operation.parameters.get(parameter.name or "", "")
+    said = msgspec.structs.asdict(parameter)
+    found = next((said[name] for name in _ELEMENTS.get(kind, ()) if said.get(name) is not None), None)
+    if found is None and kind in _ELEMENTS:
+        raise Problem("value", f"this parameter takes a {_ELEMENTS[kind][0]}", place, status=400)
+    return str(found)
