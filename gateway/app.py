@@ -99,7 +99,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         registry=registry,
         codec=codec,
         references=References(registry.types, codec),
-        index=Index(registry, policy.label_systems),
+        index=Index(registry, policy.label_systems, codec),
         subsets=Subsets(registry.types),
         identities=Identities(registry),
         policy=policy,

@@ -69,6 +69,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     includes: Count
     include_rounds: Count
     included: Count
+    chains: Count
+    chain_types: Count
+    chain_targets: Count
     page_default: Count
     page_most: Count
     history_most: Count

@@ -117,6 +117,10 @@ class Access:
             raise Problem("forbidden", f"{kind.name} is not written by this kind of actor ({self.caller.kind})")
         self._allowed.add((kind.name, interaction))
 
+    def is_in_scope(self, kind: ResourceType, interaction: str) -> bool:
+        """Whether any scope of the token speaks of this interaction with this type."""
+        return self._scopes(kind, interaction) != NOTHING
+
     def clause(self, kind: ResourceType, interaction: str) -> Clause:
         """The row filter of an interaction: scopes and rights."""
         key = (kind.name, interaction)

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from gateway.access.access import Access
 from gateway.exchange.audit import existing, searched
 from gateway.exchange.call import Answer, Call
+from gateway.exchange.chaining import resolve_chains, split_chains
 from gateway.exchange.control import CONTROLS, Control, read_control
 from gateway.exchange.cursor import Cursor
 from gateway.exchange.gateway import Gateway
@@ -20,7 +21,8 @@ from gateway.exchange.parameters import PRESENTATION, Pairs
 from gateway.exchange.read import Result, body_of
 from gateway.exchange.standing import extend_to
 from gateway.fhir.bundle import Piece, build_searchset
-from gateway.fhir.clause import All, Clause, Test
+from gateway.fhir.chain import is_chain
+from gateway.fhir.clause import All, Clause, Test, every
 from gateway.fhir.clause import Any as AnyOf
 from gateway.fhir.dates import read_span
 from gateway.fhir.include import INCLUDES
@@ -42,14 +44,7 @@ async def search_type(gateway: Gateway, access: Access, call: Call, session: Ses
         pairs = tuple(pair for pair in pairs if _is_understood(gateway, kind, pair, reading))
     control = read_control(gateway, kind, pairs)
     includes = read_asked(gateway, [kind], pairs)
-    clause = read_parameters(kind, _criteria(pairs), reading)
-    asked = _patients_asked(kind, _criteria(pairs))
-    _refuse_many(gateway, asked)
-    _require_patient(gateway, access, kind, asked)
-    named = await _patients_named(gateway, kind, clause)
-    access = await extend_to(gateway, access, named)
-    own = [access.caller.patient] if access.caller.patient and kind.in_compartment else []
-    about = existing(access, named) or own
+    access, clause, about = await _read_search(gateway, access, kind, pairs, reading, session)
     found: list[Document] = []
     if not control.only_total:
         found = await store.find(
@@ -75,6 +70,23 @@ async def search_type(gateway: Gateway, access: Access, call: Call, session: Ses
     body = _build_page(gateway, kind, pairs, control, found, total, included)
     owners = [document["patient"] for _, document in (*page, *included) if document.get("patient")]
     return Answer(200, body), searched(access, call, kind, about, owners)
+
+
+async def _read_search(
+    gateway: Gateway, access: Access, kind: ResourceType, pairs: Pairs, reading: Reading, session: Session
+) -> tuple[Access, Clause, list[str]]:
+    """The access over the records that a search names, its clause, and the records that it is about."""
+    criteria, chains = split_chains(gateway, kind, _criteria(pairs), reading)
+    clause = read_parameters(kind, criteria, reading)
+    asked = _patients_asked(kind, criteria)
+    _refuse_many(gateway, asked)
+    _require_patient(gateway, access, kind, asked)
+    named = await _patients_named(gateway, kind, clause)
+    access = await extend_to(gateway, access, named)
+    own = [access.caller.patient] if access.caller.patient and kind.in_compartment else []
+    if chains:
+        clause = every(clause, await resolve_chains(gateway, access, chains, session))
+    return access, clause, existing(access, named) or own
 
 
 def _build_page(
@@ -214,6 +226,8 @@ def _is_understood(gateway: Gateway, kind: ResourceType, pair: tuple[str, str], 
             read_control(gateway, kind, (pair,))
         elif pair[0] in INCLUDES:
             read_asked(gateway, [kind], (pair,))
+        elif is_chain(kind, pair[0]):
+            split_chains(gateway, kind, (pair,), reading)
         else:
             read_parameter(kind, *pair, reading)
     except Problem as problem:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from gateway.fhir.registry import Registry, ResourceType, SearchParameter, identifier_readers
+from gateway.fhir.codec import Codec
+from gateway.fhir.registry import Registry, ResourceType, SearchParameter, contained_name, identifier_readers
 from gateway.fhir.values import Convert, hull, token_values
 
 Extract = Callable[[Any], dict[str, Any]]
@@ -20,13 +21,38 @@ UNKNOWN_LABEL = "\\?"
 class Index:
     """Reads index values for every type of a registry. `label_systems`: the code systems whose labels are understood."""
 
-    def __init__(self, registry: Registry, label_systems: frozenset[str]) -> None:
+    def __init__(self, registry: Registry, label_systems: frozenset[str], codec: Codec) -> None:
+        self._codec = codec
         self._extract = {name: _extractor(kind) for name, kind in registry.resource_types.items()}
         self._label_systems = label_systems
+        self._leading_inside = {
+            name: found
+            for name, kind in registry.resource_types.items()
+            if (found := [parameter for parameter in kind.search.values() if parameter.contained])
+        }
 
     def search_values(self, kind: ResourceType, resource: Any) -> dict[str, Any]:
         """The values of every search parameter that has some, by parameter."""
-        return self._extract[kind.name](resource)
+        values = self._extract[kind.name](resource)
+        if kind.name in self._leading_inside and resource.contained:
+            values |= self._contained_values(kind, resource)
+        return values
+
+    def _contained_values(self, kind: ResourceType, resource: Any) -> dict[str, list[Any]]:
+        """The values of contained resources, under the parameters that lead to them."""
+        held: dict[str, tuple[str, dict[str, Any]]] = {}
+        for raw in resource.contained:
+            name = self._codec.peek_type(raw)
+            if name in self._extract:
+                contained = self._codec.decode(name, raw)
+                held[f"#{contained.id}"] = (name, self._extract[name](contained))
+        found: dict[str, list[Any]] = {}
+        for parameter in self._leading_inside[kind.name]:
+            references = [it.reference for branch, _ in parameter.readers for it in branch.read(resource)]
+            for name, values in (held[reference] for reference in dict.fromkeys(references) if reference in held):
+                for inner in parameter.contained:
+                    found.setdefault(contained_name(parameter.name, name, inner), []).extend(values.get(inner, ()))
+        return {name: _distinct(values) for name, values in found.items() if values}
 
     def sort_key(self, kind: ResourceType, resource: Any, parameter: str) -> datetime | None:
         """Where the dates of one parameter begin, None where there are none."""

@@ -44,6 +44,7 @@ class _SearchFile(msgspec.Struct, forbid_unknown_fields=True):
     any_of: list[str] = msgspec.field(default_factory=list)
     system: str | None = None
     definition: str | None = None
+    contained: list[str] = msgspec.field(default_factory=list)
 
 
 class _ConsentFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -74,6 +75,7 @@ class SearchParameter:
     `readers`: for each branch of its path, the branch and the conversion to index values. `targets`: for references, the
     types they may name. `system`: what a bare code element means when a client does send a system. `field`: `patient`
     where the parameter names the patient the resource belongs to, else None. `any_of`: the parameters it stands for together.
+    `contained`: the parameters by which a contained resource that it leads to is found.
     """
 
     name: str
@@ -84,6 +86,7 @@ class SearchParameter:
     definition: str | None = None
     field: str | None = None
     any_of: tuple[str, ...] = ()
+    contained: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,8 @@ def read_registry(schemas: FilePath, types: Types) -> Registry:
         if raw.type != file.stem:
             raise SchemaError(file, "type", f"'{raw.type}' does not match the file's name")
         found[raw.type] = _ReadType(file, raw, types, profiles, served).result()
+    for kind in found.values():
+        _check_contained(schemas / "resources" / f"{kind.name}.toml", kind, found)
     if "Patient" not in found:
         raise SchemaError(schemas / "resources", "", "there is no Patient.toml")
     operations = read_operations(schemas / "operations", types, served, get_args(InteractionCode))
@@ -158,6 +163,16 @@ def check_bindings(schemas: FilePath, types: Types, bindings: Mapping[str, list[
             found = []
         if found != ["code"] or ".." in path:
             raise SchemaError(schemas / "gateway.toml", f"bindings.{path}", "is no element that takes a code")
+
+
+def _check_contained(file: FilePath, kind: ResourceType, served: Mapping[str, ResourceType]) -> None:
+    for parameter in kind.search.values():
+        targets = [served[name] for name in parameter.targets if name in served]
+        for name in parameter.contained:
+            found = [target.search[name] for target in targets if name in target.search]
+            if not found or any(p.type not in ("token", "string") or p.any_of for p in found):
+                key = f"search.{parameter.name}.contained"
+                raise SchemaError(file, key, f"'{name}' is no token or string parameter of what it leads to")
 
 
 class _ReadType:
@@ -259,6 +274,7 @@ class _ReadType:
             system=spec.system,
             definition=spec.definition,
             field="patient" if names_patient else None,
+            contained=tuple(spec.contained),
         )
 
     def _check_names(self, search: Mapping[str, SearchParameter]) -> None:
@@ -311,3 +327,8 @@ def identifier_readers(parameter: SearchParameter) -> tuple[tuple[Branch, Conver
     if parameter.type != "reference":
         return ()
     return tuple((branch, reference_identifiers) for branch, _ in parameter.readers if branch.type == "Reference")
+
+
+def contained_name(parameter: str, type_name: str, name: str) -> str:
+    """Under which name the values of contained resources are kept, so that they are found through the reference to them."""
+    return f"{parameter}#{type_name}#{name}"

@@ -139,7 +139,7 @@ def _names_patient_identifier(kind: ResourceType, name: str) -> bool:
     base, separator, tail = name.partition("." if "." in name else ":")
     if not separator or tail != "identifier":
         return False
-    parameter = find_parameter(kind, base)
+    parameter = find_parameter(kind, base.removesuffix(":Patient"))
     return parameter is not None and parameter.field == "patient"
 
 

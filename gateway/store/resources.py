@@ -169,6 +169,24 @@ async def count(
     return sum([await mongo.count(kind.name, where, seconds=seconds, session=session) for where in branches])
 
 
+async def find_ids(
+    access: Access,
+    mongo: Mongo,
+    kind: ResourceType,
+    clause: Clause,
+    *,
+    limit: int,
+    seconds: float,
+    session: Session = None,
+) -> list[str]:
+    """The ids of resources that satisfy the clause and that the caller may find, in no order."""
+    asked = every(clause, access.clause(kind, "search-type"))
+    hint = choose_index(kind, asked, Order((Key("_id", descending=False),)))
+    where = to_filter(asked) | LIVE
+    found = await mongo.find(kind.name, where, {"_id": 1}, limit=limit, hint=hint, seconds=seconds, session=session)
+    return [document["_id"] for document in found]
+
+
 async def find_referred(
     access: Access,
     mongo: Mongo,

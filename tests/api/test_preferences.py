@@ -129,7 +129,7 @@ async def test_a_preference_gives_no_right_to_read(world: World, camille: Actor)
         ("code:text=x", "code"),
         ("_include=Observation:code", "_include"),
         ("date:exact=2026", "date"),
-        ("patient.name=x", "patient.name"),
+        ("patient.nothing=x", "patient.nothing"),
         ("Code=x", "Code"),
         ("_sort=value-quantity", "_sort"),
         ("_sort=date,code", "_sort"),

@@ -76,7 +76,7 @@ def test_every_event_is_a_valid_audit_event(told: Event, codec: Codec) -> None:
 @pytest.mark.parametrize("told", VARIANTS, ids=lambda e: f"{e.interaction}-{e.patient}-{e.outcome}-{len(e.entities)}")
 def test_an_event_is_found_by_what_it_says(told: Event, codec: Codec, registry: Registry) -> None:
     resource = codec.load("AuditEvent", json.dumps(rendered(told)).encode())
-    read = Index(registry, frozenset()).search_values(registry["AuditEvent"], resource)
+    read = Index(registry, frozenset(), codec).search_values(registry["AuditEvent"], resource)
     stored = audit_values(told, NOW)
     # The server is an agent of every event; and whose record it is stands in the document itself.
     of_the_server = set(read["agent:identifier"]) - set(stored["agent:identifier"])

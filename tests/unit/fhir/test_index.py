@@ -15,8 +15,8 @@ KNOWN = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
 
 
 @pytest.fixture(scope="module")
-def index(registry: Registry) -> Index:
-    return Index(registry, frozenset({KNOWN}))
+def index(registry: Registry, codec: Codec) -> Index:
+    return Index(registry, frozenset({KNOWN}), codec)
 
 
 def values_of(registry: Registry, codec: Codec, index: Index, resource: dict[str, Any]) -> dict[str, Any]:

@@ -150,6 +150,12 @@ MISTAKES = [
         "search.patient.path",
         "not the type's own patient",
     ),
+    (
+        'path = "value.ofType(Quantity)"',
+        'path = "value.ofType(Quantity)"\ncontained = ["code"]',
+        "search.value-quantity.contained",
+        "'code' is no token or string parameter of what it leads to",
+    ),
     ("[search.code]", "[search.code", "", "TOML|Expected|Unclosed|at line"),
 ]
 
