@@ -8,6 +8,8 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
+from gateway.fhir.registry import ResourceType
+
 LOINC, UCUM = "http://loinc.org", "http://unitsofmeasure.org"
 
 
@@ -71,6 +73,17 @@ _OTHERS: dict[str, Callable[[str], str]] = {
     "number": lambda text: str(Decimal(text) + 1),
     "uri": lambda text: f"{text}x",
 }
+
+_PLAIN = {"token": "x", "date": "2026", "reference": "Device/x", "string": "x", "quantity": "1", "number": "1", "uri": "urn:x"}
+
+
+def any_value(kind: ResourceType, name: str, search_type: str) -> str:
+    """A value that a parameter of this type of search may have."""
+    if search_type != "composite":
+        return _PLAIN[search_type]
+    parts = kind.search[name].of or kind.search[kind.search[name].any_of[0]].of
+    return "$".join(_PLAIN[kind.search[part].type] for part in parts)
+
 
 # What is asked, system and code of what is stored, whether it is found.
 TOKENS = [

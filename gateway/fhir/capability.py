@@ -8,7 +8,7 @@ from typing import Any
 from gateway import __version__
 from gateway.fhir.include import declared_includes, declared_revincludes
 from gateway.fhir.registry import COMMON_PARAMETERS, Registry, ResourceType
-from gateway.fhir.search import implied_parameters
+from gateway.fhir.search import implied_parameters, modifiers_of
 
 _DEFINITIONS = "http://hl7.org/fhir/SearchParameter"
 JSON_PATCH = "application/json-patch+json"
@@ -88,5 +88,13 @@ def _parameters(kind: ResourceType) -> list[dict[str, Any]]:
     found = []
     for parameter in (*implied_parameters(kind), *kind.search.values()):
         definition = parameter.definition or f"{kind.name}-{parameter.name}"
-        found.append({"name": parameter.name, "type": parameter.type, "definition": f"{_DEFINITIONS}/{definition}"})
+        modifiers = f"Modifiers: {', '.join(modifiers_of(parameter))}"
+        found.append(
+            {
+                "name": parameter.name,
+                "definition": f"{_DEFINITIONS}/{definition}",
+                "type": parameter.type,
+                "documentation": modifiers,
+            }
+        )
     return sorted(found, key=lambda p: str(p["name"]))

@@ -9,7 +9,8 @@ The index values of a resource are the mapping that the store keeps:
 
 - token, reference, uri, string: a list of texts (see `fhir/values.py` for their spelling),
 - date: `{"low", "high"}`, the half-open span of all the dates,
-- number: a list of floats; quantity: a list of `{"v": float, "u": [unit, …]}`.
+- number: a list of floats; quantity: a list of `{"v": float, "u": [unit, …]}`,
+- composite: a list of such mappings by parameter, one for each element that has all parts.
 """
 
 import typing
@@ -27,8 +28,9 @@ Values = Mapping[str, typing.Any]
 class Test(msgspec.Struct, frozen=True, gc=False):
     """One comparison of a search parameter with a value.
 
-    `op` and `value`: `is` and `starts` take a text; `missing` a bool; `eq ne lt gt le ge sa eb` (FHIR's prefixes) and
-    `overlaps` take a `Span`, an `Interval` or a `Measure`, by the type of the parameter.
+    `op` and `value`: `is`, `starts` and `contains` (before any NUL) take a text; `missing` a bool; `holds` a clause about the
+    parts of one composite value; `eq ne lt gt le ge sa eb` (FHIR's prefixes) and `overlaps` take a `Span`, an `Interval` or a
+    `Measure`, by the type of the parameter.
     """
 
     parameter: str
@@ -166,6 +168,10 @@ def _test(test: Test, values: Values) -> bool:
         return any(_compare_number(test.op, q["v"], interval) and (unit is None or unit in q["u"]) for q in found)
     if test.op == "is":
         return test.value in found
+    if test.op == "holds":
+        return any(matches(test.value, {"search": item}) for item in found)
+    if test.op == "contains":
+        return any(test.value in text.partition("\0")[0] for text in found)
     return any(text.startswith(test.value) for text in found)
 
 

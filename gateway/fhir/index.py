@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from gateway.fhir.codec import Codec
-from gateway.fhir.registry import Registry, ResourceType, SearchParameter, contained_name, identifier_readers
+from gateway.fhir.registry import Registry, ResourceType, SearchParameter, contained_name, modifier_readers
 from gateway.fhir.values import Convert, hull, token_values
 
 Extract = Callable[[Any], dict[str, Any]]
@@ -110,8 +110,8 @@ def _extractor(kind: ResourceType) -> Extract:
 def _stored(kind: ResourceType) -> list[SearchParameter]:
     stored = list(kind.search.values())
     for parameter in kind.search.values():
-        if readers := identifier_readers(parameter):
-            stored.append(SearchParameter(f"{parameter.name}:identifier", "token", readers))
+        for modifier, readers in modifier_readers(parameter):
+            stored.append(SearchParameter(f"{parameter.name}:{modifier}", "token", readers))
     return stored
 
 

@@ -5,22 +5,23 @@ Must not know: HTTP, MongoDB, who is calling. Everything else about a type follo
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any, Literal, get_args
 
 import msgspec
 
 from gateway.fhir.clause import FIELDS
+from gateway.fhir.hierarchy import Hierarchy, read_hierarchies
 from gateway.fhir.operations import Operation, read_operations
 from gateway.fhir.path import Branch, PathError, compile_path
 from gateway.fhir.profiles import Profile, read_profiles
 from gateway.fhir.types import NESTED, Types, type_and_element
-from gateway.fhir.values import CONVERTERS, Convert, reference_identifiers
+from gateway.fhir.values import CONVERTERS, MODIFIERS, Convert, pair, reference_identifiers
 from gateway.schemas import SchemaError, convert, read_schema
 
-SearchType = Literal["token", "date", "reference", "string", "quantity", "number", "uri"]
+SearchType = Literal["token", "date", "reference", "string", "quantity", "number", "uri", "composite"]
 InteractionCode = Literal[
     "read", "vread", "history-instance", "create", "update", "patch", "delete", "search-type"
 ]  # https://hl7.org/fhir/R4/valueset-type-restful-interaction.html
@@ -42,6 +43,8 @@ class _SearchFile(msgspec.Struct, forbid_unknown_fields=True):
     type: SearchType
     path: str | list[str] | None = None
     any_of: list[str] = msgspec.field(default_factory=list)
+    of: list[str] = msgspec.field(default_factory=list)
+    modifiers: list[Literal["text", "of-type"]] = msgspec.field(default_factory=list)
     system: str | None = None
     definition: str | None = None
     contained: list[str] = msgspec.field(default_factory=list)
@@ -76,6 +79,8 @@ class SearchParameter:
     types they may name. `system`: what a bare code element means when a client does send a system. `field`: `patient`
     where the parameter names the patient the resource belongs to, else None. `any_of`: the parameters it stands for together.
     `contained`: the parameters by which a contained resource that it leads to is found.
+    `of`: the parameters whose values a composite one pairs. `modifiers`: those it takes beside what its type does. `levels`: of
+    the codes of its system, where they are known.
     """
 
     name: str
@@ -87,6 +92,9 @@ class SearchParameter:
     field: str | None = None
     any_of: tuple[str, ...] = ()
     contained: tuple[str, ...] = ()
+    of: tuple[str, ...] = ()
+    modifiers: frozenset[str] = frozenset()
+    levels: Hierarchy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +142,9 @@ class Registry:
 
 
 def read_registry(schemas: FilePath, types: Types) -> Registry:
-    """Read `resources/*.toml`, `profiles/*.toml` and `operations/*.toml`. Raises SchemaError naming file and key."""
+    """Read `resources/`, `profiles/` and `operations/*.toml`, `hierarchies.toml`. Raises SchemaError naming file and key."""
     profiles = read_profiles(schemas / "profiles", types)
+    hierarchies = read_hierarchies(schemas)
     found: dict[str, ResourceType] = {}
     files = sorted((schemas / "resources").glob("*.toml"))
     served = tuple(file.stem for file in files)
@@ -143,7 +152,7 @@ def read_registry(schemas: FilePath, types: Types) -> Registry:
         raw = read_schema(file, _TypeFile)
         if raw.type != file.stem:
             raise SchemaError(file, "type", f"'{raw.type}' does not match the file's name")
-        found[raw.type] = _ReadType(file, raw, types, profiles, served).result()
+        found[raw.type] = _ReadType(file, raw, types, profiles, served, hierarchies).result()
     for kind in found.values():
         _check_contained(schemas / "resources" / f"{kind.name}.toml", kind, found)
     if "Patient" not in found:
@@ -179,9 +188,16 @@ class _ReadType:
     """Turns one file into a ResourceType, refusing by key what cannot be."""
 
     def __init__(
-        self, file: FilePath, raw: _TypeFile, types: Types, profiles: Mapping[str, Profile], served: tuple[str, ...]
+        self,
+        file: FilePath,
+        raw: _TypeFile,
+        types: Types,
+        profiles: Mapping[str, Profile],
+        served: tuple[str, ...],
+        hierarchies: Mapping[str, Hierarchy],
     ) -> None:
         self.file, self.raw, self.types, self.profiles, self.served = file, raw, types, profiles, served
+        self.hierarchies = hierarchies
         self.specs = {name: convert(file, f"search.{name}", spec, _SearchFile) for name, spec in raw.search.items()}
 
     def result(self) -> ResourceType:
@@ -251,6 +267,8 @@ class _ReadType:
             if spec.path is not None or any(part is None or part.any_of or part.type != spec.type for part in parts):
                 raise self._error(f"{key}.any_of", "takes parameters of this type alone")
             return SearchParameter(name, spec.type, definition=spec.definition, any_of=tuple(spec.any_of))
+        if spec.of or spec.type == "composite":
+            return self._composite(name, spec)
         if not spec.path:
             raise self._error(key, "has neither path nor any_of")
         paths = [spec.path] if isinstance(spec.path, str) else spec.path
@@ -275,7 +293,41 @@ class _ReadType:
             definition=spec.definition,
             field="patient" if names_patient else None,
             contained=tuple(spec.contained),
+            modifiers=self._modifiers(key, spec, branches),
+            levels=self.hierarchies.get(spec.system or ""),
         )
+
+    def _modifiers(self, key: str, spec: _SearchFile, branches: list[Branch]) -> frozenset[str]:
+        for modifier in spec.modifiers:
+            if spec.type != "token" or not {b.type for b in branches} <= MODIFIERS[modifier].keys():
+                raise self._error(f"{key}.modifiers", f"'{modifier}' has nothing to look at here")
+        return frozenset((*spec.modifiers, *(("above", "below") if spec.system in self.hierarchies else ())))
+
+    def _composite(self, name: str, spec: _SearchFile) -> SearchParameter:
+        """A composite of the values that the resource itself has or, with a path, of those that one element there has."""
+        key = f"search.{name}"
+        parts = {part: self.specs.get(part) for part in spec.of}
+        if (
+            len(parts) < 2
+            or spec.type != "composite"
+            or any(p is None or not p.path or p.type == "composite" for p in parts.values())
+        ):
+            raise self._error(f"{key}.of", "takes two parameters or more that have a path, and makes a composite of them")
+        paths = {part: [p.path] if isinstance(p.path, str) else p.path or [] for part, p in parts.items() if p is not None}
+        types = {part: p.type for part, p in parts.items() if p is not None}
+        found = SearchParameter(name, "composite", definition=spec.definition, of=tuple(spec.of))
+        if spec.path is None:  # the resource itself holds the parts: it has each, or has it not
+            return found
+        if not isinstance(spec.path, str):
+            raise self._error(f"{key}.path", "is one path")
+        (holder, *others) = self._branches(f"{key}.path", spec.path)
+        if others or any(not text.startswith(f"{spec.path}.") for texts in paths.values() for text in texts):
+            raise self._error(f"{key}.of", f"'{spec.path}' does not hold all parts")
+        ways = []
+        for part, texts in paths.items():
+            inner = [b for text in texts for b in compile_path(self.types, holder.type, text.removeprefix(f"{spec.path}."))]
+            ways.append((part, types[part] == "date", tuple((b.read, CONVERTERS[types[part]][b.type]) for b in inner)))
+        return replace(found, readers=((holder, pair(tuple(ways))),))
 
     def _check_names(self, search: Mapping[str, SearchParameter]) -> None:
         known = {**COMMON_PARAMETERS, **{name: p.type for name, p in search.items()}}
@@ -303,7 +355,7 @@ class _ReadType:
     def _check_indexes(self, search: Mapping[str, SearchParameter]) -> None:
         known: dict[str, str] = {
             **COMMON_PARAMETERS,
-            **{name: p.type for name, p in search.items() if p.readers and p.type != "quantity"},
+            **{name: p.type for name, p in search.items() if p.readers and p.type not in ("quantity", "composite")},
             **({"patient": "patient"} if self.raw.patient not in ("id", "none") else {}),
         }
         bound = [] if self.raw.patient in ("id", "none") else ["patient"]
@@ -322,13 +374,18 @@ class _ReadType:
                 raise self._error("indexes", f"{' and '.join(arrays)} are both lists, and MongoDB indexes one list at most")
 
 
-def identifier_readers(parameter: SearchParameter) -> tuple[tuple[Branch, Convert], ...]:
-    """How the logical references behind a reference parameter are read, for its modifier `:identifier`."""
-    if parameter.type != "reference":
-        return ()
-    return tuple((branch, reference_identifiers) for branch, _ in parameter.readers if branch.type == "Reference")
-
-
 def contained_name(parameter: str, type_name: str, name: str) -> str:
     """Under which name the values of contained resources are kept, so that they are found through the reference to them."""
     return f"{parameter}#{type_name}#{name}"
+
+
+def modifier_readers(parameter: SearchParameter) -> Iterator[tuple[str, tuple[tuple[Branch, Convert], ...]]]:
+    """The modifiers of a parameter that look at values of their own, and how those are read.
+
+    `:identifier` of a reference: the logical references behind it.
+    """
+    references = [branch for branch, _ in parameter.readers if branch.type == "Reference"]
+    if parameter.type == "reference" and references:
+        yield "identifier", tuple((branch, reference_identifiers) for branch in references)
+    for modifier in sorted(parameter.modifiers & MODIFIERS.keys()):
+        yield modifier, tuple((branch, MODIFIERS[modifier][branch.type]) for branch, _ in parameter.readers)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from gateway.fhir.clause import Clause, Interval, Measure, Test, every, negate, some
+from gateway.fhir.clause import NOTHING, Clause, Interval, Measure, Test, every, negate, some
 from gateway.fhir.dates import EARLIEST, LATEST, Span, read_span
+from gateway.fhir.modifiers import contains, of_type, uri_above, uri_below
 from gateway.fhir.registry import COMMON_PARAMETERS, ResourceType, SearchParameter
 from gateway.fhir.values import escape, fold, string_value, without_version
 from gateway.problem import Problem
@@ -25,14 +26,16 @@ _DATE = re.compile(
 _UNSEPARATED = re.compile(r"(?:[^\\,]|\\.)*", re.DOTALL)
 _ESCAPED = re.compile(r"\\([\\,|$])")
 
+# A parameter can have more: see `SearchParameter.modifiers`.
 _MODIFIERS: Mapping[str, frozenset[str]] = {
     "token": frozenset({"not", "missing"}),
     "date": frozenset({"missing"}),
     "reference": frozenset({"missing", "identifier"}),
-    "string": frozenset({"missing", "exact"}),
+    "string": frozenset({"missing", "exact", "contains"}),
     "quantity": frozenset({"missing"}),
     "number": frozenset({"missing"}),
-    "uri": frozenset({"missing"}),
+    "uri": frozenset({"missing", "above", "below"}),
+    "composite": frozenset({"missing"}),
 }
 
 _PATIENT = SearchParameter("patient", "reference", targets=("Patient",), definition="clinical-patient", field="patient")
@@ -78,6 +81,11 @@ def find_parameter(kind: ResourceType, name: str) -> SearchParameter | None:
     return next((p for p in implied_parameters(kind) if p.name == name), None) or kind.search.get(name)
 
 
+def modifiers_of(parameter: SearchParameter) -> list[str]:
+    """The modifiers that a parameter takes here, besides the types that a reference may name."""
+    return sorted(_MODIFIERS[parameter.type] | parameter.modifiers)
+
+
 def split_name(name: str) -> tuple[str, str | None]:
     """`code:not` as name and modifier."""
     base, colon, modifier = name.partition(":")
@@ -101,9 +109,9 @@ def read_parameter(kind: ResourceType, name: str, value: str, reading: Reading) 
         raise Problem("not-supported", f"{kind.name} has no search parameter '{clip(base)}'", clip(base), status=400)
     asked = Asked(base, modifier, value)
     if not parameter.any_of:
-        return _read_declared(parameter, asked, reading)
+        return _read_declared(kind, parameter, asked, reading)
     # What is asked holds for one of several parameters; what is denied holds for none of them.
-    parts = [_read_declared(kind.search[part], asked, reading) for part in parameter.any_of]
+    parts = [_read_declared(kind, kind.search[part], asked, reading) for part in parameter.any_of]
     denies = modifier == "not" or (modifier == "missing" and value == "true")
     return every(*parts) if denies else some(*parts)
 
@@ -113,14 +121,18 @@ def read_parameters(kind: ResourceType, pairs: Iterable[tuple[str, str]], readin
     return every(*(read_parameter(kind, name, value, reading) for name, value in pairs))
 
 
-def _read_declared(parameter: SearchParameter, asked: Asked, reading: Reading) -> Clause:
+def _read_declared(kind: ResourceType, parameter: SearchParameter, asked: Asked, reading: Reading) -> Clause:
     """The clause of what was asked, compared with the values of one parameter."""
     if asked.modifier is not None:
         asked = _apply_modifier(parameter, asked)
     if asked.modifier == "missing":
         if asked.value not in ("true", "false"):
             raise _refuse(asked, "takes true or false")
-        return Test(_stored_name(parameter), "missing", asked.value == "true")
+        absent = [Test(name, "missing", asked.value == "true") for name in _names_stored(parameter)]
+        return some(*absent) if asked.value == "true" else every(*absent)
+    if parameter.type == "composite":
+        parts = [kind.search[name] for name in parameter.of]
+        return some(*(_read_composite(parameter, parts, asked, one, reading) for one in _values(asked, reading)))
     clause = some(*(_read_value(parameter, asked, one, reading) for one in _values(asked, reading)))
     return negate(clause) if asked.modifier == "not" else clause
 
@@ -150,7 +162,7 @@ def _apply_modifier(parameter: SearchParameter, asked: Asked) -> Asked:
         if any("/" in value for value in values):
             raise _refuse(asked, "is an id, because the modifier says the type")
         return Asked(asked.name, None, ",".join(value and f"{asked.modifier}/{value}" for value in values))
-    if asked.modifier not in _MODIFIERS[parameter.type]:
+    if asked.modifier not in _MODIFIERS[parameter.type] | parameter.modifiers:
         raise Problem(
             "not-supported",
             f"'{clip(asked.text)}': no such modifier for a {parameter.type} parameter here",
@@ -160,7 +172,45 @@ def _apply_modifier(parameter: SearchParameter, asked: Asked) -> Asked:
     return asked
 
 
+def _read_composite(
+    parameter: SearchParameter, parts: list[SearchParameter], asked: Asked, value: str, reading: Reading
+) -> Clause:
+    """`code$value`: both hold, for one and the same element where there can be several."""
+    values = _split(value, "$")
+    if len(values) != len(parts) or not all(values):
+        raise _refuse(asked, f"is {'$'.join(part.name for part in parts)}")
+    clause = every(*(_read_value(part, asked, one, reading) for part, one in zip(parts, values, strict=True)))
+    return clause if clause == NOTHING or not parameter.readers else Test(parameter.name, "holds", clause)
+
+
+def _read_modified(parameter: SearchParameter, asked: Asked, value: str) -> Clause | None:
+    """The clause of a value whose modifier gives it another meaning; None for all others."""
+    name = _stored_name(parameter)
+    try:
+        match parameter.type, asked.modifier:
+            case "string", "contains":
+                return contains(name, _unescape(value))
+            case "token", "text":
+                return contains(f"{name}:text", _unescape(value))
+            case "token", "of-type":
+                return of_type(f"{name}:of-type", [_unescape(part) for part in _split(value, "|")])
+            case "token", "above" | "below" if parameter.levels is not None:
+                system, code = _token_parts(value)
+                found = parameter.levels.below(code) if asked.modifier == "below" else parameter.levels.above(code)
+                return some(*(Test(name, "is", escape(one)) for one in found if system in (None, parameter.system)))
+            case "uri", "above":
+                return uri_above(name, _unescape(value))
+            case "uri", "below":
+                return uri_below(name, _unescape(value))
+    except ValueError as error:
+        raise _refuse(asked, str(error)) from None
+    return None
+
+
 def _read_value(parameter: SearchParameter, asked: Asked, value: str, reading: Reading) -> Clause:
+    modified = _read_modified(parameter, asked, value) if asked.modifier else None
+    if modified is not None:
+        return modified
     match parameter.type:
         case "token":
             return _read_token(parameter, asked, value)
@@ -281,6 +331,11 @@ def _split_prefix(value: str) -> tuple[str, str]:
 
 def _stored_name(parameter: SearchParameter) -> str:
     return parameter.field or parameter.name
+
+
+def _names_stored(parameter: SearchParameter) -> tuple[str, ...]:
+    """Under which names the values of a parameter are stored: those of its parts for a composite of the resource itself."""
+    return parameter.of if parameter.of and not parameter.readers else (_stored_name(parameter),)
 
 
 def _split(value: str, separator: str = ",") -> list[str]:

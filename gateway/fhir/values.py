@@ -183,6 +183,53 @@ CONVERTERS: dict[str, dict[str, Convert]] = {
 }
 
 
+@functools.lru_cache(maxsize=4_096)
+def _called(texts: tuple[str | None, ...]) -> tuple[str, ...]:
+    """What something is called, folded. (The same few texts stand beside a code over and over again.)"""
+    return tuple(dict.fromkeys(fold(text) for text in texts if text))
+
+
+def _concept_texts(it: Any) -> Sequence[str]:
+    return _called((it.text, *[coding.display for coding in it.coding or ()]))
+
+
+def _coding_texts(it: Any) -> Sequence[str]:
+    return _called((it.display,))
+
+
+def _identifier_texts(it: Any) -> Sequence[str]:
+    return () if it.type is None else _concept_texts(it.type)
+
+
+def _typed_identifiers(it: Any) -> Sequence[str]:
+    if it.type is None or not it.value:
+        return []
+    named = [c for c in it.type.coding or () if c.system and c.code]
+    return ["|".join(map(escape, (c.system, c.code, it.value))) for c in named]
+
+
 def reference_identifiers(it: Any) -> Sequence[str]:
     """The tokens of a logical reference (`Reference.identifier`), for the modifier `:identifier`."""
     return [] if it.identifier is None else _identifier(it.identifier)
+
+
+# The modifiers of tokens that look at values of their own, by the types that have some.
+MODIFIERS: dict[str, dict[str, Convert]] = {
+    "text": {"CodeableConcept": _concept_texts, "Coding": _coding_texts, "Identifier": _identifier_texts},
+    "of-type": {"Identifier": _typed_identifiers},
+}
+
+
+def pair(parts: Sequence[tuple[str, bool, Sequence[tuple[Callable[[Any], list[Any]], Convert]]]]) -> Convert:
+    """The conversion of an element that holds the parts of a composite parameter: name, whether a date, how it is read."""
+
+    def convert(it: Any) -> Sequence[dict[str, Any]]:
+        values: dict[str, Any] = {}
+        for name, is_date, readers in parts:
+            found = [value for read, one in readers for item in read(it) for value in one(item)]
+            if not found:
+                return []  # without one of the parts there is no pair
+            values[name] = hull(found) if is_date else found
+        return [values]
+
+    return convert

@@ -5,6 +5,8 @@ list needs `$elemMatch`, `$nor` matches documents that lack the field.
 Must not know: where a clause came from.
 """
 
+import re
+from collections.abc import Callable
 from datetime import datetime
 
 from gateway.fhir.clause import FIELDS, All, Clause, Interval, Measure, Not, Test
@@ -14,6 +16,7 @@ from gateway.fhir.values import COMMON_SPAN
 from gateway.store.mongo import Document
 
 _NOTHING: Document = {"$alwaysFalse": 1}
+_SPECIAL = re.compile(r"[][\\^$.|?*+(){}]")  # what means something in a pattern
 _SCALARS = frozenset({"_id", "patient", "source"})  # texts that are no lists
 
 
@@ -23,16 +26,23 @@ def to_filter(clause: Clause, *, common_spans: bool = False) -> Document:
     `common_spans`: every date of the documents in question covers a common span or less. Then a date is found by where it
     begins, give or take one span, and the filter bounds the index; without that knowledge it is exact, and unbounded.
     """
+    return _filter(clause, stored_field, common_spans)
+
+
+def _filter(clause: Clause, field_of: Callable[[str], str], common: bool) -> Document:
     match clause:
         case All(of):
-            return _all([to_filter(part, common_spans=common_spans) for part in of])
+            return _all([_filter(part, field_of, common) for part in of])
         case AnyOf(of):
-            return _any([to_filter(part, common_spans=common_spans) for part in of])
+            return _any([_filter(part, field_of, common) for part in of])
         case Not(part):
             # Bounds help no index here, and a span that is not common after all must not slip past a denial.
-            return {"$nor": [to_filter(part)]}
+            return {"$nor": [_filter(part, field_of, False)]}
+        case Test(parameter, "holds", inner):
+            found = _filter(inner, str, False)  # what is within a composite value stands under the parts' own names
+            return _NOTHING if found == _NOTHING else {field_of(parameter): {"$elemMatch": found}}
         case Test():
-            return _test(clause, common_spans=common_spans)
+            return _test(clause, field_of(clause.parameter), common=common)
 
 
 def stored_field(parameter: str) -> str:
@@ -69,14 +79,13 @@ def _any(parts: list[Document]) -> Document:
     return {"$or": possible}
 
 
-def _test(test: Test, *, common_spans: bool) -> Document:
-    field = stored_field(test.parameter)
+def _test(test: Test, field: str, *, common: bool) -> Document:
     if test.op == "missing":
         return {field: {"$exists": not test.value}}
     if isinstance(test.value, Span):
         if field == "updated":
             return _instant(field, test.op, test.value)
-        return _span(field, test.op, test.value, common=common_spans)
+        return _span(field, test.op, test.value, common=common)
     if isinstance(test.value, Interval):
         return {field: {"$elemMatch": _number(test.op, test.value)}}
     if isinstance(test.value, Measure):
@@ -87,6 +96,10 @@ def _test(test: Test, *, common_spans: bool) -> Document:
         return {"bucket": test.value[:3], field: test.value}
     if test.op == "is":
         return {field: test.value}
+    if test.op == "contains":
+        # (a stored text has no NUL but the one behind which it stands as it was sent)
+        literal = _SPECIAL.sub(r"\\\g<0>", test.value)
+        return _NOTHING if "\0" in literal else {field: {"$regex": rf"^[^\x00]*{literal}"}}
     prefixed = {"$gte": test.value, **_below_successor(test.value)}
     return {field: prefixed if field in _SCALARS else {"$elemMatch": prefixed}}
 

@@ -7,6 +7,7 @@ import pytest
 from fhir.resources.R4B.capabilitystatement import CapabilityStatement
 
 from tests.examples import TYPES, bring, prepare, writer_of
+from tests.searches import any_value
 from tests.world import BASE, World, bundle, entry, issues, observation, unique
 
 INTERACTIONS = {
@@ -26,7 +27,6 @@ SYSTEM = {
     "search-system": ("GET", "?_type=Observation", None),
     "history-system": ("GET", "_history", None),
 }
-VALUES = {"token": "x", "date": "2026", "reference": "Patient/x", "string": "x", "quantity": "1", "number": "1", "uri": "urn:x"}
 
 
 async def statement(world: World, **headers: str) -> dict[str, Any]:
@@ -137,7 +137,10 @@ async def test_each_parameter_is_understood_if_and_only_if_it_is_declared(world:
     parameters = {p["name"]: p["type"] for p in (await declared(world, type_name))["searchParam"]}
     elsewhere = {name for kind in world.gateway.registry.resource_types.values() for name in kind.search} - set(parameters)
     unknown = sorted(elsewhere | {"_tag", "_profile", "_source", "_text", "_content", "_has"})[::4]
-    queries = [f"{type_name}?{name}={VALUES[kind]}&{name}:missing=true" for name, kind in parameters.items()]
+    queries = [
+        f"{type_name}?{name}={any_value(world.gateway.registry[type_name], name, kind)}&{name}:missing=true"
+        for name, kind in parameters.items()
+    ]
     queries += [f"{type_name}?{name}=x" for name in unknown]
     answers = (await owner.post("", bundle("batch", *(entry("GET", query) for query in queries)))).json()["entry"]
     for n, (name, item) in enumerate(zip([*parameters, *unknown], answers, strict=True)):
@@ -165,6 +168,28 @@ async def test_each_operation_is_carried_out_if_and_only_if_it_is_declared(world
                 assert (answer.status_code, "operation" in answer.text) in {(400, False), (404, False)}, (name, answer.text)
             else:
                 assert (answer.status_code, issues(answer)[0]["code"]) == (404, "not-supported"), (name, answer.text)
+
+
+MODIFIED = {"missing": "true", "of-type": "a|b|c", "above": "http://x/y", "below": "http://x/y"}
+
+
+@pytest.mark.requirement("CORE-02", "CORE-15")
+@pytest.mark.parametrize("type_name", TYPES)
+async def test_each_modifier_is_understood_if_and_only_if_it_is_declared(world: World, type_name: str) -> None:
+    owner = await world.patient()
+    asked: dict[tuple[str, str], bool] = {}
+    for parameter in (await declared(world, type_name))["searchParam"]:
+        if "documentation" in parameter:
+            modifiers = parameter["documentation"].removeprefix("Modifiers: ").split(", ")
+            for modifier in ("missing", "not", "exact", "contains", "text", "above", "below", "in", "of-type", "identifier"):
+                asked[parameter["name"], modifier] = modifier in modifiers
+    queries = [f"{type_name}?{name}:{modifier}={MODIFIED.get(modifier, 'x')}" for name, modifier in asked]
+    answers = (await owner.post("", bundle("batch", *(entry("GET", query) for query in queries)))).json()["entry"]
+    for query, is_declared, item in zip(queries, asked.values(), answers, strict=True):
+        status = item["response"]["status"][:3]
+        assert status == ("200" if is_declared else "400"), (query, item)
+        if not is_declared:
+            assert item["response"]["outcome"]["issue"][0]["code"] == "not-supported", (query, item)
 
 
 async def test_conditional_create_is_supported_and_other_conditions_are_not(world: World) -> None:

@@ -126,7 +126,7 @@ async def test_a_preference_gives_no_right_to_read(world: World, camille: Actor)
     ("query", "name"),
     [
         ("foo=bar", "foo"),
-        ("code:text=x", "code"),
+        ("code:in=x", "code"),
         ("_include=Observation:code", "_include"),
         ("date:exact=2026", "date"),
         ("patient.nothing=x", "patient.nothing"),

@@ -37,6 +37,9 @@ MODIFIERS = [
     "::",
     ".identifier",
     ":of-type",
+    ":text",
+    ":above",
+    ":below",
 ]
 PIECES = st.sampled_from(
     """, | \\ \\, \\| \\\\ $ \\$ - . / : + % & = 0 1 9 e E ge lt ap ne eb sa eq 2026 2026-02-29 2026-11-20T08:00:00Z T Z 24:00

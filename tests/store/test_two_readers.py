@@ -60,6 +60,12 @@ intervals = st.builds(
 quantities = st.lists(st.builds(lambda v, u: {"v": v, "u": u}, numbers, st.lists(units, unique=True)), min_size=1, max_size=3)
 
 
+pairs = st.fixed_dictionaries(
+    {"code": st.lists(texts, min_size=1, max_size=2), "quantity": quantities},
+    optional={"date": st.builds(lambda span: hull([span]), spans(COMMON_SPAN))},
+)
+
+
 def documents(stored: st.SearchStrategy[Span]) -> st.SearchStrategy[Document]:
     """What the store keeps of a resource, as far as a clause can look at it. What is empty is absent."""
     dates = st.lists(stored, min_size=1, max_size=1).map(hull)
@@ -72,6 +78,7 @@ def documents(stored: st.SearchStrategy[Span]) -> st.SearchStrategy[Document]:
             "issued": dates,
             "count": st.lists(numbers, min_size=1, max_size=3),
             "quantity": quantities,
+            "pair": st.lists(pairs, min_size=1, max_size=3),
         },
     )
     return st.fixed_dictionaries(
@@ -80,14 +87,31 @@ def documents(stored: st.SearchStrategy[Span]) -> st.SearchStrategy[Document]:
     )
 
 
+within = st.one_of(
+    st.builds(Compare, st.just("code"), st.sampled_from(["is", "starts", "contains"]), texts),
+    st.builds(
+        Compare, st.just("quantity"), st.sampled_from(COMPARISONS[:-1]), st.builds(Measure, intervals, units | st.none())
+    ),
+    st.builds(Compare, st.just("date"), st.sampled_from(COMPARISONS), spans(COMMON_SPAN)),
+)
+parts = st.one_of(
+    st.builds(lambda one, other: All((one, other)), within, within),
+    st.builds(lambda one, other: AnyOf((one, other)), within, within),
+    st.builds(lambda one, other: All((one, Not(other))), within, within),
+    within,
+)
 tests = st.one_of(
     st.builds(
-        Compare, st.sampled_from(["code", "name", "_security", "_source", "_id"]), st.sampled_from(["is", "starts"]), texts
+        Compare,
+        st.sampled_from(["code", "name", "_security", "_source", "_id"]),
+        st.sampled_from(["is", "starts", "contains"]),
+        texts,
     ),
+    st.builds(Compare, st.just("pair"), st.just("holds"), parts),
     st.builds(Compare, st.sampled_from(["_id", "patient"]), st.just("is"), ids),
     st.builds(
         Compare,
-        st.sampled_from(["code", "date", "count", "quantity", "patient", "_security", "unheard-of"]),
+        st.sampled_from(["code", "date", "count", "quantity", "pair", "patient", "_security", "unheard-of"]),
         st.just("missing"),
         st.booleans(),
     ),
@@ -177,6 +201,12 @@ async def test_they_agree_on_many_more_common_spans(session_world: World, found:
 async def test_prefixes_at_the_boundaries_of_unicode(world: World, prefix: str) -> None:
     longer = [{"updated": START, "source": text, "search": {"name": [text]}} for text in (*TEXTS, *(t + "z" for t in TEXTS))]
     await check(world, longer, [Compare("name", "starts", prefix), Compare("_source", "starts", prefix)], common=True)
+
+
+@pytest.mark.parametrize("inside", [*TEXTS, *"[]\\^$.|?*+(){}-#/ \n\t", "\\E", "\\x41", "(?i)a", "a{0}", "É", "\U0001f489"])
+async def test_what_means_something_in_a_pattern_is_text(world: World, inside: str) -> None:
+    stored = [{"updated": START, "source": "s", "search": {"name": [f"a{text}b\0{inside}"]}} for text in {*TEXTS, inside, "A"}]
+    await check(world, stored, [Compare("name", "contains", inside), Compare("name", "contains", f"a{inside}b")], common=False)
 
 
 @pytest.mark.parametrize("op", COMPARISONS)

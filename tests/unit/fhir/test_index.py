@@ -60,7 +60,34 @@ def test_a_value_stands_once_and_an_absent_one_not_at_all(registry: Registry, co
     }
     values = values_of(registry, codec, index, resource)
     assert values["category"] == ["urn:c|a", "a"]
-    assert set(values) == {"status", "code", "category"}
+    assert set(values) == {"status", "code", "category", "method:text"}
+
+
+def test_what_a_code_is_called_is_folded_and_stands_once(registry: Registry, codec: Codec, index: Index) -> None:
+    codings = [{"system": "urn:c", "code": "a", "display": "Glycémie"}, {"system": "urn:d", "code": "b", "display": "GLYCEMIE"}]
+    resource = {"resourceType": "Observation", "status": "final", "code": {"coding": codings, "text": "Glycémie  à jeun"}}
+    assert values_of(registry, codec, index, resource)["code:text"] == ["glycemie a jeun", "glycemie"]
+
+
+def test_an_identifier_has_its_types(registry: Registry, codec: Codec, index: Index) -> None:
+    types = [{"system": "urn:t", "code": "INS|NIR"}, {"code": "no system"}, {"system": "urn:t", "code": "MR"}]
+    identifier = [{"type": {"coding": types}, "system": "urn:s", "value": "1"}, {"value": "2"}, {"type": {"text": "x"}}]
+    values = values_of(registry, codec, index, {"resourceType": "Patient", "identifier": identifier})
+    assert values["identifier:of-type"] == ["urn:t|INS\\|NIR|1", "urn:t|MR|1"]
+
+
+def test_a_pair_needs_both_parts_of_one_component(registry: Registry, codec: Codec, index: Index) -> None:
+    components = [
+        {"code": {"coding": [{"code": "a"}]}, "valueQuantity": {"value": 1, "unit": "x"}},
+        {"code": {"coding": [{"code": "b"}]}, "valueString": "2"},
+        {"code": {"text": "c"}, "valueQuantity": {"value": 3}},
+    ]
+    resource = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}, "component": components}
+    values = values_of(registry, codec, index, resource)
+    pair = {"component-code": ["|a", "a"], "component-value-quantity": [{"v": 1.0, "u": ["x"]}]}
+    assert values["component-code-value-quantity"] == [pair]
+    assert "component-code-value-concept" not in values
+    assert "code-value-quantity" not in values  # of the resource itself: its parts are stored already
 
 
 def test_several_dates_are_one_span(registry: Registry, codec: Codec, index: Index) -> None:

@@ -57,6 +57,15 @@ path = "component.code"
 type = "token"
 any_of = ["code", "component-code"]
 
+[search.component-value-quantity]
+type = "quantity"
+path = "component.value.ofType(Quantity)"
+
+[search.component-code-value-quantity]
+type = "composite"
+path = "component"
+of = ["component-code", "component-value-quantity"]
+
 [search.value-quantity]
 type = "quantity"
 path = "value.ofType(Quantity)"
@@ -86,6 +95,7 @@ def test_a_sound_file_is_read(tmp_path: Path, types: Types) -> None:
     assert {branch.type for branch, _ in kind.search["date"].readers} == {"dateTime", "Period", "Timing", "instant"}
 
 
+PAIR = "search.component-code-value-quantity"
 MISTAKES = [
     # what the file says, what it is made to say, the key that is named, what is said about it
     ('type = "Observation"', "", "type", "missing"),
@@ -137,6 +147,27 @@ MISTAKES = [
     ('path = "effective"', 'path = "effective.exists()"', "search.date.path", "not a path of this language"),
     ('path = "effective"', 'path = "status"', "search.date.path", "a date parameter cannot be read from code"),
     ('path = "value.ofType(Quantity)"', 'path = "value"', "search.value-quantity.path", "cannot be read from CodeableConcept"),
+    ('of = ["component-code", "component-value-quantity"]', 'of = ["component-code"]', f"{PAIR}.of", "two parameters"),
+    ('of = ["component-code", "component-value-quantity"]', 'of = ["component-code", "x"]', f"{PAIR}.of", "two parameters"),
+    ('of = ["component-code", "component-value-quantity"]', 'of = ["component-code", "combo-code"]', f"{PAIR}.of", "a path"),
+    (
+        'of = ["component-code", "component-value-quantity"]',
+        'of = ["code", "component-code"]',
+        f"{PAIR}.of",
+        "does not hold all",
+    ),
+    ('type = "composite"', 'type = "token"', f"{PAIR}.of", "makes a composite"),
+    ('path = "component"\n', 'path = "components"\n', f"{PAIR}.path", "no element 'components'"),
+    ('path = "component"\n', 'path = ["component"]\n', f"{PAIR}.path", "is one path"),
+    ('path = "component"\n', 'path = "value"\n', f"{PAIR}.of", "does not hold all"),
+    (
+        'path = "effective"',
+        'path = "effective"\nmodifiers = ["text"]',
+        "search.date.modifiers",
+        "'text' has nothing to look at",
+    ),
+    ('path = "code"', 'path = "code"\nmodifiers = ["of-type"]', "search.code.modifiers", "'of-type' has nothing to look at"),
+    ('path = "code"', 'path = "code"\nmodifiers = ["in"]', "search.code.modifiers[0]", "Invalid enum value"),
     ('any_of = ["code", "component-code"]', 'any_of = ["code", "cod"]', "search.combo-code.any_of", "of this type alone"),
     ('any_of = ["code", "component-code"]', 'any_of = ["code", "date"]', "search.combo-code.any_of", "of this type alone"),
     ('any_of = ["code", "component-code"]', 'any_of = ["combo-code"]', "search.combo-code.any_of", "of this type alone"),
