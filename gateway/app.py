@@ -18,6 +18,7 @@ from gateway import __version__
 from gateway.access.consent import Provision
 from gateway.access.policy import Policy, read_policy
 from gateway.access.scope import Scope, parse_scopes
+from gateway.api.description import build_description
 from gateway.api.edge import Edge
 from gateway.api.pretty import Pretty
 from gateway.api.routes import add_routes, route_pattern
@@ -195,6 +196,7 @@ def create_app(settings: Settings | None = None, clock: Callable[[], datetime] =
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     add_routes(app)
+    app.state.openapi = build_description(schemas.registry, schemas.limits, settings.base_url, app.routes)
     app.add_middleware(Edge, limits=schemas.limits, route_of=functools.partial(route_pattern, schemas.registry))
     app.add_middleware(Pretty)
     return app

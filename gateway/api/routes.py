@@ -18,6 +18,7 @@ from gateway.api.create import create
 from gateway.api.delete import delete
 from gateway.api.health import live, ready
 from gateway.api.history_instance import history_instance
+from gateway.api.openapi import openapi
 from gateway.api.operation import operation
 from gateway.api.patch import patch
 from gateway.api.read import read
@@ -35,6 +36,7 @@ ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", "/livez", live),
     ("GET", "/readyz", ready),
     ("GET", "/fhir/metadata", capabilities),
+    ("GET", "/fhir/openapi.json", openapi),
     ("POST", "/fhir", transaction),
     ("POST", "/fhir/", transaction),
     ("GET", "/fhir/{type}", search_type),
