@@ -5,14 +5,14 @@ Which types, parameters and operations there are, the registry says; which addre
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
 from starlette.routing import BaseRoute, Route
 
 from gateway import __version__
-from gateway.api.parameters import query_parameters
+from gateway.api.parameters import QueryKind, query_parameters
 from gateway.fhir.capability import PATCH_FORMATS, build_capability_statement
 from gateway.fhir.operations import Operation
 from gateway.fhir.registry import Registry, ResourceType
@@ -67,7 +67,7 @@ class _Row:
     done: tuple[int, ...] = (200,)
     also: tuple[int, ...] = ()
     body: Body | None = None
-    query: Literal["search", "history", "read"] | None = None
+    query: QueryKind | None = None
     headers: tuple[str, ...] = ()
     gives: str = ""
     is_open: bool = False
@@ -132,6 +132,9 @@ def _operations_at(
                     yield there, _describe_operation(row, operation, there, method, media_types, name)
     else:
         interaction = route.name.replace("_", "-")
+        if interaction in ("update", "patch", "delete") and "{id}" not in path:
+            done = (*row.done, 201) if interaction == "update" else row.done
+            row = replace(row, summary=f"{row.summary}: of what meets the criteria", done=done, query="criteria")
         for name, kind in registry.resource_types.items():
             if interaction in kind.interactions:
                 there = path.replace("{type}", name)
@@ -167,7 +170,7 @@ def _describe(
 ) -> dict[str, Any]:
     tag = kind.name if kind is not None else type_name or "system"
     found: dict[str, Any] = {
-        "operationId": f"{name}_{tag}_{'form' if path.endswith('_search') else 'slash' if path == '/' else 'at'}".lower(),
+        "operationId": f"{name}_{tag}_{_place(row, path)}".lower(),
         "summary": row.summary,
         "tags": [tag],
         "parameters": [*_path_parameters(path), *_presentation(media_types), *_headers(row)],
@@ -179,6 +182,13 @@ def _describe(
     if content:
         found["requestBody"] = {"required": row.body != "arguments", "content": content}
     return found
+
+
+def _place(row: _Row, path: str) -> str:
+    """What tells apart the addresses of one endpoint."""
+    if row.query == "criteria":
+        return "where"
+    return "form" if path.endswith("_search") else "slash" if path == "/" else "at"
 
 
 def _with_query(found: dict[str, Any], parameters: list[dict[str, Any]], *, as_form: bool) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from gateway.fhir.registry import COMMON_PARAMETERS, Registry, ResourceType
 from gateway.fhir.search import implied_parameters
 from gateway.settings import Limits
 
+QueryKind = Literal["search", "criteria", "history", "read"]
 
-def query_parameters(
-    registry: Registry, limits: Limits, kind: ResourceType, of: Literal["search", "history", "read"]
-) -> list[dict[str, Any]]:
-    """The parameters of a search, a history or a read of this type, without those that all addresses have."""
+
+def query_parameters(registry: Registry, limits: Limits, kind: ResourceType, of: QueryKind) -> list[dict[str, Any]]:
+    """The parameters of a search, of criteria, of a history or of a read of this type, without those that all addresses have."""
     controls = _controls(limits, kind)
     if of == "read":
         return [_parameter(name, controls[name]) for name in ("_elements", "_summary")]
@@ -25,6 +25,8 @@ def query_parameters(
         return [_parameter("_count", {"type": "integer", "minimum": 1}), _parameter("_before", before)]
     selected = {**COMMON_PARAMETERS, **{p.name: p.type for p in (*implied_parameters(kind), *kind.search.values())}}
     found = [_parameter(name, _SEVERAL, f"search parameter of type {type_}") for name, type_ in sorted(selected.items())]
+    if of == "criteria":
+        return found
     found += [_parameter(name, schema) for name, schema in sorted(controls.items()) if name not in PRESENTATION]
     for name, values in (
         ("_include", declared_includes(registry, kind)),

@@ -1,21 +1,21 @@
-"""PATCH [base]/[type]/[id] (https://hl7.org/fhir/R4/http.html#patch)."""
+"""PATCH [base]/[type]/[id] and PATCH [base]/[type]?… (https://hl7.org/fhir/R4/http.html#patch)."""
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.negotiate import patch_language, require_no_query
+from gateway.api.negotiate import patch_language
 from gateway.api.respond import respond
-from gateway.api.visit import about_resource, call_of, gateway_of, visitor
+from gateway.api.visit import call_of, gateway_of, target_of, visitor
 from gateway.exchange.perform import perform
 
 
 async def patch(request: Request) -> Response:
     """Change parts of a resource, by JSON Patch or FHIRPath Patch; what comes out is checked as an update is."""
     gateway = gateway_of(request)
-    require_no_query(request)
+    about, criteria = target_of(request)
     language = patch_language(request)
-    access = await visitor(request, about_resource(request))
+    access = await visitor(request, about)
     body = await request.body()
-    call = call_of(request, "patch", body=body, calm=gateway.codec.check_body(body), patch=language)
+    call = call_of(request, "patch", criteria=criteria, body=body, calm=gateway.codec.check_body(body), patch=language)
     answer = await perform(gateway, access, call)
     return respond(gateway.settings.base_url, answer, call.prefer)

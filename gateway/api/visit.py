@@ -11,11 +11,14 @@ from gateway.api.negotiate import (
     is_lenient,
     origin_of,
     preferred_return,
+    query_pairs,
     require_json_answer,
+    require_no_query,
 )
 from gateway.exchange.call import Call, PatchLanguage
 from gateway.exchange.gateway import Gateway
-from gateway.exchange.parameters import Pairs
+from gateway.exchange.parameters import PRESENTATION, Pairs
+from gateway.exchange.search import record_named
 from gateway.exchange.standing import authenticate
 from gateway.store.ids import bucket_of
 from gateway.store.standing import About
@@ -34,6 +37,15 @@ def about_resource(request: Request) -> About:
     return About(resource=(type_name, identifier)) if served and bucket_of(identifier) else About()
 
 
+def target_of(request: Request) -> tuple[About, Pairs | None]:
+    """What a write to an address is about, and the criteria in its query where the address is that of a type."""
+    if "id" in request.path_params:
+        require_no_query(request)
+        return about_resource(request), None
+    criteria = tuple(pair for pair in query_pairs(request) if pair[0] not in PRESENTATION)
+    return About(patient=record_named(criteria)), criteria
+
+
 async def visitor(request: Request, about: About, parameters: Pairs | None = None) -> Access:
     """The access of whoever sent this request. Raises Problem 406 or 401.
 
@@ -50,6 +62,7 @@ def call_of(
     body: bytes | None = None,
     calm: bool = False,
     patch: PatchLanguage | None = None,
+    criteria: Pairs | None = None,
     parameters: Pairs = (),
     raw: str | None = None,
 ) -> Call:
@@ -61,6 +74,7 @@ def call_of(
         origin=origin_of(request),
         id=path.get("id"),
         version=path.get("version"),
+        criteria=criteria,
         parameters=parameters,
         body=body,
         calm=calm,

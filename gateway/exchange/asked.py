@@ -6,6 +6,7 @@ Must not know: HTTP, MongoDB, how a call is carried out.
 
 import functools
 from base64 import b64decode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import format_datetime
 from typing import Any
@@ -17,6 +18,8 @@ from gateway.exchange.parameters import Pairs, read_pairs
 from gateway.fhir.capability import JSON_PATCH
 from gateway.fhir.dates import read_span
 from gateway.problem import Problem
+
+_CHANGES: Mapping[str, str] = {"PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ def read_entry_request(gateway: Gateway, entry: Any, position: int, ways: Ways) 
         origin=ways.origin,
         id=line.id,
         version=line.version,
+        criteria=line.criteria,
         parameters=line.parameters,
         body=body,
         calm=ways.calm,
@@ -96,6 +100,7 @@ class _RequestLine:
     id: str | None = None
     version: str | None = None
     parameters: Pairs = ()
+    criteria: Pairs | None = None
 
 
 @functools.lru_cache(maxsize=1_024)
@@ -118,6 +123,8 @@ def _read_request_line(method: str, url: str) -> _RequestLine:
             return _RequestLine("vread", type_name, identifier, version, _read_query(query))
         case "POST", [] if not query:
             return _RequestLine("create", type_name)
+        case (("PUT" | "PATCH" | "DELETE"), []):
+            return _RequestLine(_CHANGES[method], type_name, criteria=_read_query(query))
         case "PUT", [identifier] if not query:
             return _RequestLine("update", type_name, identifier)
         case "PATCH", [identifier] if not query:

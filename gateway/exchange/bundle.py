@@ -155,7 +155,7 @@ def _about(call: Call) -> About:
     """Whose record a reading is about, as far as its address tells."""
     if call.id is not None:
         return About(resource=(call.type, call.id))
-    return About(patient=record_named(call.parameters))
+    return About(patient=record_named(call.criteria or call.parameters))
 
 
 def _response(gateway: Gateway, call: Call, answer: Answer) -> dict[str, Any]:

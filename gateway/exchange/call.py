@@ -15,13 +15,10 @@ from gateway.problem import Issue, operation_outcome
 Return = Literal["minimal", "representation", "OperationOutcome"]
 PatchLanguage = Literal["json", "fhirpath"]
 
-# The interactions that share an address, each with its method.
-_ADDRESSES: tuple[Mapping[str, str], ...] = (
-    {"read": "GET, HEAD", "update": "PUT", "patch": "PATCH", "delete": "DELETE"},
-    {"search-type": "GET, HEAD", "create": "POST"},
-    {"vread": "GET, HEAD"},
-    {"history-instance": "GET, HEAD"},
-)
+# The interactions that share an address, each with its method: that of a type, and that of a resource.
+_CHANGES: Mapping[str, str] = {"update": "PUT", "patch": "PATCH", "delete": "DELETE"}
+_OF_TYPE: Mapping[str, str] = {"search-type": "GET, HEAD", "create": "POST", **_CHANGES}
+_OF_RESOURCE: Mapping[str, str] = {"read": "GET, HEAD", **_CHANGES}
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -34,9 +31,9 @@ class Origin(msgspec.Struct, frozen=True):
 class Call(msgspec.Struct, frozen=True):
     """An interaction as asked.
 
-    `parameters`: decoded name-value pairs of a search or history; `raw`: the request line (and form) of a search, for the
-    audit alone; `patch`: in which language the body of a patch is; `place`: where
-    the call stands in a Bundle, for expressions.
+    `criteria`: in place of the id of what is updated, patched or deleted, the search that finds it; `parameters`: decoded
+    name-value pairs of a search or history; `raw`: the request line (and form) of a search, for the audit alone; `patch`: in
+    which language the body of a patch is; `place`: where the call stands in a Bundle, for expressions.
     """
 
     interaction: str
@@ -44,6 +41,7 @@ class Call(msgspec.Struct, frozen=True):
     origin: Origin
     id: str | None = None
     version: str | None = None
+    criteria: Pairs | None = None
     parameters: Pairs = ()
     body: bytes | None = None
     calm: bool = False
@@ -101,5 +99,6 @@ def names_version(etags: str, version: int) -> bool:
 
 def methods_beside(call: Call, interactions: Container[str]) -> str:
     """The methods by which the address of this call serves others of these interactions (the header `Allow`)."""
-    address = next(found for found in _ADDRESSES if call.interaction in found)
+    address = _OF_TYPE if call.id is None else _OF_RESOURCE
+    address = address if call.interaction in address else {call.interaction: "GET, HEAD"}
     return ", ".join(method for interaction, method in address.items() if interaction in interactions)

@@ -28,8 +28,8 @@ class Entry:
     What is asked: `call`, `kind`, `full_url`; of a create `identity`, the elements by which it may be known already, and
     `digest`, a hash of the bytes as sent; of a patch `patch`. What planning decides: `resource`, decoded once it is needed;
     `id`, new or known; `existing`, the stored resource that answers in place of a new one (`matched`: found by
-    `If-None-Exist`); `condition`, an `If-None-Exist` that found nothing; `twin`, an earlier entry of the Bundle that says the
-    same; `former`, the version to be replaced; `change`, what is to be written.
+    `If-None-Exist`); `condition`, what must not be found when it is committed; `twin`, an earlier entry of the Bundle that
+    says the same; `former`, the version to be replaced; `change`, what is to be written.
     """
 
     call: Call
@@ -61,14 +61,22 @@ class Entry:
             return False
         return bool(self.existing.get("deleted")) or self.existing.get("digest") == self.digest
 
+    @property
+    def replaces_by_criteria(self) -> bool:
+        """Whether it updates what its criteria find: in the record that the resource is for."""
+        return self.call.interaction == "update" and self.call.criteria is not None
+
     def expression(self, rest: str = "") -> str:
         """The FHIRPath of an element of this entry, from the root of what was sent."""
         return (self.call.place or self.kind.name) + rest
 
     @property
     def condition_expression(self) -> str | None:
-        """Where its `If-None-Exist` stands; None outside a Bundle, where it is a header."""
-        return f"{self.call.place.removesuffix('.resource')}.request.ifNoneExist" if self.call.place else None
+        """Where its criteria or its `If-None-Exist` stand; None outside a Bundle, where that is no element."""
+        if not self.call.place:
+            return None
+        request = f"{self.call.place.removesuffix('.resource')}.request"
+        return f"{request}.ifNoneExist" if self.call.criteria is None else f"{request}.url"
 
     def locate(self, problem: Problem) -> Problem:
         """The problem with expressions from the root of what was sent."""
@@ -99,7 +107,7 @@ def read_entry(gateway: Gateway, access: Access, call: Call, full_url: str | Non
             entry.identity = entry.resource
     elif call.interaction == "update":
         decode_entry(gateway, entry)
-        if entry.resource.id != call.id:
+        if call.criteria is None and entry.resource.id != call.id:
             raise Problem("invalid", "the id in the resource must be the one in the URL", entry.expression(".id"))
     elif call.interaction == "patch":
         try:

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from gateway.access.access import unknown_reference
+from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry
 from gateway.exchange.gateway import Gateway
-from gateway.exchange.owners import Draft
 from gateway.fhir.types import NESTED
 from gateway.problem import Issue, Problem
 from gateway.store.ids import bucket_of

@@ -6,22 +6,20 @@ Must not know: HTTP, MongoDB.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.access.access import Access, Record, unknown_reference
+from gateway.access.access import Record, unknown_reference
+from gateway.exchange.criteria import find_by_condition, find_by_criteria
+from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry
+from gateway.exchange.formers import find_formers
 from gateway.exchange.gateway import Gateway
-from gateway.exchange.parameters import read_pairs
-from gateway.exchange.search import read_criteria
 from gateway.exchange.standing import extend_to
-from gateway.fhir.clause import Clause, Test, every
 from gateway.fhir.identity import IDENTIFIER_BYTES, business_key, identifier_key, references_of
 from gateway.fhir.registry import ResourceType
 from gateway.fhir.values import token_values
 from gateway.problem import Issue, Problem
 from gateway.store import resources as store
-from gateway.store.conditions import Condition, find_matches
 from gateway.store.ids import bucket_of
 from gateway.store.standing import About
 
@@ -55,71 +53,37 @@ def preview(gateway: Gateway, kind: ResourceType, body: bytes) -> About:
     )
 
 
-@dataclass(slots=True)
-class Draft:
-    """A plan in the making.
-
-    `own`: the address of this service; `urls`: what each fullUrl of the Bundle stands for, as `Type/id`; `ids`: what each
-    `Type/id` as sent stands for; `patients`: which patient each identifier stands for; `born`: the patients that come to be
-    with it.
-    """
-
-    access: Access
-    entries: list[Entry]
-    own: str
-    urls: dict[str, str] = field(default_factory=dict)
-    ids: dict[str, str] = field(default_factory=dict)
-    patients: dict[str, str] = field(default_factory=dict)
-    born: set[str] = field(default_factory=set)
-
-    def localize(self, text: str, there: str | None = None) -> str:
-        """What a link leads to here: `Type/id` where it is a fullUrl of the Bundle or below our own address; else itself.
-
-        `there`: the address of the server whose ids the linking entry uses, where that is another one
-        (https://hl7.org/fhir/R4/bundle.html#references). The number that a version has elsewhere means nothing here.
-        """
-        named = self.replace(text)
-        if named != text:
-            return named
-        link, mark, fragment = text.partition("#")
-        url = link.partition("/_history/")[0]
-        found = self.urls.get(url) or self.ids.get(url) or (self.urls.get(there + url) if there else None)
-        return (text.removeprefix(self.own) or text) if found is None else found + mark + fragment
-
-    def replace(self, uri: str) -> str:
-        """What stands for a uri that is a fullUrl of the Bundle, or a part of what that names; any other is kept as sent."""
-        if uri in self.urls:
-            return self.urls[uri]
-        url, mark, fragment = uri.partition("#")
-        return self.urls[url] + mark + fragment if url in self.urls else uri
-
-    def server_of(self, entry: Entry) -> str | None:
-        """The address of another server below which the entry's fullUrl lies."""
-        address, slash, rest = (entry.full_url or "").rpartition(f"/{entry.kind.name}/")
-        return f"{address}/" if slash and "/" not in rest and address.startswith("http") else None
-
-
 async def settle_ids(gateway: Gateway, draft: Draft) -> None:
-    """Give every entry its patient and id, find what is already there, and widen the access to all records concerned."""
-    for entry in draft.entries:
-        if entry.full_url and not entry.is_create:
-            draft.urls[entry.full_url] = f"{entry.kind.name}/{entry.id}"
-    creates = [entry for entry in draft.entries if entry.is_create]
-    await _settle(gateway, draft, [entry for entry in creates if not entry.kind.patient])
-    owned = [entry for entry in creates if entry.kind.patient]
+    """Give every entry its patient and id, find what is already there, and widen the access to all records concerned.
+
+    Directories and Patients first: what others refer to is known then.
+    """
+    owned = [entry for entry in draft.entries if entry.kind.patient]
+    await _settle_all(gateway, draft, [entry for entry in draft.entries if not entry.kind.patient])
     for entry in owned:
-        entry.patient = await _find_patient(gateway, draft, entry)
-    for entry in draft.entries:
-        if entry.call.interaction in ("update", "patch") and entry.kind.patient:
-            await _check_owner(gateway, draft, entry)
+        if entry.is_create or entry.replaces_by_criteria:
+            entry.patient = await _find_patient(gateway, draft, entry)
     draft.access = await extend_to(gateway, draft.access, {entry.patient for entry in owned if entry.patient})
-    await _settle(gateway, draft, owned)
+    await _settle_all(gateway, draft, owned)
+    for entry in owned:
+        if entry.call.interaction in ("update", "patch"):
+            await _check_owner(gateway, draft, entry)
+
+
+async def _settle_all(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
+    await find_by_criteria(gateway, draft, [entry for entry in entries if entry.call.criteria is not None])
+    changing = [entry for entry in entries if not entry.is_create and entry.id is not None]
+    await find_formers(gateway, draft, changing)
+    for entry in changing:
+        if entry.full_url:
+            draft.urls[entry.full_url] = f"{entry.kind.name}/{entry.id}"
+    await _settle(gateway, draft, [entry for entry in entries if entry.is_create])
 
 
 async def _settle(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
     for entry in entries:
         entry.key = business_key(entry.kind, entry.identity, entry.patient, draft.access.caller.source)
-    await _find_by_condition(gateway, draft, entries)
+    await find_by_condition(gateway, draft, entries)
     await _find_by_key(gateway, draft, [e for e in entries if e.key and e.existing is None and e.twin is None])
     first_with_key: dict[bytes, Entry] = {}
     for entry in entries:
@@ -142,42 +106,6 @@ def _bucket(gateway: Gateway, entry: Entry) -> str:
     if entry.patient is not None:
         return entry.patient[:3]
     return gateway.ids.bucket(entry.key[:IDENTIFIER_BYTES] if entry.key else gateway.ids.unique().encode())
-
-
-async def _find_by_condition(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
-    asked: dict[str, dict[Clause, Entry]] = {}
-    for entry in entries:
-        if entry.call.if_none_exist is None:
-            continue
-        try:
-            clause = await _condition(gateway, draft.access, entry)
-        except Problem as problem:
-            where = entry.condition_expression
-            raise problem if where is None else problem.moved(where) from None
-        first = asked.setdefault(entry.kind.name, {}).setdefault(clause, entry)
-        if first is not entry:  # the same condition twice in one Bundle: one resource answers both
-            entry.twin, entry.matched = first, True
-    for name, conditions in asked.items():
-        kind, seconds = gateway.registry[name], gateway.limits.search_seconds
-        matches = await find_matches(draft.access, gateway.mongo, kind, list(conditions), seconds=seconds)
-        for (clause, entry), found in zip(conditions.items(), matches, strict=True):
-            if len(found) > 1:
-                raise Problem("multiple-matches", "the condition matches several resources", entry.condition_expression)
-            if found:
-                entry.id, entry.existing, entry.matched = found[0]["_id"], found[0], True
-            else:
-                entry.condition = Condition(kind, clause, name if kind.is_patient else None)
-
-
-async def _condition(gateway: Gateway, access: Access, entry: Entry) -> Clause:
-    """What must not exist yet. It is looked for in the record that the resource is for, whose head then guards it."""
-    access.require(entry.kind, "search-type")
-    pairs = read_pairs((entry.call.if_none_exist or "").removeprefix("?").encode())
-    clause = await read_criteria(gateway, access, entry.kind, pairs)
-    if not entry.kind.patient:
-        return clause
-    own = Test("patient", "is", entry.patient) if entry.patient else Test("patient", "missing", True)
-    return every(clause, own)
 
 
 async def _find_by_key(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
@@ -206,7 +134,7 @@ async def _find_patient(gateway: Gateway, draft: Draft, entry: Entry) -> str | N
     kind = entry.kind
     expression = f"{entry.expression()}.{kind.patient_path}"
     found: set[str] = set()
-    for reference in _owners(entry, entry.identity):
+    for reference in _owners(entry, entry.identity or entry.resource):
         if _says_nothing(reference):
             raise Problem("required", "it must say whose data it is", expression)
         named = await _named_patient(gateway, draft, entry, reference)

@@ -9,13 +9,12 @@ from typing import Any
 
 from gateway.access.access import Access, unknown_reference
 from gateway.exchange.audit import existing
-from gateway.exchange.call import names_version
 from gateway.exchange.content import content_issues
-from gateway.exchange.entries import Entry, decode_entry, patch_entry
+from gateway.exchange.draft import Draft
+from gateway.exchange.entries import Entry, decode_entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.links import check_references, resolve_references
-from gateway.exchange.owners import Draft, settle_ids
-from gateway.exchange.standing import extend_to, is_confined
+from gateway.exchange.owners import settle_ids
 from gateway.fhir.identity import business_key
 from gateway.problem import Problem
 from gateway.store import resources as store
@@ -37,7 +36,6 @@ async def make_plan(gateway: Gateway, access: Access, entries: list[Entry]) -> t
 
 
 async def _make(gateway: Gateway, draft: Draft) -> Plan:
-    await _find_formers(gateway, draft)
     await settle_ids(gateway, draft)
     _refuse_overlap(draft.entries)
     fresh = [entry for entry in draft.entries if _is_to_be_written(gateway, draft.access, entry)]
@@ -87,7 +85,7 @@ def _refuse_overlap(entries: list[Entry]) -> None:
     """BUN-06: one transaction touches a resource once, and changes nothing that answers a create."""
     changed: set[str] = set()
     for entry in entries:
-        if not entry.is_create:
+        if not entry.is_create and entry.id is not None:
             reference = f"{entry.kind.name}/{entry.id}"
             if reference in changed:
                 raise _touched_twice(entry.call.place)
@@ -99,42 +97,6 @@ def _refuse_overlap(entries: list[Entry]) -> None:
 
 def _touched_twice(expression: str | None) -> Problem:
     return Problem("invalid", "the same resource is touched twice in one transaction", expression)
-
-
-async def _find_formers(gateway: Gateway, draft: Draft) -> None:
-    """Look up what updates and deletions are about, among what the caller may see."""
-    by_kind: dict[str, list[Entry]] = {}
-    for entry in draft.entries:
-        if not entry.is_create:
-            by_kind.setdefault(entry.kind.name, []).append(entry)
-    for name, entries in by_kind.items():
-        kind = gateway.registry[name]
-        ids = [entry.id or "" for entry in entries]
-        if not is_confined(draft.access):
-            draft.access = await extend_to(gateway, draft.access, await store.find_owners(gateway.mongo, name, ids))
-        found = await store.find_for_change(draft.access, gateway.mongo, kind, ids)
-        for entry in entries:
-            entry.former = found.get(entry.id or "")
-            if entry.patch is not None and entry.former is not None:
-                # A patch answers with what is there: who may write it and not know it finds nothing to patch.
-                entry.former = entry.former if draft.access.knows(kind, entry.former) else None
-            if entry.former is not None:  # before anything of its present state is told
-                require_write(draft.access, kind, entry.call.interaction, entry.former, entry.call.place)
-            _check_former(entry)
-            entry.patient = entry.former.get("patient") if entry.former else None
-            patch_entry(gateway, entry)
-
-
-def _check_former(entry: Entry) -> None:
-    former = entry.former
-    if former is None:
-        if entry.call.interaction in ("patch", "delete"):
-            raise Problem("not-found", f"there is no such {entry.kind.name} here", entry.call.place)
-        raise Problem("not-supported", "ids are given by this service: create with POST", entry.call.place)
-    if former.get("deleted") and entry.call.interaction in ("update", "patch"):
-        raise Problem("deleted", f"this {entry.kind.name} has been deleted", entry.call.place)
-    if entry.call.if_match is not None and not names_version(entry.call.if_match, former["version"]):
-        raise Problem("conflict", f"the current version is {former['version']}", entry.call.place, status=412)
 
 
 def _check_content(gateway: Gateway, access: Access, entry: Entry) -> None:

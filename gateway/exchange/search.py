@@ -133,6 +133,14 @@ async def read_criteria(gateway: Gateway, access: Access, kind: ResourceType, pa
     return read_parameters(kind, criteria, await _reading(gateway, access, kind, criteria))
 
 
+async def widen(gateway: Gateway, access: Access, kind: ResourceType, pairs: Pairs, clause: Clause) -> Access:
+    """The access over the records that a condition names as well. Raises Problem where it must name one and does not."""
+    asked = _patients_asked(kind, _criteria(pairs))
+    _refuse_many(gateway, asked)
+    _require_patient(gateway, access, kind, asked)
+    return await extend_to(gateway, access, await _patients_named(gateway, kind, clause))
+
+
 async def _reading(gateway: Gateway, access: Access, kind: ResourceType, pairs: Pairs) -> Reading:
     identifiers = dict.fromkeys(patient_identifiers(kind, pairs))
     _refuse_many(gateway, len(identifiers))

@@ -39,8 +39,9 @@ async def write(
     for _ in range(_ATTEMPTS):
         async with gateway.committer.turn(held):
             entries = [read_entry(gateway, access, call, full_url) for call, full_url in asked]
-            widened, plan = await make_plan(gateway, access, entries)
+            widened, plan = access, Plan()
             try:
+                widened, plan = await make_plan(gateway, access, entries)
                 documents, events = await _commit(gateway, widened, entries, plan, reads, held)
             except Stale:
                 access = access.afresh()
@@ -85,7 +86,7 @@ def _events(access: Access, entries: list[Entry], commits: Mapping[str, int]) ->
         groups.setdefault(key, []).append(entry)
     events = []
     for (patient, _, _, written), group in groups.items():
-        references = [f"{e.kind.name}/{e.id}" for e in group]
+        references = [f"{e.kind.name}/{e.id}" for e in group if e.id is not None]
         head = patient or group[0].kind.name
         commit = commits.get(head) if written else None
         events.append(event(access, group[0].call, patient, DONE, references, commit=commit))

@@ -122,8 +122,6 @@ REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
     "our name on another server": (entry("GET", "http://gateway.test.evil.example/fhir/Patient/1"), ".request.url"),
     "a file": (entry("GET", "file:///etc/passwd"), ".request.url"),
     "HEAD": (entry("HEAD", "Observation/000-x"), ".request"),
-    "a conditional update": (entry("PUT", "Observation?identifier=x|y", observation("000-x")), ".request"),
-    "a conditional delete": (entry("DELETE", "Observation?identifier=x|y"), ".request"),
     "an operation": (entry("GET", "Patient/000-x/$everything"), ".request"),
     "a POST without resource": (entry("POST", "Observation"), ".resource"),
     "a PUT without resource": (entry("PUT", "Observation/000-x"), ".resource"),

@@ -192,19 +192,21 @@ async def test_each_modifier_is_understood_if_and_only_if_it_is_declared(world: 
             assert item["response"]["outcome"]["issue"][0]["code"] == "not-supported", (query, item)
 
 
-async def test_conditional_create_is_supported_and_other_conditions_are_not(world: World) -> None:
+async def test_each_condition_it_declares_is_understood(world: World) -> None:
     owner = await world.patient()
     resource = await declared(world, "Observation")
     policy = ("conditionalCreate", "conditionalUpdate", "conditionalDelete", "updateCreate")
-    assert [resource[name] for name in policy] == [True, False, "not-supported", False]
+    assert [resource[name] for name in policy] == [True, True, "single", False]
     reading = observation(owner.patient)
     condition = f"identifier={reading['identifier'][0]['system']}|{reading['identifier'][0]['value']}"
     answers = [await owner.post("Observation", reading, If_None_Exist=condition) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [201, 200]
-    for method in ("PUT", "DELETE"):
+    for method, status in (("PUT", 200), ("DELETE", 204)):
         answer = await owner.send(method, f"Observation?{condition}", reading if method == "PUT" else None)
-        assert answer.status_code == 405
-        assert issues(answer)[0]["code"] == "not-supported"
+        assert answer.status_code == status, answer.text
+    undeclared = await owner.delete(f"Patient?_id={owner.patient}")
+    assert (await declared(world, "Patient"))["conditionalDelete"] == "not-supported"
+    assert (undeclared.status_code, issues(undeclared)[0]["code"]) == (405, "not-supported")
     own_id = f"{owner.patient[:3]}-chosen"
     assert (await owner.put(f"Observation/{own_id}", {**reading, "id": own_id})).status_code == 405
 

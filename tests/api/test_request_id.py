@@ -51,7 +51,7 @@ async def test_it_is_echoed_and_stored_in_the_audit(camille: Actor) -> None:
         ("GET", "metadata", {}, 200),
         ("GET", "Observation", {}, 401),
         ("GET", "nowhere/at/all/x/y/z", {}, 404),
-        ("PATCH", "Observation", {}, 405),
+        ("OPTIONS", "Observation", {}, 405),
         ("POST", "Observation", {"Content-Length": "99999999999"}, 413),
         ("GET", "Observation?" + "x" * 9_000, {}, 414),
         ("GET", "Observation", {"Accept": "text/html"}, 406),
