@@ -81,10 +81,10 @@ class Problem(Exception):
         self.records: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, issues: Iterable[Issue]) -> "Problem":
-        """One problem that lists every issue found; the first one decides the status."""
+    def of(cls, issues: Iterable[Issue], *, status: int | None = None) -> "Problem":
+        """One problem that lists every issue found; the first one decides the status where none is given."""
         found = tuple(issues)
-        return cls(found[0].code, found[0].text, found[0].expression, issues=found)
+        return cls(found[0].code, found[0].text, found[0].expression, status=status, issues=found)
 
     def within(self, path: str) -> "Problem":
         """The same problem seen from outside: every expression is put below `path` (`Bundle.entry[3].resource`)."""

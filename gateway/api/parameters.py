@@ -16,7 +16,7 @@ QueryKind = Literal["search", "criteria", "history", "read"]
 
 
 def query_parameters(registry: Registry, limits: Limits, kind: ResourceType, of: QueryKind) -> list[dict[str, Any]]:
-    """The parameters of a search, of criteria, of a history or of a read of this type, without those that all addresses have."""
+    """The parameters of a search, of criteria, of a history or of a read of this type, without what all addresses have."""
     controls = _controls(limits, kind)
     if of == "read":
         return [_parameter(name, controls[name]) for name in ("_elements", "_summary")]

@@ -76,5 +76,4 @@ def _at(tree: Any, way: tuple[str, ...]) -> Any:
 
 def _unsound(issues: Iterable[Issue]) -> Problem:
     """What comes out of the patch cannot be stored: 422 whatever is wrong with it."""
-    found = tuple(issues)
-    return Problem(found[0].code, found[0].text, status=422, issues=found)
+    return Problem.of(issues, status=422)

@@ -103,7 +103,7 @@ def _check_content(gateway: Gateway, access: Access, entry: Entry) -> None:
     """Profiles and the rules of single types. Raises Problem with every issue found."""
     issues = [*content_issues(gateway, entry.kind.name, entry.resource)]
     if issues:
-        raise Problem.of(issues)
+        raise Problem.of(issues, status=422)  # well-formed, whatever it is that cannot be honoured
     check = _OWN_CHECKS.get(entry.kind.name)
     if check is not None:
         check(access, entry)

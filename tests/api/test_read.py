@@ -47,6 +47,7 @@ async def test_unknown_foreign_and_impossible_ids_all_read_alike(world: World, c
         await camille.get(f"Observation/{identifier}{rest}")
         for identifier in (foreign["id"], unknown, "abc", "...", "a" * 300, "%00", "%0A", "$where", "null")
         for rest in ("", "/_history/1", "/_history")
+        if (identifier, rest) != ("$where", "")  # an operation by its form: nothing that an id could tell
     ]
     assert {answer.status_code for answer in answers} == {404}
     assert len({str(without_request_id(answer)) for answer in answers}) == 1
