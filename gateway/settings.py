@@ -72,6 +72,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chains: Count
     chain_types: Count
     chain_targets: Count
+    system_types: Count
     page_default: Count
     page_most: Count
     history_most: Count

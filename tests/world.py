@@ -7,7 +7,7 @@ Everything a test needs is made anew in the one database of the session: tests n
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -155,6 +155,15 @@ class World:
     async def stored(self, collection: str, **where: Any) -> list[dict[str, Any]]:
         """Documents as they lie in the database, past every door."""
         return await self.gateway.mongo.find(collection, where)
+
+    async def calls_of(self, ask: Callable[[], Awaitable[Any]]) -> int:
+        """How many database calls a request takes: the fewest of three times, because the audit is sealed meanwhile."""
+        counts: list[int] = []
+        for _ in range(3):
+            before = self.gateway.mongo.calls
+            await ask()
+            counts.append(self.gateway.mongo.calls - before)
+        return min(counts)
 
     async def fingerprint(self) -> dict[str, str]:
         """A hash of every collection but those of the audit: equal before and after where nothing was written."""

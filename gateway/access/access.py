@@ -139,7 +139,11 @@ class Access:
 
     def reaches(self, kind: ResourceType, interaction: str, patient: str | None) -> bool:
         """Whether there can be anything for the caller to find, in the record of this patient or (None) anywhere."""
-        if patient is None or len(self.records) == 1 or patient not in self.records or self.caller.kind in ("operator", "feed"):
+        if patient is None or patient not in self.records or self.caller.kind in ("operator", "feed"):
+            return self.clause(kind, interaction) != NOTHING
+        # (What belongs to nobody is found by all: that is no right to what is this patient's.)
+        has_unowned = not kind.is_patient and not kind.patient_required
+        if len(self.records) == 1 and not (has_unowned and kind.in_compartment):
             return self.clause(kind, interaction) != NOTHING
         rights = self._record_rights(self.records[patient], kind, DIRECTIONS[interaction])
         return every(self._scopes(kind, interaction), rights) != NOTHING

@@ -12,7 +12,7 @@ import msgspec
 from starlette.routing import BaseRoute, Route
 
 from gateway import __version__
-from gateway.api.parameters import QueryKind, query_parameters
+from gateway.api.parameters import QueryKind, query_parameters, system_parameters
 from gateway.fhir.capability import PATCH_FORMATS, build_capability_statement
 from gateway.fhir.operations import Operation
 from gateway.fhir.registry import Registry, ResourceType
@@ -80,6 +80,7 @@ _ROWS: Mapping[str, _Row] = {
     "read": _Row("the current version", (200, 304), query="read", headers=("If-None-Match", "If-Modified-Since")),
     "vread": _Row("one version", (200, 304), query="read", headers=("If-None-Match", "If-Modified-Since")),
     "history_instance": _Row("every version, newest first", query="history", gives="Bundle"),
+    "search_system": _Row("a page of several types", query="system", headers=("Prefer",), gives="Bundle"),
     "search_type": _Row("a page of what matches", also=(413,), query="search", headers=("Prefer",), gives="Bundle"),
     "create": _Row("create", (200, 201), (409, 410, 412), "resource", headers=("If-None-Exist", "Prefer")),
     "update": _Row("a new version", (200,), (409, 412), "resource", headers=("If-Match", "Prefer")),
@@ -122,7 +123,9 @@ def _operations_at(
     row, path = _ROWS[route.name], route.path.removeprefix(_ROOT) or "/"
     if "{type}" not in path:
         answers = media_types if row.gives else ["application/json"]
-        yield path, _describe(row, path, method, answers, gives=row.gives, name=route.name)
+        found = _describe(row, path, method, answers, gives=row.gives, name=route.name)
+        parameters = system_parameters(registry, limits) if row.query == "system" else []
+        yield path, _with_query(found, parameters, as_form=path == "/_search")
     elif "{operation}" in path:
         level = "instance" if "{id}" in path else "type"
         for operation in registry.operations.values():
@@ -138,7 +141,7 @@ def _operations_at(
         for name, kind in registry.resource_types.items():
             if interaction in kind.interactions:
                 there = path.replace("{type}", name)
-                parameters = query_parameters(registry, limits, kind, row.query) if row.query else []
+                parameters = query_parameters(registry, limits, kind, row.query) if row.query and row.query != "system" else []
                 found = _describe(row, there, method, media_types, kind=kind, gives=row.gives or name, name=route.name)
                 yield there, _with_query(found, parameters, as_form=there.endswith("/_search"))
 

@@ -3,6 +3,7 @@
 Knows: which parameters shape an answer and what values they take. Must not know: how they are read.
 """
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from gateway.exchange.control import CONTROLS
@@ -12,12 +13,12 @@ from gateway.fhir.registry import COMMON_PARAMETERS, Registry, ResourceType
 from gateway.fhir.search import implied_parameters
 from gateway.settings import Limits
 
-QueryKind = Literal["search", "criteria", "history", "read"]
+QueryKind = Literal["search", "criteria", "history", "read", "system"]
 
 
 def query_parameters(registry: Registry, limits: Limits, kind: ResourceType, of: QueryKind) -> list[dict[str, Any]]:
     """The parameters of a search, of criteria, of a history or of a read of this type, without what all addresses have."""
-    controls = _controls(limits, kind)
+    controls = _controls(limits, kind.sort)
     if of == "read":
         return [_parameter(name, controls[name]) for name in ("_elements", "_summary")]
     if of == "history":
@@ -37,6 +38,15 @@ def query_parameters(registry: Registry, limits: Limits, kind: ResourceType, of:
     return found
 
 
+def system_parameters(registry: Registry, limits: Limits) -> list[dict[str, Any]]:
+    """The parameters of a search over several types that any of them have."""
+    types = [name for name, kind in registry.resource_types.items() if "search-type" in kind.interactions]
+    found = [{**_parameter("_type", {"type": "array", "items": {"enum": types}}), "style": "form", "explode": False}]
+    found += [_parameter(name, _SEVERAL, f"search parameter of type {type_}") for name, type_ in COMMON_PARAMETERS.items()]
+    controls = _controls(limits, ("_lastUpdated",))
+    return found + [_parameter(name, schema) for name, schema in sorted(controls.items()) if name not in PRESENTATION]
+
+
 _SEVERAL: dict[str, Any] = {"type": "array", "items": {"type": "string", "minLength": 1}}
 
 
@@ -45,9 +55,9 @@ def _parameter(name: str, schema: dict[str, Any], description: str = "") -> dict
     return found | ({"description": description} if description else {})
 
 
-def _controls(limits: Limits, kind: ResourceType) -> dict[str, dict[str, Any]]:
+def _controls(limits: Limits, sort: Iterable[str]) -> dict[str, dict[str, Any]]:
     """What shapes the answer of a search, by name."""
-    keys = [key for name in (*kind.sort, "_id") for key in (name, f"-{name}")]
+    keys = [key for name in (*sort, "_id") for key in (name, f"-{name}")]
     known: dict[str, dict[str, Any]] = {
         "_count": {"type": "integer", "minimum": 0, "maximum": limits.page_most},
         "_cursor": {"type": "string"},

@@ -23,6 +23,7 @@ from gateway.api.operation import operation
 from gateway.api.patch import patch
 from gateway.api.read import read
 from gateway.api.respond import respond_problem
+from gateway.api.search_system import search_system
 from gateway.api.search_type import search_type
 from gateway.api.transaction import transaction
 from gateway.api.update import update
@@ -39,6 +40,9 @@ ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", "/fhir/openapi.json", openapi),
     ("POST", "/fhir", transaction),
     ("POST", "/fhir/", transaction),
+    ("GET", "/fhir", search_system),
+    ("GET", "/fhir/", search_system),
+    ("POST", "/fhir/_search", search_system),
     ("GET", "/fhir/{type}", search_type),
     ("POST", "/fhir/{type}/_search", search_type),
     ("POST", "/fhir/{type}", create),
@@ -68,7 +72,8 @@ def add_routes(app: FastAPI) -> None:
 def route_pattern(registry: Registry, scope: Scope) -> str:
     """The address of a request as it may be logged: the type if it is a served one, never an id."""
     endpoint, depth = scope.get("endpoint"), str(scope.get("path", "")).count("/")
-    pattern = next((path for _, path, known in ROUTES if known is endpoint and path.count("/") == depth), "unknown")
+    patterns = [path for _, path, known in ROUTES if known is endpoint and path.count("/") == depth]
+    pattern = scope["path"] if scope.get("path") in patterns else next(iter(patterns), "unknown")
     named = scope.get("path_params", {})
     for name, known in (("type", registry.resource_types), ("operation", registry.operations)):
         if named.get(name) in known:

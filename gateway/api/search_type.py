@@ -13,6 +13,11 @@ from gateway.store.standing import About
 
 async def search_type(request: Request) -> Response:
     """A page of the resources that match and that the caller may see."""
+    return await search(request, "search-type")
+
+
+async def search(request: Request, interaction: str) -> Response:
+    """The searchset that the parameters in URL and form ask for."""
     gateway = gateway_of(request)
     parameters = query_pairs(request)
     # (Not `request.url`: what a client writes into Host would stand in the audit.)
@@ -21,5 +26,5 @@ async def search_type(request: Request) -> Response:
         parameters += await form_pairs(request, gateway.limits.form_bytes)
         raw += "\n\n" + (await request.body()).decode()
     access = await visitor(request, About(patient=record_named(parameters)), parameters)
-    answer = await perform(gateway, access, call_of(request, "search-type", parameters=parameters, raw=raw))
+    answer = await perform(gateway, access, call_of(request, interaction, parameters=parameters, raw=raw))
     return respond(gateway.settings.base_url, answer)

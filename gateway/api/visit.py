@@ -70,7 +70,7 @@ def call_of(
     headers, path = request.headers, request.path_params
     return Call(
         interaction=interaction,
-        type=path["type"],
+        type=path.get("type", ""),
         origin=origin_of(request),
         id=path.get("id"),
         version=path.get("version"),

@@ -73,7 +73,7 @@ def read_entry_request(gateway: Gateway, entry: Any, position: int, ways: Ways) 
         if_none_exist=request.ifNoneExist,
         prefer=ways.prefer,
         lenient=ways.lenient,
-        raw=f"{request.method} {request.url}" if line.interaction == "search-type" else None,
+        raw=f"{request.method} {request.url}" if line.interaction in ("search-type", "search-system") else None,
         place=f"{place}.resource" if takes_resource else place,
     )
     return Asked(call, entry.fullUrl)
@@ -111,6 +111,8 @@ def _read_request_line(method: str, url: str) -> _RequestLine:
         raise Problem("value", "a request goes to this service only", "Bundle.request.url", status=400)
     if path in ("", "Bundle") and method == "POST":
         raise Problem("not-supported", "a Bundle is not sent within another one", "Bundle.request.url", status=400)
+    if query and (method, path) in (("GET", ""), ("POST", "_search")):
+        return _RequestLine("search-system", "", parameters=_read_query(query))
     type_name, *rest = (unquote(part) for part in path.split("/"))
     match method, rest:
         case ("GET", []) | ("POST", ["_search"]):

@@ -29,7 +29,9 @@ def happened(access: Access, call: Call, entities: Iterable[tuple[str | None, st
     return [event(access, call, patient, DONE, references) for patient, references in touched.items()]
 
 
-def searched(access: Access, call: Call, kind: ResourceType, asked: Iterable[str], shown: Iterable[str]) -> list[Event]:
+def searched(
+    access: Access, call: Call, kinds: Iterable[ResourceType], asked: Iterable[str], shown: Iterable[str]
+) -> list[Event]:
     """The events of a search: one for each record that it asked about, or of which it was shown anything.
 
     Who had no right to find anything gets an empty result; the patient sees that it was tried. The query of a search over
@@ -39,13 +41,13 @@ def searched(access: Access, call: Call, kind: ResourceType, asked: Iterable[str
     about: list[str | None] = [*dict.fromkeys((*asked, *sorted(seen)))] or [None]
     if len(about) > 1:
         alone = msgspec.structs.replace(call, raw=None)
-        events = [_search(access, alone, kind, patient, patient in seen) for patient in about]
-        return [*events, _search(access, call, kind, None, bool(seen))]
-    return [_search(access, call, kind, about[0], about[0] in seen)]
+        events = [_search(access, alone, kinds, patient, patient in seen) for patient in about]
+        return [*events, _search(access, call, kinds, None, bool(seen))]
+    return [_search(access, call, kinds, about[0], about[0] in seen)]
 
 
-def _search(access: Access, call: Call, kind: ResourceType, patient: str | None, seen: bool) -> Event:
-    if seen or access.reaches(kind, call.interaction, patient):
+def _search(access: Access, call: Call, kinds: Iterable[ResourceType], patient: str | None, seen: bool) -> Event:
+    if seen or any(access.reaches(kind, "search-type", patient) for kind in kinds):
         return event(access, call, patient, DONE)
     return event(access, call, patient, REFUSED, reason="no right to this data")
 
@@ -80,7 +82,7 @@ def event(
     record = access.records.get(patient) if patient else None
     return Event(
         interaction=call.interaction,
-        type=call.type,
+        type=call.type or None,
         patient=patient,
         outcome=outcome,
         client=caller.client,

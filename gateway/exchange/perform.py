@@ -15,7 +15,7 @@ from gateway.exchange.gateway import Gateway
 from gateway.exchange.operations.meta import meta
 from gateway.exchange.operations.validate import validate
 from gateway.exchange.read import Result, history_instance, read, vread
-from gateway.exchange.search import search_type
+from gateway.exchange.search import search_system, search_type
 from gateway.exchange.write import write
 from gateway.fhir.balp import Event
 from gateway.fhir.operations import Operation
@@ -32,7 +32,8 @@ _READERS: Mapping[str, Reader] = {
     "history-instance": history_instance,
     "search-type": search_type,
 }
-READS = frozenset(_READERS)
+_SYSTEM_READERS: Mapping[str, Reader] = {"search-system": search_system}
+READS = frozenset((*_READERS, *_SYSTEM_READERS))
 _OPERATIONS: Mapping[str, Reader] = {"$meta": meta, "$validate": validate}
 
 
@@ -61,6 +62,8 @@ async def carry_out(gateway: Gateway, access: Access, call: Call, session: Sessi
         kind = require_kind(gateway, call)
         access.require(kind, call.interaction)
         return await _READERS[call.interaction](gateway, access, call, session)
+    if call.interaction in _SYSTEM_READERS:
+        return await _SYSTEM_READERS[call.interaction](gateway, access, call, session)
     if call.interaction in _OPERATIONS:
         _require_operation(gateway, access, call)
         return await _OPERATIONS[call.interaction](gateway, access, call, session)

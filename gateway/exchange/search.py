@@ -1,10 +1,11 @@
-"""Searching a type.
+"""Searching a type, or several at once.
 
 Knows: https://hl7.org/fhir/R4/search.html: which parameters control the answer, paging, totals, whose record is asked about.
 Must not know: HTTP, MongoDB.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -25,9 +26,10 @@ from gateway.fhir.chain import is_chain
 from gateway.fhir.clause import All, Clause, Test, every
 from gateway.fhir.clause import Any as AnyOf
 from gateway.fhir.dates import read_span
-from gateway.fhir.include import INCLUDES
+from gateway.fhir.include import INCLUDES, Include
 from gateway.fhir.registry import ResourceType
 from gateway.fhir.search import Reading, find_parameter, patient_identifiers, read_parameter, read_parameters, split_name
+from gateway.fhir.subset import Subset
 from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.mongo import Document, Session
@@ -36,18 +38,78 @@ from gateway.store.resources import Order, Place
 
 async def search_type(gateway: Gateway, access: Access, call: Call, session: Session = None) -> Result:
     """A searchset of what matches and may be seen. Raises Problem 400 naming a parameter that is not understood."""
-    kind = gateway.registry[call.type]
     pairs, after = _open_cursor(gateway, call)
-    _refuse_long(gateway, pairs)
-    reading = await _reading(gateway, access, kind, pairs)
+    return await _search(gateway, access, call, _Asked([gateway.registry[call.type]], call.type, pairs, after), session)
+
+
+async def search_system(gateway: Gateway, access: Access, call: Call, session: Session = None) -> Result:
+    """The same over several types, which `_type` names, by parameters that all of them have."""
+    pairs, after = _open_cursor(gateway, call)
+    types = tuple(pair for pair in pairs if pair[0] == "_type")
+    kinds = _read_types(gateway, types)
+    for kind in kinds:
+        access.require(kind, "search-type")
+    others = tuple(pair for pair in pairs if pair[0] != "_type")
+    return await _search(gateway, access, call, _Asked(kinds, "", others, after, types), session)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A search as asked: of these types at this address (below the base), where its page begins, and what named the types."""
+
+    kinds: Sequence[ResourceType]
+    path: str
+    pairs: Pairs
+    after: Place | None
+    types: Pairs = ()
+
+
+async def _search(gateway: Gateway, access: Access, call: Call, asked: _Asked, session: Session) -> Result:
+    _refuse_long(gateway, asked.pairs)
+    kinds = asked.kinds
+    reading = await _reading(gateway, access, kinds, asked.pairs)
     if call.lenient:
-        pairs = tuple(pair for pair in pairs if _is_understood(gateway, kind, pair, reading))
-    control = read_control(gateway, kind, pairs)
-    includes = read_asked(gateway, [kind], pairs)
-    access, clause, about = await _read_search(gateway, access, kind, pairs, reading, session)
-    found: list[Document] = []
+        known = (pair for pair in asked.pairs if all(_is_understood(gateway, kind, pair, reading) for kind in kinds))
+        asked = replace(asked, pairs=tuple(known))
+    controls = {kind.name: read_control(gateway, kind, _shaping(asked)) for kind in kinds}
+    control = controls[kinds[0].name]
+    includes = read_asked(gateway, kinds, asked.pairs)
+    access, clauses, about = await _read_search(gateway, access, kinds, asked.pairs, reading, session)
+    found: list[Found] = []
     if not control.only_total:
-        found = await store.find(
+        found = await _find(gateway, access, clauses, control, asked.after, includes, session)
+    page = found[: control.count]
+    included = await find_included(gateway, access, includes, page, session) if includes else []
+    total: int | None = None
+    if control.accurate or control.only_total:
+        seconds, total = gateway.limits.search_seconds, 0
+        for kind, clause in clauses:
+            total += await store.count(access, gateway.mongo, kind, clause, seconds=seconds, session=session)
+    elif asked.after is None and len(found) <= control.count:
+        total = len(found)  # everything is on this page: the number costs nothing
+    cursor = None if len(found) <= control.count else _cursor(gateway, asked, control.order, page[-1])
+    matches = [_piece(gateway, one, controls[one[0].name].subset) for one in page]
+    coming = [_piece(gateway, one, None) for one in included]
+    links = _links(gateway, asked, control, cursor)
+    body = build_searchset(gateway.settings.base_url, matches, links, total=total, included=coming)
+    owners = [document["patient"] for _, document in (*page, *included) if document.get("patient")]
+    return Answer(200, body), searched(access, call, kinds, about, owners)
+
+
+async def _find(
+    gateway: Gateway,
+    access: Access,
+    clauses: Sequence[tuple[ResourceType, Clause]],
+    control: Control,
+    after: Place | None,
+    includes: tuple[Include, ...],
+    session: Session,
+) -> list[Found]:
+    """A page and one more, over all types in the one order."""
+    several = len(clauses) > 1
+    pages: list[list[Document]] = []
+    for kind, clause in clauses:
+        page = await store.find(
             access,
             gateway.mongo,
             kind,
@@ -57,61 +119,62 @@ async def search_type(gateway: Gateway, access: Access, call: Call, session: Ses
             limit=control.count + 1,
             seconds=gateway.limits.search_seconds,
             values=needed_values(includes, kind),
+            with_keys=several,
             session=session,
         )
-    page = [(kind, document) for document in found[: control.count]]
-    included = await find_included(gateway, access, includes, page, session) if includes else []
-    total: int | None = None
-    if control.accurate or control.only_total:
-        seconds = gateway.limits.search_seconds
-        total = await store.count(access, gateway.mongo, kind, clause, seconds=seconds, session=session)
-    elif after is None and len(found) <= control.count:
-        total = len(found)  # everything is on this page: the number costs nothing
-    body = _build_page(gateway, kind, pairs, control, found, total, included)
-    owners = [document["patient"] for _, document in (*page, *included) if document.get("patient")]
-    return Answer(200, body), searched(access, call, kind, about, owners)
+        if not several:
+            return [(kind, document) for document in page]
+        pages.append([{**document, "kind": kind} for document in page])
+    merged = store.merge_pages(pages, control.order)[: control.count + 1]
+    return [(document["kind"], document) for document in merged]
+
+
+def _shaping(asked: _Asked) -> Pairs:
+    """The parameters with the order of a search over several types, where none is asked for: not each has the same dates."""
+    if not asked.types or any(name == "_sort" for name, _ in asked.pairs):
+        return asked.pairs
+    return (*asked.pairs, ("_sort", "-_lastUpdated"))
 
 
 async def _read_search(
-    gateway: Gateway, access: Access, kind: ResourceType, pairs: Pairs, reading: Reading, session: Session
-) -> tuple[Access, Clause, list[str]]:
-    """The access over the records that a search names, its clause, and the records that it is about."""
-    criteria, chains = split_chains(gateway, kind, _criteria(pairs), reading)
-    clause = read_parameters(kind, criteria, reading)
-    asked = _patients_asked(kind, criteria)
-    _refuse_many(gateway, asked)
-    _require_patient(gateway, access, kind, asked)
-    named = await _patients_named(gateway, kind, clause)
-    access = await extend_to(gateway, access, named)
-    own = [access.caller.patient] if access.caller.patient and kind.in_compartment else []
-    if chains:
-        clause = every(clause, await resolve_chains(gateway, access, chains, session))
-    return access, clause, existing(access, named) or own
+    gateway: Gateway, access: Access, kinds: Sequence[ResourceType], pairs: Pairs, reading: Reading, session: Session
+) -> tuple[Access, list[tuple[ResourceType, Clause]], list[str]]:
+    """The access over the records that a search names, its clause for each type, and the records that it is about."""
+    clauses: list[tuple[ResourceType, Clause]] = []
+    about: dict[str, None] = {}
+    for kind in kinds:
+        criteria, chains = split_chains(gateway, kind, _criteria(pairs), reading)
+        clause = read_parameters(kind, criteria, reading)
+        asked = _patients_asked(kind, criteria)
+        _refuse_many(gateway, asked)
+        _require_patient(gateway, access, kind, asked)
+        named = await _patients_named(gateway, kind, clause)
+        access = await extend_to(gateway, access, named)
+        own = [access.caller.patient] if access.caller.patient and kind.in_compartment else []
+        about |= dict.fromkeys(existing(access, named) or own)
+        if chains:
+            clause = every(clause, await resolve_chains(gateway, access, chains, session))
+        clauses.append((kind, clause))
+    return access, clauses, [*about]
 
 
-def _build_page(
-    gateway: Gateway,
-    kind: ResourceType,
-    pairs: Pairs,
-    control: Control,
-    found: list[Document],
-    total: int | None,
-    included: list[Found],
-) -> bytes:
-    """The searchset. What was found beyond the page only says that there is more."""
-    page = found[: control.count]
-    cursor = None if len(found) <= control.count else _cursor(gateway, kind, pairs, control.order, page[-1])
-    matches = [_piece(gateway, (kind, document)) for document in page]
-    if control.subset is not None:
-        matches = [(name, identifier, control.subset(body)) for name, identifier, body in matches]
-    coming = [_piece(gateway, one) for one in included]
-    links = _links(gateway, kind, pairs, control, cursor)
-    return build_searchset(gateway.settings.base_url, matches, links, total=total, included=coming)
-
-
-def _piece(gateway: Gateway, found: Found) -> Piece:
+def _piece(gateway: Gateway, found: Found, subset: Subset | None) -> Piece:
     kind, document = found
-    return kind.name, document["_id"], document.get("body") or body_of(gateway, document)
+    body = document.get("body") or body_of(gateway, document)
+    return kind.name, document["_id"], body if subset is None else subset(body)
+
+
+def _read_types(gateway: Gateway, types: Pairs) -> list[ResourceType]:
+    """The types of `_type`. Raises Problem where it names none, too many or one that is not searched here."""
+    if len(types) != 1:
+        raise Problem("required", "say once, in '_type', which types are searched", "_type", status=400)
+    names = list(dict.fromkeys(types[0][1].split(",")))
+    if len(names) > gateway.limits.system_types:
+        raise Problem("too-costly", f"at most {gateway.limits.system_types} types are searched at once", "_type", status=400)
+    kinds = [kind for name in names if (kind := gateway.registry.find(name)) and "search-type" in kind.interactions]
+    if len(kinds) < len(names):
+        raise Problem("not-supported", "'_type' names a type that is not searched here", "_type", status=400)
+    return kinds
 
 
 def _criteria(pairs: Pairs) -> Pairs:
@@ -130,7 +193,7 @@ async def read_criteria(gateway: Gateway, access: Access, kind: ResourceType, pa
     criteria = _criteria(pairs)
     if not criteria:
         raise Problem("invalid", "a condition needs at least one search parameter")
-    return read_parameters(kind, criteria, await _reading(gateway, access, kind, criteria))
+    return read_parameters(kind, criteria, await _reading(gateway, access, [kind], criteria))
 
 
 async def widen(gateway: Gateway, access: Access, kind: ResourceType, pairs: Pairs, clause: Clause) -> Access:
@@ -141,8 +204,8 @@ async def widen(gateway: Gateway, access: Access, kind: ResourceType, pairs: Pai
     return await extend_to(gateway, access, await _patients_named(gateway, kind, clause))
 
 
-async def _reading(gateway: Gateway, access: Access, kind: ResourceType, pairs: Pairs) -> Reading:
-    identifiers = dict.fromkeys(patient_identifiers(kind, pairs))
+async def _reading(gateway: Gateway, access: Access, kinds: Iterable[ResourceType], pairs: Pairs) -> Reading:
+    identifiers = dict.fromkeys(identifier for kind in kinds for identifier in patient_identifiers(kind, pairs))
     _refuse_many(gateway, len(identifiers))
     patients = {token: await store.find_patient(gateway.mongo, token) for token in identifiers}
     base_url = gateway.settings.base_url
@@ -211,10 +274,15 @@ def _open_cursor(gateway: Gateway, call: Call) -> tuple[Pairs, Place | None]:
     return (*cursor.pairs, ("_cursor", sealed[0])), Place(cursor.keys, cursor.id)
 
 
-def _cursor(gateway: Gateway, kind: ResourceType, pairs: Pairs, order: Order, last: Document) -> Cursor:
-    """Where the next page begins: behind the last resource, by the keys it sorts under."""
-    asked = tuple(pair for pair in pairs if pair[0] != "_cursor")
-    return Cursor(asked, tuple(_sort_key(gateway, kind, name, last) for name in order.parameters), last["_id"])
+def _cursor(gateway: Gateway, asked: _Asked, order: Order, last: Found) -> Cursor:
+    """Where the next page begins: behind the last resource, by the keys it sorts under. (No two types share an id.)"""
+    pairs = tuple(pair for pair in (*asked.types, *asked.pairs) if pair[0] != "_cursor")
+    kind, document = last
+    if len(asked.kinds) > 1:
+        keys = tuple(store.value_at(document, key.field) for key in order.complete()[:-1])
+    else:
+        keys = tuple(_sort_key(gateway, kind, name, document) for name in order.parameters)
+    return Cursor(pairs, keys, document["_id"])
 
 
 def _sort_key(gateway: Gateway, kind: ResourceType, parameter: str, document: Document) -> datetime | None:
@@ -243,16 +311,15 @@ def _is_understood(gateway: Gateway, kind: ResourceType, pair: tuple[str, str], 
     return True
 
 
-def _links(
-    gateway: Gateway, kind: ResourceType, pairs: Pairs, control: Control, cursor: Cursor | None
-) -> list[tuple[str, str]]:
-    base = f"{gateway.settings.base_url}/{kind.name}"
-    applied: list[tuple[str, Any]] = [pair for pair in pairs if pair[0] == "_cursor"]
+def _links(gateway: Gateway, asked: _Asked, control: Control, cursor: Cursor | None) -> list[tuple[str, str]]:
+    base = f"{gateway.settings.base_url}/{asked.path}".rstrip("/")
+    applied: list[tuple[str, Any]] = [pair for pair in asked.pairs if pair[0] == "_cursor"]
     if not applied:
+        pairs = (*asked.types, *asked.pairs)
         applied = [(name, control.count if name == "_count" else value) for name, value in pairs]
     links = [("self", f"{base}?{urlencode(applied)}" if applied else base)]
     if cursor is not None:
-        following = f"{base}?_cursor={gateway.cursors.seal(kind.name, cursor)}"
+        following = f"{base}?_cursor={gateway.cursors.seal(asked.path, cursor)}"
         if len(following) > gateway.limits.url_bytes:
             raise Problem("too-costly", "a search this long is not paged: ask for less, or for all on one page", status=400)
         links.append(("next", following))

@@ -37,7 +37,8 @@ def build_capability_statement(registry: Registry, base_url: str) -> dict[str, A
                     "description": "Bearer tokens with SMART on FHIR scopes; the patient's Consent is checked on every call.",
                 },
                 "resource": [*(_resource(registry, kind) for kind in registry.resource_types.values()), *_others(registry)],
-                "interaction": [{"code": "transaction"}, {"code": "batch"}],
+                "interaction": [{"code": "transaction"}, {"code": "batch"}, {"code": "search-system"}],
+                "searchParam": [{"name": "_type", "type": "special"}, *_common()],
             }
         ],
     }

@@ -128,11 +128,12 @@ async def find(
     limit: int,
     seconds: float,
     values: Iterable[str] = (),
+    with_keys: bool = False,
     session: Session = None,
 ) -> list[Document]:
     """A page of the resources that satisfy the search and that the caller may see: bodies, owners where they may differ.
 
-    `values`: the parameters whose index values are wanted as well.
+    `values`: the parameters whose index values are wanted as well; `with_keys`: and what it is sorted by.
     """
     asked = every(clause, access.clause(kind, "search-type"))
     sort = [(key.field, key.direction) for key in order.complete()]
@@ -142,7 +143,7 @@ async def find(
         fields["patient"] = 1
     fields |= {stored_field(name): 1 for name in values}
     branches = _branches(access, kind, asked)
-    if len(branches) > 1:
+    if with_keys or len(branches) > 1:
         fields |= {key.field: 1 for key in order.keys}
     pages = [
         await mongo.find(
@@ -157,7 +158,7 @@ async def find(
         )
         for where in branches
     ]
-    return pages[0] if len(pages) == 1 else _merge(pages, order)[:limit]
+    return pages[0] if len(pages) == 1 else merge_pages(pages, order)[:limit]
 
 
 async def count(
@@ -280,18 +281,24 @@ def _branches(access: Access, kind: ResourceType, clause: Clause) -> list[Docume
     return [{"$and": [bounded, {"$nor": wide}]}, {"$and": [to_filter(clause) | LIVE, {"$or": wide}]}]
 
 
-def _merge(pages: list[list[Document]], order: Order) -> list[Document]:
+def merge_pages(pages: list[list[Document]], order: Order) -> list[Document]:
     """Pages sorted alike as one. What has no key sorts before everything, as in MongoDB."""
 
     def value(document: Document, field: str) -> tuple[bool, Any]:
-        found: Any = document
-        for name in field.split("."):
-            found = found.get(name) if found else None
+        found = value_at(document, field)
         return (found is not None, found or 0)
 
     found = [document for page in pages for document in page]
     for key in reversed(order.complete()):
         found.sort(key=partial(value, field=key.field), reverse=key.descending)
+    return found
+
+
+def value_at(document: Document, field: str) -> Any:
+    """What stands in a stored document at `a.b.c`, None where nothing does."""
+    found: Any = document
+    for name in field.split("."):
+        found = found.get(name) if found else None
     return found
 
 

@@ -40,11 +40,12 @@ async def test_hidden_asks_the_database_as_often_as_absent(world: World, kind: s
     actor = await {"professional": world.professional, "service": world.service, "patient": world.patient}[kind]()
 
     async def calls(method: str, identifier: str) -> int:
-        before = world.gateway.mongo.calls
-        body = observation(victim.patient or "", id=identifier) if method == "PUT" else None
-        answer = await actor.send(method, f"Observation/{identifier}", body)
-        assert answer.status_code in (404, 405), answer.text
-        return world.gateway.mongo.calls - before
+        async def ask() -> None:
+            body = observation(victim.patient or "", id=identifier) if method == "PUT" else None
+            answer = await actor.send(method, f"Observation/{identifier}", body)
+            assert answer.status_code in (404, 405), answer.text
+
+        return await world.calls_of(ask)
 
     for method in ("GET", "PUT", "DELETE"):
         absent = world.gateway.ids.new(stored["id"][:3])
