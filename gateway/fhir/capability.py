@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway import __version__
 from gateway.fhir.include import declared_includes, declared_revincludes
-from gateway.fhir.registry import COMMON_PARAMETERS, Registry, ResourceType
+from gateway.fhir.registry import COMMON_PARAMETERS, Registry, ResourceType, SearchParameter
 from gateway.fhir.search import implied_parameters, modifiers_of
 
 _DEFINITIONS = "http://hl7.org/fhir/SearchParameter"
@@ -58,7 +58,7 @@ def _resource(registry: Registry, kind: ResourceType) -> dict[str, Any]:
         "referencePolicy": ["literal", "logical", "enforced"],
         "searchInclude": declared_includes(registry, kind),
         "searchRevInclude": declared_revincludes(registry, kind),
-        "searchParam": [*_common(), *_parameters(kind)],
+        "searchParam": _parameters(kind),
     }
     if kind.profiles:
         resource["supportedProfile"] = list(kind.profiles)
@@ -78,24 +78,24 @@ def _operations(registry: Registry, type_name: str) -> dict[str, Any]:
     return {"operation": listed} if listed else {}
 
 
+def _parameters(kind: ResourceType) -> list[dict[str, Any]]:
+    """The parameters of all types, then the type's own by name."""
+    own = sorted((*implied_parameters(kind), *kind.search.values()), key=lambda p: p.name)
+    return [*_common(), *(_parameter(parameter, f"{kind.name}-{parameter.name}") for parameter in own)]
+
+
 def _common() -> list[dict[str, Any]]:
     return [
-        {"name": name, "type": kind, "definition": f"{_DEFINITIONS}/Resource-{name.removeprefix('_')}"}
+        _parameter(SearchParameter(name, kind), f"Resource-{name.removeprefix('_')}")
         for name, kind in COMMON_PARAMETERS.items()
     ]
 
 
-def _parameters(kind: ResourceType) -> list[dict[str, Any]]:
-    found = []
-    for parameter in (*implied_parameters(kind), *kind.search.values()):
-        definition = parameter.definition or f"{kind.name}-{parameter.name}"
-        modifiers = f"Modifiers: {', '.join(modifiers_of(parameter))}"
-        found.append(
-            {
-                "name": parameter.name,
-                "definition": f"{_DEFINITIONS}/{definition}",
-                "type": parameter.type,
-                "documentation": modifiers,
-            }
-        )
-    return sorted(found, key=lambda p: str(p["name"]))
+def _parameter(parameter: SearchParameter, named: str) -> dict[str, Any]:
+    """A parameter with its modifiers, for which R4 has no element. `named`: its definition, where its file names none."""
+    return {
+        "name": parameter.name,
+        "definition": f"{_DEFINITIONS}/{parameter.definition or named}",
+        "type": parameter.type,
+        "documentation": f"Modifiers: {', '.join(modifiers_of(parameter))}",
+    }
