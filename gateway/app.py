@@ -34,9 +34,11 @@ from gateway.fhir.registry import Registry, check_bindings, read_registry
 from gateway.fhir.search import Reading
 from gateway.fhir.subset import Subsets
 from gateway.fhir.types import Types
+from gateway.issuers.files import Checks, Issuer, read_issuers
+from gateway.issuers.issuers import Issuers
 from gateway.jobs.seal import end_audit, seal_audit
 from gateway.schemas import find_schemas
-from gateway.settings import Limits, Settings, read_gateway_file, read_settings
+from gateway.settings import Limits, Settings, read_gateway_file, read_networks, read_settings
 from gateway.store.audit import AuditWriter
 from gateway.store.commit import Committer
 from gateway.store.ids import Ids
@@ -77,6 +79,13 @@ def read_schemas(folder: Path) -> Schemas:
     return Schemas(limits, registry, read_policy(folder, registry))
 
 
+def read_own_issuers(schemas: Schemas, folder: Path | None, networks: str, base_url: str) -> list[Issuer]:
+    """The issuers in this folder, checked. Raises SchemaError naming file and key."""
+    reading = Reading(now=now(), or_values=schemas.limits.or_values, patients={})
+    scopes = functools.partial(parse_scopes, schemas.registry, reading=reading)
+    return read_issuers(folder, Checks(schemas.registry, scopes, read_networks(networks), base_url))
+
+
 def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callable[[], datetime] = now) -> Gateway:
     """The parts, put together; nothing is asked of the database yet."""
     limits, registry, policy = schemas.limits, schemas.registry, schemas.policy
@@ -84,6 +93,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
     codec = Codec(registry.types, depth=limits.depth, explain_bytes=limits.explain_bytes)
     audit = AuditWriter(mongo, ids)
     types_served = frozenset(registry.resource_types)
+    issuers = read_own_issuers(schemas, settings.issuers, settings.outbound_networks, settings.base_url)
 
     @functools.lru_cache(maxsize=1_024)
     def scopes(text: str) -> tuple[Scope, ...]:
@@ -106,6 +116,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         policy=policy,
         ids=ids,
         mongo=mongo,
+        issuers=Issuers(issuers, read_networks(settings.outbound_networks)),
         standings=Standings(mongo),
         lookups=Lookups(mongo),
         audit=audit,
@@ -132,6 +143,7 @@ async def running(gateway: Gateway) -> AsyncIterator[Gateway]:
                 await sealing
             await end_audit(gateway)
     finally:
+        await gateway.issuers.close()
         await gateway.mongo.close()
 
 
@@ -142,6 +154,7 @@ async def attached(settings: Settings, schemas: Schemas | None = None) -> AsyncI
     try:
         yield gateway
     finally:
+        await gateway.issuers.close()
         await gateway.mongo.close()
 
 
@@ -159,6 +172,10 @@ async def check_system(environ: Mapping[str, str], *, create_indexes: bool) -> t
     schemas = read_schemas(Path(environ["GATEWAY_SCHEMAS"]) if environ.get("GATEWAY_SCHEMAS") else find_schemas())
     registry = schemas.registry
     lines = [f"schemas: {len(registry.resource_types)} types, {len(registry.profiles)} profiles"]
+    if environ.get("GATEWAY_ISSUERS"):
+        folder, networks = Path(environ["GATEWAY_ISSUERS"]), environ.get("GATEWAY_OUTBOUND_NETWORKS", "")
+        issuers = read_own_issuers(schemas, folder, networks, environ.get("GATEWAY_BASE_URL", ""))
+        lines.append(f"issuers: {', '.join(issuer.name for issuer in issuers)}")
     if not environ.get("GATEWAY_MONGO_URL"):
         return [*lines, "settings, topology, indexes: not checked (GATEWAY_MONGO_URL is not set)"], True
     settings = read_settings(environ)

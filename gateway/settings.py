@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from gateway.schemas import SchemaError, convert, find_schemas, read_schema
 
 _MONGO_URL = re.compile(r"mongodb(?:\+srv)?://[^/\s]")
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_NO_NETWORKS = "is not a list of IP addresses or networks, separated by commas"
 _URL = re.compile(r"[a-z]+://[^\s@?#]+")
 
 
@@ -25,8 +26,12 @@ class SettingsError(Exception):
     """An environment variable that cannot be used: the message is `NAME: what is wrong`."""
 
 
+def _metadata(name: str, purpose: str, default: str | None) -> dict[str, str | None]:
+    return {"env": name, "purpose": purpose, "default": default}
+
+
 def _env(name: str, purpose: str, default: str | None = None) -> Any:
-    return field(metadata={"env": name, "purpose": purpose, "default": default})
+    return field(metadata=_metadata(name, purpose, default))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,11 @@ class Settings:
     trusted_proxies: str = _env("GATEWAY_TRUSTED_PROXIES", "addresses whose X-Forwarded-For and -Proto are believed", "")
     log_level: str = _env("GATEWAY_LOG_LEVEL", "debug, info, warning or error", "info")
     schemas: Path = _env("GATEWAY_SCHEMAS", "folder of data files, in place of the packaged ones", "")
+    issuers: Path | None = field(default=None, metadata=_metadata("GATEWAY_ISSUERS", "folder of files of other issuers", ""))
+    outbound_networks: str = field(
+        default="",
+        metadata=_metadata("GATEWAY_OUTBOUND_NETWORKS", "networks that may be called though they are no public ones", ""),
+    )
 
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -97,6 +107,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
             raise SettingsError(f"{name}: is not set ({item.metadata['purpose']})")
         values[item.name] = value
     values["schemas"] = Path(values["schemas"]) if values["schemas"] else find_schemas()
+    values["issuers"] = Path(values["issuers"]) if values["issuers"] else None
     values["base_url"] = values["base_url"].rstrip("/")
     _check(values)
     return Settings(**values)
@@ -122,12 +133,15 @@ def _check(values: Mapping[str, Any]) -> None:
         raise SettingsError("GATEWAY_BASE_URL: is not an absolute http or https URL without user, query and fragment")
     if len(values["secret"]) < 32:
         raise SettingsError("GATEWAY_SECRET: is shorter than 32 characters")
-    if not all(map(_is_network, filter(None, values["trusted_proxies"].split(",")))):
-        raise SettingsError("GATEWAY_TRUSTED_PROXIES: is not a list of IP addresses or networks, separated by commas")
+    for name in ("trusted_proxies", "outbound_networks"):
+        if not _is_list_of_networks(values[name]):
+            raise SettingsError(f"GATEWAY_{name.upper()}: {_NO_NETWORKS}")
     if values["log_level"] not in ("debug", "info", "warning", "error"):
         raise SettingsError("GATEWAY_LOG_LEVEL: is none of debug, info, warning, error")
     if not values["schemas"].is_dir():
         raise SettingsError("GATEWAY_SCHEMAS: is not a folder")
+    if values["issuers"] is not None and not values["issuers"].is_dir():
+        raise SettingsError("GATEWAY_ISSUERS: is not a folder")
 
 
 def _is_service_url(text: str) -> bool:
@@ -139,9 +153,17 @@ def _is_service_url(text: str) -> bool:
     return sound and _URL.fullmatch(text) is not None
 
 
-def _is_network(text: str) -> bool:
+def read_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """The networks of `GATEWAY_OUTBOUND_NETWORKS`. Raises SettingsError."""
+    if not _is_list_of_networks(text):
+        raise SettingsError(f"GATEWAY_OUTBOUND_NETWORKS: {_NO_NETWORKS}")
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part)
+
+
+def _is_list_of_networks(text: str) -> bool:
     try:
-        ip_network(text.strip())
+        for part in filter(None, text.split(",")):
+            ip_network(part.strip())
     except ValueError:
         return False
     return True

@@ -2,7 +2,10 @@
 
 import functools
 import os
+import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import httpx
@@ -18,6 +21,41 @@ from tests.world import BASE, Clock, World, unique
 
 SECRET = "the tests hold no secrets of anybody"
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "reference"
+
+
+_calls_out: list[str] = []
+
+
+def _watch(event: str, arguments: tuple[object, ...]) -> None:
+    """Refuse, and write down, every attempt to reach something that is not on this machine, whoever makes it."""
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo", "socket.gethostbyname"):
+        place = arguments[0] if event.startswith("socket.get") else arguments[1]
+        host = place[0] if isinstance(place, tuple) else place if event.startswith("socket.get") else None  # a path: no host
+        if host not in (None, "", "localhost", b"localhost") and not _is_here(str(host), looked_up="get" in event):
+            _calls_out.append(f"{event} {host}")
+            raise OSError(f"a test calls out: {host}")
+
+
+def _is_here(host: str, *, looked_up: bool) -> bool:
+    try:
+        # To look up a number asks nobody.
+        return ip_address(host).is_loopback or looked_up
+    except ValueError:
+        try:
+            return looked_up and bool(socket.inet_aton(host))
+        except OSError:
+            return False
+
+
+sys.addaudithook(_watch)
+
+
+@pytest.fixture(autouse=True)
+def nobody_calls_out() -> Iterator[list[str]]:
+    """No test reaches anything beyond this machine: one that tries fails, even if the code under test swallows the error."""
+    yield _calls_out
+    tried, _calls_out[:] = list(_calls_out), []
+    assert tried == []
 
 
 @pytest.fixture(scope="session")

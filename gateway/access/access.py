@@ -23,7 +23,8 @@ class Caller:
     `client`: the client id; `source`: the catalogue service it belongs to, stable over its clients; `kind`: a kind of actor
     of the policy; `actors`: the references a Consent names this caller by; `software`: references of the software used, where
     that is somebody else; `user`: who logged in; `patient`: the patient in context; `purpose`: purpose of use as
-    `system|code`; `token`: what may identify the token in an audit, never the token.
+    `system|code`; `token`: what may identify the token in an audit, never the token; `subject`: the issuer of a token that is
+    not ours, and whom it is of there.
     """
 
     client: str
@@ -36,6 +37,7 @@ class Caller:
     scopes: tuple[Scope, ...]
     purpose: str | None
     token: str
+    subject: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,7 @@ def event(
         user=caller.user,
         purpose=caller.purpose,
         token=caller.token,
+        subject=caller.subject,
         request_id=call.origin.request_id,
         address=call.origin.address,
         entities=tuple(listed[:_LISTED]),

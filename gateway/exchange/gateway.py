@@ -17,6 +17,7 @@ from gateway.fhir.index import Index
 from gateway.fhir.references import References
 from gateway.fhir.registry import Registry
 from gateway.fhir.subset import Subsets
+from gateway.issuers.issuers import Issuers
 from gateway.settings import Limits, Settings
 from gateway.store.audit import AuditWriter
 from gateway.store.commit import Committer
@@ -45,6 +46,7 @@ class Gateway:
     policy: Policy
     ids: Ids
     mongo: Mongo
+    issuers: Issuers
     standings: Standings
     lookups: Lookups
     audit: AuditWriter

@@ -11,29 +11,33 @@ import msgspec
 
 from gateway.access.access import Access, Caller, Record
 from gateway.access.consent import DENY_ALL, Consent, Provision, parse_consent
+from gateway.exchange.foreign import read_foreign_token
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.tokens import CHALLENGE, unknown_token
 from gateway.fhir.codec import Codec
 from gateway.problem import Problem
 from gateway.store.mongo import Document
 from gateway.store.resources import find_owner
 from gateway.store.standing import About, StoredRecord
 
-_CHALLENGE = 'Bearer realm="fhir"'
-_LONGEST_TOKEN = 512
+_LONGEST_TOKEN = 512  # of ours
 
 
 async def authenticate(gateway: Gateway, token: str | None, about: About) -> Access:
     """The access of whoever bears this token, over the record the request is about and the one in the token's context.
 
-    Raises Problem 401 without a valid token. Tokens of other issuers will join here: all that follows needs a Caller only.
+    Raises Problem 401 without a valid token; for tokens of other issuers also as `read_foreign_token` does.
     """
     if token is None:
-        raise Problem("login", "a bearer token is needed", headers={"WWW-Authenticate": _CHALLENGE})
+        raise Problem("login", "a bearer token is needed", headers={"WWW-Authenticate": CHALLENGE})
     now = gateway.clock()
-    found = await gateway.standings.find(token, about, now) if len(token) <= _LONGEST_TOKEN else None
+    issuer = gateway.issuers.find(token)
+    if issuer is not None:
+        found = await gateway.standings.find_foreign(await read_foreign_token(gateway, issuer, token, now), about)
+    else:
+        found = await gateway.standings.find(token, about, now) if len(token) <= _LONGEST_TOKEN else None
     if found is None:
-        challenge = f'{_CHALLENGE}, error="invalid_token"'
-        raise Problem("unknown", "the token is not known or has expired", headers={"WWW-Authenticate": challenge})
+        raise unknown_token()
     caller = _caller(gateway, found.token)
     records = [_record(gateway, caller, found.record)] if found.record else []
     access = Access(caller, gateway.registry, gateway.policy, now, records, found.prefetched)
@@ -92,6 +96,7 @@ def _caller(gateway: Gateway, token: Document) -> Caller:
         scopes=gateway.scopes(token["scope"]),
         purpose=token.get("purpose"),
         token=bytes(token["_id"]).hex()[:16],
+        subject=token.get("subject", ()),
     )
 
 

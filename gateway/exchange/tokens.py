@@ -6,17 +6,18 @@ will end here too.
 
 import secrets
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import get_args
 
 from gateway.access.policy import Kind
 from gateway.exchange.gateway import Gateway
+from gateway.issuers.issuers import OWN_PREFIX
 from gateway.problem import Problem
 from gateway.store.mongo import Document
 from gateway.store.resources import find_owner
 from gateway.store.standing import delete_token, put_token
 
-_PREFIX = "gwat_"  # lets scanners for leaked secrets know one of ours
+CHALLENGE = 'Bearer realm="fhir"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,13 @@ async def issue_token(gateway: Gateway, grant: Grant, token: str | None = None) 
     `token`: a text chosen beforehand, for sandboxes. Raises Problem where the grant cannot be.
     """
     await _check(gateway, grant)
-    token = token or _PREFIX + secrets.token_urlsafe(32)
+    token = token or OWN_PREFIX + secrets.token_urlsafe(32)
+    await put_token(gateway.mongo, token, fields_of(grant, gateway.clock()))
+    return token
+
+
+def fields_of(grant: Grant, now: datetime) -> Document:
+    """What is stored of a grant that begins now."""
     fields: Document = {
         "client": grant.client,
         "source": grant.source or grant.client,
@@ -52,11 +59,16 @@ async def issue_token(gateway: Gateway, grant: Grant, token: str | None = None) 
         "patient": grant.patient,
         "scope": grant.scope,
         "purpose": grant.purpose,
-        "issued": gateway.clock(),
-        "expires": gateway.clock() + grant.lifetime,
+        "issued": now,
+        "expires": now + grant.lifetime,
     }
-    await put_token(gateway.mongo, token, {name: value for name, value in fields.items() if value is not None})
-    return token
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def unknown_token() -> Problem:
+    """The one answer for every token that does not hold, whoever issued it (RFC 6750 §3.1)."""
+    challenge = f'{CHALLENGE}, error="invalid_token"'
+    return Problem("unknown", "the token is not known or has expired", headers={"WWW-Authenticate": challenge})
 
 
 async def revoke_token(gateway: Gateway, token: str) -> bool:
@@ -71,8 +83,15 @@ async def _check(gateway: Gateway, grant: Grant) -> None:
     scopes = gateway.scopes(grant.scope)
     if not scopes:
         raise Problem("invalid", "a token needs at least one scope for resources")
-    if grant.patient is None and (grant.kind in ("patient", "proxy") or any(s.level == "patient" for s in scopes)):
-        raise Problem("invalid", "patient/ scopes, and tokens of patients and proxies, need a patient in context")
+    if grant.patient is None and any(s.level == "patient" for s in scopes):
+        raise Problem("invalid", "patient/ scopes need a patient in context")
+    await require_actor(gateway, grant)
+
+
+async def require_actor(gateway: Gateway, grant: Grant) -> None:
+    """Refuse a grant that is nobody's: whom no Consent could name, or who does not act for the patient in context."""
+    if grant.patient is None and grant.kind in ("patient", "proxy"):
+        raise Problem("invalid", "tokens of patients and proxies need a patient in context")
     if grant.kind not in ("patient", "operator", "feed") and not grant.actors:
         raise Problem("invalid", "without a reference to the actor no Consent could ever name it")
     if grant.kind == "proxy":

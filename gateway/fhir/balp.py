@@ -50,7 +50,7 @@ class Event:
 
     `entities`: references to what was touched; `more`: how many more the same `commit` of the record wrote (the resources
     themselves carry its number). `query`: the raw request of a search, in base64. `consents`: the Consent versions that were
-    weighed. `reason`: why it was refused.
+    weighed. `reason`: why it was refused. `subject`: issuer and subject of a token that is not ours.
     """
 
     interaction: str
@@ -70,6 +70,7 @@ class Event:
     query: str | None = None
     consents: tuple[str, ...] = ()
     reason: str | None = None
+    subject: tuple[str, ...] = ()
 
     def compact(self) -> dict[str, Any]:
         """What is stored: the fields that say something."""
@@ -84,7 +85,7 @@ def audit_values(event: Event, recorded: datetime) -> dict[str, Any]:
         "date": hull([instant_span(recorded)]),
         "action": [action],
         "subtype": list(token_values(_INTERACTIONS, _restful(event.interaction))),
-        "agent:identifier": list(token_values(CLIENT_SYSTEM, event.client)),
+        "agent:identifier": [*token_values(CLIENT_SYSTEM, event.client), *token_values(*(event.subject or (None, None)))],
         "outcome": [event.outcome],
         **({"agent": [event.user]} if event.user else {}),
     }
@@ -127,10 +128,11 @@ def render_event(document: Values, base_url: str) -> dict[str, Any]:
 
 def _agents(event: Mapping[str, Any], action: str, base_url: str) -> list[dict[str, Any]]:
     client_role, server_role = _ROLES.get(action, (_SOURCE, _DESTINATION))
+    who = _who(event)
     client: dict[str, Any] = {
         "type": _concept(*client_role),
         "who": {"identifier": {"system": CLIENT_SYSTEM, "value": event["client"]}},
-        "requestor": "user" not in event,
+        "requestor": not who,
     }
     if "address" in event:
         client["network"] = {"address": event["address"], "type": "2"}
@@ -141,18 +143,27 @@ def _agents(event: Mapping[str, Any], action: str, base_url: str) -> list[dict[s
         "network": {"address": base_url, "type": "5"},
     }
     policy = [f"urn:ietf:params:oauth:jti:{event['token']}"]
-    if "user" not in event:
+    if not who:
         client["policy"] = policy
         return [client, server]
     user: dict[str, Any] = {
         "type": _concept(_PARTICIPATION, "AUT" if action in "CUD" else "IRCP"),
-        "who": {"reference": event["user"]},
+        "who": who,
         "requestor": True,
         "policy": policy,
     }
     if "purpose" in event:
         user["purposeOfUse"] = [_purpose(event["purpose"])]
     return [client, server, user]
+
+
+def _who(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Who logged in, as we know them and as the issuer of their token does (BALP, Access Token Use)."""
+    who: dict[str, Any] = {"reference": event["user"]} if "user" in event else {}
+    if "subject" in event:
+        issuer, subject = event["subject"]
+        who["identifier"] = {"system": issuer, "value": subject}
+    return who
 
 
 def _entities(event: Mapping[str, Any], patient: str | None) -> list[dict[str, Any]]:

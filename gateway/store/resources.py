@@ -258,7 +258,12 @@ async def find_patient(mongo: Mongo, token: str) -> str | None:
 
     This addresses a record; it gives no right to it, and its result is never told as such.
     """
-    found = await mongo.find("Patient", {"search.identifier": token, **LIVE}, {"_id": 1}, limit=2)
+    return await find_identified(mongo, "Patient", token)
+
+
+async def find_identified(mongo: Mongo, type_name: str, token: str) -> str | None:
+    """The id of the one resource with this identifier (`system|value`), None for none or several. Never told to a caller."""
+    found = await mongo.find(type_name, {"search.identifier": token, **LIVE}, {"_id": 1}, limit=2)
     return found[0]["_id"] if len(found) == 1 else None
 
 

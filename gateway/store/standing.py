@@ -33,6 +33,15 @@ class About:
 
 
 @dataclass(frozen=True, slots=True)
+class _Question:
+    """Whose standing is asked for: the key of a stored token or, with `token`, one that is not stored here."""
+
+    key: bytes
+    about: About
+    token: Document | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """What the store found: the token, the record in question (None: nobody's, or unknown), and what the request names.
 
@@ -58,33 +67,41 @@ class Standings:
 
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
-        self._gather: Gather[tuple[str, About], Standing | None] = Gather(self._find, patience=_PATIENCE)
+        self._gather: Gather[_Question, Standing | None] = Gather(self._find, patience=_PATIENCE)
 
     async def find(self, token: str, about: About, now: datetime) -> Standing | None:
         """The standing of a bearer token towards a record; None where nobody issued the token or it has expired.
 
         The record is the one in the token's context or, without a context, the one the request is about.
         """
-        found = await self._gather.ask((token, about))
+        found = await self._gather.ask(_Question(token_key(token), about))
         return found if found is not None and found.token["expires"] > now else None
+
+    async def find_foreign(self, token: Document, about: About) -> Standing | None:
+        """The standing of whoever bears a token of another issuer, given as ours are stored."""
+        return await self._gather.ask(_Question(token["_id"], about, token))
 
     async def find_records(self, patients: Iterable[str]) -> dict[str, StoredRecord]:
         """Several records, by patient; none for a patient that does not exist."""
         found = _Found(await self._mongo.find_all(_record_parts(set(patients))))
         return {patient: found.record(patient) for patient in patients if patient in found.heads}
 
-    async def _find(self, asked: list[tuple[str, About]]) -> list[Standing | None]:
+    async def _find(self, asked: list[_Question]) -> list[Standing | None]:
         """One call for everything that the requests name; a second one for records that only tokens or resources name."""
-        abouts = [about for _, about in asked]
-        keys = [token_key(token) for token, _ in asked]
+        abouts = [question.about for question in asked]
+        keys = [question.key for question in asked]
+        foreign = {question.key: question.token for question in asked if question.token is not None}
         named = {about.patient for about in abouts if about.patient}
+        named |= {token["patient"] for token in foreign.values() if "patient" in token}
+        stored = [key for key in keys if key not in foreign]
         parts = [
-            Part(TOKENS, {"_id": {"$in": keys}}, "token"),
+            *([Part(TOKENS, {"_id": {"$in": stored}}, "token")] if stored else []),
             *_record_parts(named),
             *_known_parts(abouts),
             *_resource_parts(abouts),
         ]
         found = _Found(await self._mongo.find_all(parts))
+        found.tokens |= foreign
         wanted = [found.patient_of(key, about) for key, about in zip(keys, abouts, strict=True)]
         missing = {patient for patient in wanted if patient} - named
         if missing:

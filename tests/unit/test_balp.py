@@ -62,6 +62,8 @@ VARIANTS = [
     event("read", outcome=REFUSED, reason="no right to this data", entities=()),
     event("create", entities=tuple(f"Observation/abc-{n}" for n in range(_LISTED)), more=278, commit=12),
     event("read", user="RelatedPerson/abc-3", kind="proxy"),
+    event("read", subject=("https://id.example/realms/a", "u|1")),
+    event("create", subject=("https://id.example/realms/a", "u-1"), user=None),
 ]
 
 
@@ -134,6 +136,18 @@ def test_roles_and_entities_are_those_of_the_examples(interaction: str, example:
 def test_a_profile_is_claimed_only_where_its_pattern_fits(told: Event, profile: str | None) -> None:
     claimed = rendered(told)["meta"].get("profile", [None])
     assert claimed == [f"https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit.{profile}" if profile else None]
+
+
+def test_who_bears_another_issuers_token_is_named_as_there_and_as_here() -> None:
+    """https://profiles.ihe.net/ITI/BALP/StructureDefinition-IHE.BasicAudit.OAUTHaccessTokenUse.Comprehensive.html"""
+    subject = ("https://id.example", "u-1")
+    identifier = {"system": "https://id.example", "value": "u-1"}
+    client, _, user = rendered(event("read", subject=subject))["agent"]
+    assert user["who"] == {"reference": "Practitioner/abc-martin", "identifier": identifier}
+    assert (user["requestor"], client["requestor"]) == (True, False)
+    client, _, user = rendered(event("read", subject=subject, user=None))["agent"]
+    assert user["who"] == {"identifier": identifier}
+    assert (user["requestor"], client["requestor"], "policy" in client) == (True, False, False)
 
 
 @pytest.mark.requirement("AUD-04")

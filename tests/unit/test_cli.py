@@ -139,6 +139,19 @@ def test_check_without_a_database_says_what_it_did_not_check() -> None:
     assert "not checked (GATEWAY_MONGO_URL is not set)" in ended.stdout
 
 
+def test_check_reads_the_files_of_other_issuers(tmp_path: Path) -> None:
+    for example in (find_schemas() / "issuers").glob("*.toml"):
+        shutil.copy(example, tmp_path)
+    env = environment(None, GATEWAY_ISSUERS=str(tmp_path))
+    where = tmp_path / "pro-sante-connect.toml"
+    said = "introspection.secret_file: there is no secret in this file, or it cannot be read"
+    assert refused(run("check", env=env)) == f"{where}: {said}"
+    (tmp_path / "pro-sante-connect.secret").write_text("s")
+    assert "issuers: keycloak, pro-sante-connect, smart-app-launch\n" in run("check", env=env).stdout
+    env["GATEWAY_OUTBOUND_NETWORKS"] = "everywhere"
+    assert refused(run("check", env=env)).startswith("GATEWAY_OUTBOUND_NETWORKS: is not a list of IP addresses")
+
+
 def test_check_names_what_is_missing_and_builds_it_when_asked(prepared: dict[str, str]) -> None:
     with MongoClient[dict[str, Any]](prepared["GATEWAY_MONGO_URL"]) as client:
         client[prepared["GATEWAY_MONGO_DATABASE"]]["Consent"].drop_index("patient,-date")

@@ -19,6 +19,7 @@ REQUIREMENTS = (
     + [f"BUN-{n:02}" for n in (1, 2, 3, 4, 6, 7, 8, 9, 10, 11)]
     + [f"SRCH-{n:02}" for n in range(1, 14)]
     + [f"AUD-{n:02}" for n in range(1, 9) if n != 6]
+    + [f"SEC-{n:03}" for n in range(40, 49)]
 )
 
 

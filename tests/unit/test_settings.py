@@ -17,7 +17,7 @@ def test_what_is_not_set_has_a_default() -> None:
     settings = read_settings(SOUND)
     assert (settings.mongo_database, settings.mongo_driver, settings.log_level) == ("gateway", "motor", "info")
     assert settings.base_url == "http://127.0.0.1:8000/fhir"
-    assert settings.trusted_proxies == ""
+    assert (settings.trusted_proxies, settings.issuers, settings.outbound_networks) == ("", None, "")
     assert settings.schemas == find_schemas()
 
 
@@ -37,6 +37,8 @@ def test_an_empty_variable_is_one_that_is_not_set() -> None:
         ("GATEWAY_TRUSTED_PROXIES", "10.0.0.1, 192.168.0.0/16,::1", "trusted_proxies", None),
         ("GATEWAY_LOG_LEVEL", "debug", "log_level", None),
         ("GATEWAY_SCHEMAS", str(Path(__file__).parent), "schemas", Path(__file__).parent),
+        ("GATEWAY_ISSUERS", str(Path(__file__).parent), "issuers", Path(__file__).parent),
+        ("GATEWAY_OUTBOUND_NETWORKS", "10.0.0.0/8, ::1", "outbound_networks", None),
     ],
 )
 def test_each_variable_is_read(name: str, value: str, field: str, read: object) -> None:
@@ -58,6 +60,8 @@ def test_each_variable_is_read(name: str, value: str, field: str, read: object) 
          "is not a list of IP addresses"),
         ("GATEWAY_LOG_LEVEL", ["INFO", "trace", "critical"], "is none of debug, info, warning, error"),
         ("GATEWAY_SCHEMAS", [__file__, "/nowhere/at/all"], "is not a folder"),
+        ("GATEWAY_ISSUERS", [__file__, "/nowhere/at/all"], "is not a folder"),
+        ("GATEWAY_OUTBOUND_NETWORKS", ["localhost", "10.0.0.1/8", "*"], "is not a list of IP addresses"),
     ],
 )  # fmt: skip
 def test_each_variable_that_is_wrong_is_named(name: str, values: list[str], what: str) -> None:

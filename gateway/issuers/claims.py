@@ -1,0 +1,118 @@
+"""What the claims of a token mean here, by the table of its issuer.
+
+Knows: claims common to signed and introspected tokens (RFC 7519 §4.1, RFC 7662 §2.2), paths to claims, the rules of a file.
+Must not know: how claims were come by; stores.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from gateway.issuers.files import Issuer, Named, Rule
+
+Claims = Mapping[str, Any]
+
+_CLIENT = re.compile(r"[\x21-\x7e]{1,255}")
+_LONGEST_SUBJECT = 255  # OpenID Connect Core §2
+
+
+class Refused(Exception):
+    """A token that does not hold. The message is for the log: it names a claim or header, never what stands in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """Who bears a token, and what it grants. `user`, `patient`: what the claims of the rule say, in the rule's terms;
+    `subject`: whom the issuer means, in its own.
+    """
+
+    rule: Rule
+    client: str
+    words: tuple[str, ...]
+    user: str | None
+    patient: str | None
+    expires: datetime
+    subject: str | None
+
+
+def check_claims(issuer: Issuer, claims: Claims, now: datetime) -> None:
+    """Refuse claims that are another issuer's, meant for somebody else, not of this time, or not as the file requires."""
+    moment = now.timestamp()
+    if claims.get("iss", issuer.issuer) != issuer.issuer:
+        raise Refused("iss")
+    audience = claims.get("aud")
+    if issuer.audience is not None and issuer.audience not in (audience if isinstance(audience, list) else [audience]):
+        raise Refused("aud")
+    if moment >= seconds(claims, "exp") + issuer.skew:
+        raise Refused("exp")
+    for name in ("nbf", "iat"):
+        if name in claims and moment < seconds(claims, name) - issuer.skew:
+            raise Refused(name)
+    if "cnf" in claims:  # bound to a key that a bearer does not prove to have (RFC 7800)
+        raise Refused("cnf")
+    for path, texts in issuer.require.items():
+        if not set(texts).intersection(_texts(claims, path)):
+            raise Refused(f"required {path}")
+
+
+def read_bearer(issuer: Issuer, claims: Claims) -> Bearer | None:
+    """Who the bearer is, by the first rule that speaks of such claims; None where none does. Refuses claims of no client."""
+    client, subject = claims.get("client_id") or claims.get("azp"), claims.get("sub")
+    if not isinstance(client, str) or not _CLIENT.fullmatch(client):
+        raise Refused("client_id")
+    if subject is not None and not (isinstance(subject, str) and 0 < len(subject) <= _LONGEST_SUBJECT):
+        raise Refused("sub")
+    for rule in issuer.rules:
+        user, patient = _named(issuer, claims, rule.user), _named(issuer, claims, rule.patient)
+        if (rule.user and user is None) or (rule.kind == "proxy" and patient is None):
+            continue
+        if all(set(texts).intersection(_texts(claims, path)) for path, texts in rule.when.items()):
+            words = tuple(dict.fromkeys(word for path in issuer.scopes.claims for word in _words(claims, path)))
+            expires = datetime.fromtimestamp(seconds(claims, "exp"), UTC) + timedelta(seconds=issuer.skew)
+            return Bearer(rule, client, words, user, patient, expires, subject)
+    return None
+
+
+def granted(issuer: Issuer, bearer: Bearer) -> Iterator[str]:
+    """The scopes a bearer has by the issuer's table. Those that only the token says may be none at all."""
+    yield from bearer.rule.scopes
+    for word in bearer.words:
+        yield from issuer.scopes.become.get(word, [word] if issuer.scopes.smart else [])
+
+
+def seconds(claims: Claims, name: str) -> float:
+    """A time among the claims, in seconds since 1970. Raises Refused where it is missing or none."""
+    found = claims.get(name)
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < 2**33:  # NaN is not, either
+        raise Refused(name)
+    return found
+
+
+def _named(issuer: Issuer, claims: Claims, named: Named | None) -> str | None:
+    """The identifier, or the id within a reference of the right type, that a claim holds."""
+    text = next(iter(_texts(claims, named.claim)), None) if named else None
+    if named is None or text is None or named.system is not None:
+        return text
+    type_name, slash, identifier = text.removeprefix(issuer.own).rpartition("/")
+    return identifier if type_name == named.type or not slash else None
+
+
+def _find(claims: Claims, path: str) -> Any:
+    """What stands at a path like `realm_access.roles`; names of claims may themselves hold dots."""
+    if path in claims:
+        return claims[path]
+    found: Any = claims
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
+
+
+def _texts(claims: Claims, path: str) -> list[str]:
+    found = _find(claims, path)
+    return [text for text in (found if isinstance(found, list) else [found]) if isinstance(text, str) and text]
+
+
+def _words(claims: Claims, path: str) -> list[str]:
+    return [word for text in _texts(claims, path) for word in text.split(" ") if word]

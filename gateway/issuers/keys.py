@@ -1,0 +1,124 @@
+"""The public keys of an issuer, fetched when they are needed and kept for a while.
+
+Knows: which members of a JSON Web Key Set (RFC 7517) can be used, how long they hold, and how often they may be fetched.
+Must not know: tokens.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from joserfc.jwk import JWKRegistry, Key, RSAKey
+
+from gateway.issuers.files import Issuer, Jwt
+from gateway.outbound import Outbound, Unreachable
+from gateway.telemetry import log
+
+_MOST_BYTES = 262_144
+_MOST_KEYS = 100
+_RSA_BITS = range(2_048, 8_193)
+_MAX_AGE = re.compile(r"\bmax-age=(\d{1,9})\b")
+
+
+class Keys:
+    """The keys of one issuer, by `kid`.
+
+    They are fetched anew when they have grown old, or when a token names one that is not there: one fetch for all who wait,
+    and none within `refetch_seconds` of the last, so that tokens with invented names cannot make the gateway flood an issuer.
+    While the issuer cannot be reached, what was fetched holds on for `outage_seconds`.
+    """
+
+    def __init__(self, issuer: Issuer, rules: Jwt, outbound: Outbound) -> None:
+        self._name = issuer.name
+        self._rules = rules
+        self._outbound = outbound
+        self._keys: Mapping[str, Key] = {}
+        self._fetched = self._tried = float("-inf")
+        self._fresh = 0.0
+        self._failed = False
+        self._fetching: asyncio.Task[None] | None = None
+
+    async def find(self, kid: str, now: float) -> Key | None:
+        """The key of this name, None where the issuer has none. Raises Unreachable where that cannot be known."""
+        if kid not in self._keys or not self._is_younger(self._fresh, now):
+            await self._fetch_once(now)
+        if not self._is_younger(self._fresh + self._rules.outage_seconds, now):
+            raise Unreachable("no keys")
+        key = self._keys.get(kid)
+        if key is None and self._failed:
+            raise Unreachable("no new keys")
+        return key
+
+    async def close(self) -> None:
+        """Give up a fetch that is under way."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.gather(self._fetching, return_exceptions=True)
+
+    def _is_younger(self, seconds: float, now: float) -> bool:
+        return 0 <= now - self._fetched < seconds  # a clock that was set back makes everything old
+
+    async def _fetch_once(self, now: float) -> None:
+        if self._fetching is None or self._fetching.done():
+            if 0 <= now - self._tried < self._rules.refetch_seconds:
+                return
+            self._tried = now
+            self._fetching = asyncio.create_task(self._fetch(now))
+        # Whoever started it may go away: the others still wait for it.
+        await asyncio.shield(self._fetching)
+
+    async def _fetch(self, now: float) -> None:
+        self._failed = True
+        try:
+            reply = await self._outbound.ask(
+                "GET", self._rules.keys, most_bytes=_MOST_BYTES, headers={"Accept": "application/json"}
+            )
+            keys = parse_keys(reply.body) if reply.status == 200 else {}
+            if not keys:
+                raise Unreachable(f"status {reply.status}" if reply.status != 200 else "no usable key in the answer")
+        except Unreachable as error:
+            log("issuer.unreachable", level=logging.WARNING, detail=f"{self._name}: {error}")
+            return
+        if keys.keys() != self._keys.keys():
+            log("issuer.keys", detail=self._name, count=len(keys))
+        self._keys, self._fetched, self._failed = keys, now, False
+        self._fresh = self._lifetime(reply.headers.get("cache-control", ""))
+
+    def _lifetime(self, cache_control: str) -> float:
+        """For how long these keys are fresh: as the issuer says, within what its file says."""
+        told = _MAX_AGE.search(cache_control)
+        seconds = 0 if "no-store" in cache_control or "no-cache" in cache_control else int(told[1]) if told else None
+        most = self._rules.cache_seconds
+        return most if seconds is None else max(self._rules.refetch_seconds, min(seconds, most))
+
+
+def parse_keys(body: bytes) -> dict[str, Key]:
+    """The usable members of a key set, by `kid`. One that cannot be used is left out; of two with one name, both are."""
+    try:
+        members = msgspec.json.decode(body)["keys"][:_MOST_KEYS]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
+        return {}
+    names = [member.get("kid") for member in members if isinstance(member, dict)]
+    found = {}
+    for member in members:
+        if isinstance(member, dict) and names.count(member.get("kid")) == 1 and (key := _parse_key(member)) is not None:
+            found[member["kid"]] = key
+    return found
+
+
+def _parse_key(member: dict[str, Any]) -> Key | None:
+    operations = member.get("key_ops")
+    if member.get("kty") not in ("RSA", "EC") or member.get("use", "sig") != "sig" or "d" in member:
+        return None
+    if not isinstance(member.get("kid"), str) or not (operations is None or "verify" in operations):
+        return None
+    try:
+        key = JWKRegistry.import_key(member)
+    except Exception:  # noqa: BLE001 (a stranger's key can fail in any way: it is left out, and the others hold)
+        return None
+    if isinstance(key, RSAKey) and key.public_key.key_size not in _RSA_BITS:
+        return None
+    return key

@@ -1,0 +1,109 @@
+"""Signed access tokens: JWTs by RFC 9068, and those of issuers that leave some of it out.
+
+Knows: which headers and signatures hold (RFC 7515, RFC 8725). Must not know: what claims mean here; HTTP.
+"""
+
+import binascii
+from base64 import urlsafe_b64decode
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import Key
+from joserfc.jws import JWSRegistry
+
+from gateway.issuers.claims import Claims, Refused, check_claims, seconds
+from gateway.issuers.files import Issuer, Jwt, normal_type
+from gateway.issuers.keys import Keys
+from gateway.outbound import Outbound
+
+_MOST_HEADER_BYTES = 2_048
+_MOST_KID = 255
+# Headers by which a token would choose its own key, or change what is signed.
+_FORBIDDEN = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64", "zip"})
+_KEY_TYPES = {"R": "RSA", "P": "RSA", "E": "EC"}
+
+
+class _Registry(JWSRegistry):
+    max_header_length = _MOST_HEADER_BYTES
+    max_payload_length = 16_384
+
+
+class SignedTokens:
+    """Verifies the signed tokens of one issuer."""
+
+    def __init__(self, issuer: Issuer, rules: Jwt, outbound: Outbound) -> None:
+        self._issuer = issuer
+        self._rules = rules
+        self._types = frozenset(map(normal_type, rules.types))
+        self._registry = _Registry(algorithms=rules.algorithms, strict_check_header=False)
+        self.keys = Keys(issuer, rules, outbound)
+
+    async def claims(self, token: str, now: datetime) -> Claims:
+        """The claims of a token that holds now. Raises Refused, and Unreachable where its issuer has to be asked first."""
+        header = _part(token, 0)
+        kid = self._check_header(header)
+        key = await self.keys.find(kid, now.timestamp())
+        if key is None:
+            raise Refused("kid")
+        claims = self._verify(token, header, key)
+        self._check_rfc9068(claims)
+        check_claims(self._issuer, claims, now)
+        return claims
+
+    def _check_header(self, header: Mapping[str, Any]) -> str:
+        """Refuse what no key could make good; returns the key's name, which is a name only, never an address."""
+        if header.get("alg") not in self._rules.algorithms:
+            raise Refused("alg")
+        if not _FORBIDDEN.isdisjoint(header):
+            raise Refused("header")
+        if normal_type(str(header.get("typ"))) not in self._types:
+            raise Refused("typ")
+        kid = header.get("kid")
+        if not isinstance(kid, str) or not 0 < len(kid) <= _MOST_KID:
+            raise Refused("kid")
+        return kid
+
+    def _verify(self, token: str, header: Mapping[str, Any], key: Key) -> Claims:
+        algorithm = header["alg"]
+        if key.key_type != _KEY_TYPES[algorithm[0]] or (key.get("alg") or algorithm) != algorithm:
+            raise Refused("alg of the key")
+        try:
+            decoded = jwt.decode(token, key, algorithms=self._rules.algorithms, registry=self._registry)
+        except (JoseError, ValueError, TypeError, KeyError, RecursionError):
+            raise Refused("signature") from None
+        if decoded.header != header:  # two readers of the same bytes: what was checked is what was signed
+            raise Refused("header")
+        return decoded.claims
+
+    def _check_rfc9068(self, claims: Claims) -> None:
+        """What a signed token has to say (RFC 9068 §2.2), and for how long it may hold at all."""
+        for name in ("iss", "sub"):
+            if not isinstance(claims.get(name), str):
+                raise Refused(name)
+        if seconds(claims, "exp") - seconds(claims, "iat") > self._rules.lifetime_seconds:
+            raise Refused("lifetime")
+
+
+def read_unverified_issuer(token: str) -> str | None:
+    """Who a token says it is from, to know which keys it is to be verified with; None where it is no JWT."""
+    try:
+        issuer = _part(token, 1).get("iss")
+    except Refused:
+        return None
+    return issuer if isinstance(issuer, str) else None
+
+
+def _part(token: str, number: int) -> dict[str, Any]:
+    """A part of a JWT that is a JSON object."""
+    text = token.split(".")[number]
+    try:
+        found = msgspec.json.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    except (binascii.Error, msgspec.DecodeError, UnicodeError, ValueError, RecursionError):
+        raise Refused("format") from None
+    if not isinstance(found, dict):
+        raise Refused("format")
+    return found
