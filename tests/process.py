@@ -1,20 +1,22 @@
-"""A gateway as a process of its own on a real port, and people who speak to it over TCP.
+"""A gateway, or another server, as a process of its own on a real port, and people who speak to it over TCP.
 
 Knows: how to start one and how the tests' people reach it. Must not know: what is asked of it.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import httpx
 
 from gateway.app import attached
 from gateway.settings import read_settings
-from tests.unit.test_cli import environment, free_port, serving
+from tests.unit.test_cli import environment, free_port, serving, wait_until_ready
 from tests.world import Clock, World
 
 
-class _ToPort(httpx.AsyncHTTPTransport):
+class ToPort(httpx.AsyncHTTPTransport):
     """Sends to the process what the tests' people send to the gateway."""
 
     def __init__(self, port: int) -> None:
@@ -33,5 +35,19 @@ async def process_world(mongo_url: str) -> AsyncIterator[World]:
     port = free_port()
     env = environment(mongo_url, GATEWAY_BASE_URL=f"http://127.0.0.1:{port}/fhir", GATEWAY_LOG_LEVEL="error")
     with serving(env, port):
-        async with attached(read_settings(env)) as gateway, httpx.AsyncClient(transport=_ToPort(port)) as http:
+        async with attached(read_settings(env)) as gateway, httpx.AsyncClient(transport=ToPort(port)) as http:
             yield await World(gateway, http, Clock()).start()
+
+
+@contextmanager
+def running_provider(port: int) -> Iterator[subprocess.Popen[str]]:
+    """Another authorization server (`tests/provider.py`), ready; ended at the end if it has not ended by then."""
+    command = [sys.executable, "-m", "tests.provider", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until_ready(process, port)
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=30)
