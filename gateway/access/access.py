@@ -73,7 +73,7 @@ NOTHING_PREFETCHED = Prefetched({}, {})
 class Access:
     """The limits of a caller over the records that this request is about."""
 
-    __slots__ = ("_allowed", "_cache", "_policy", "_registry", "caller", "now", "prefetched", "records")
+    __slots__ = ("_allowed", "_cache", "_in_scope", "_policy", "_registry", "caller", "now", "prefetched", "records")
 
     def __init__(
         self,
@@ -91,6 +91,7 @@ class Access:
         self._registry = registry
         self._policy = policy
         self._cache: dict[tuple[str, str], Clause] = {}
+        self._in_scope: dict[tuple[str, str], Clause] = {}
         self._allowed: set[tuple[str, str]] = set()
 
     def over(self, records: Iterable[Record]) -> "Access":
@@ -216,7 +217,10 @@ class Access:
         return any((actor, kind.name, interaction) in self._policy.may_write for actor in kinds)
 
     def _scopes(self, kind: ResourceType, interaction: str) -> Clause:
-        return scope_clause(self.caller.scopes, kind, PERMISSIONS[interaction], self.caller.patient)
+        key = (kind.name, interaction)
+        if key not in self._in_scope:
+            self._in_scope[key] = scope_clause(self.caller.scopes, kind, PERMISSIONS[interaction], self.caller.patient)
+        return self._in_scope[key]
 
     def _record_rights(self, record: Record, kind: ResourceType, direction: str) -> Clause:
         actor = self.kind_of_actor(record)

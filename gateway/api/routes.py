@@ -33,25 +33,19 @@ from gateway.problem import Problem
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
+# They are tried in this order: before what they could be taken for, and otherwise those that are asked most come first.
 ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
-    ("GET", "/livez", live),
-    ("GET", "/readyz", ready),
+    ("POST", "/fhir/_search", search_system),
+    ("POST", "/fhir/{type}", create),
     ("GET", "/fhir/metadata", capabilities),
     ("GET", "/fhir/openapi.json", openapi),
+    ("GET", "/fhir/{type}", search_type),
+    ("GET", "/fhir/{type}/${operation}", operation),
+    ("GET", "/fhir/{type}/{id}", read),
     ("POST", "/fhir", transaction),
     ("POST", "/fhir/", transaction),
-    ("GET", "/fhir", search_system),
-    ("GET", "/fhir/", search_system),
-    ("POST", "/fhir/_search", search_system),
-    ("GET", "/fhir/{type}", search_type),
     ("POST", "/fhir/{type}/_search", search_type),
-    ("POST", "/fhir/{type}", create),
-    ("PUT", "/fhir/{type}", update),
-    ("PATCH", "/fhir/{type}", patch),
-    ("DELETE", "/fhir/{type}", delete),
-    ("GET", "/fhir/{type}/${operation}", operation),
     ("POST", "/fhir/{type}/${operation}", operation),
-    ("GET", "/fhir/{type}/{id}", read),
     ("PUT", "/fhir/{type}/{id}", update),
     ("PATCH", "/fhir/{type}/{id}", patch),
     ("DELETE", "/fhir/{type}/{id}", delete),
@@ -59,6 +53,13 @@ ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", "/fhir/{type}/{id}/_history/{version}", vread),
     ("GET", "/fhir/{type}/{id}/${operation}", operation),
     ("POST", "/fhir/{type}/{id}/${operation}", operation),
+    ("PUT", "/fhir/{type}", update),
+    ("PATCH", "/fhir/{type}", patch),
+    ("DELETE", "/fhir/{type}", delete),
+    ("GET", "/fhir", search_system),
+    ("GET", "/fhir/", search_system),
+    ("GET", "/livez", live),
+    ("GET", "/readyz", ready),
 )
 
 
