@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from gateway.access.access import Access
 from gateway.exchange.entries import Entry
+from gateway.store.conditions import Condition
 
 
 @dataclass(slots=True)
@@ -15,7 +16,8 @@ class Draft:
 
     `own`: the address of this service; `urls`: what each fullUrl of the Bundle stands for, as `Type/id`; `ids`: what each
     `Type/id` as sent stands for; `patients`: which patient each identifier stands for; `born`: the patients that come to be
-    with it.
+    with it; `both`: of references by search that find an entry and a stored resource its fullUrl, `Type/id` and the element;
+    `conditions`: what those references rest on.
     """
 
     access: Access
@@ -25,6 +27,8 @@ class Draft:
     ids: dict[str, str] = field(default_factory=dict)
     patients: dict[str, str] = field(default_factory=dict)
     born: set[str] = field(default_factory=set)
+    both: list[tuple[str, str, str]] = field(default_factory=list)
+    conditions: list[Condition] = field(default_factory=list)
 
     def localize(self, text: str, there: str | None = None) -> str:
         """What a link leads to here: `Type/id` where it is a fullUrl of the Bundle or below our own address; else itself.

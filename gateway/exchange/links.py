@@ -157,7 +157,7 @@ def _foreign_problem(text: str, expression: str) -> Problem | None:
     if text.startswith(("urn:uuid:", "urn:oid:")):
         return unknown_reference(expression)  # it names an entry that is not in the Bundle
     if "?" in scheme:
-        return Problem("not-supported", "conditional references are not resolved here", expression, status=422)
+        return Problem("not-supported", "references by search are resolved in Bundles only", expression, status=422)
     if not colon or not _SCHEME.match(scheme):
         return Problem("value", "a reference is 'Type/id', '#id' or an absolute URL", expression)
     return None

@@ -14,12 +14,12 @@ from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry
 from gateway.exchange.formers import find_formers
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.search import find_addressed
 from gateway.exchange.standing import extend_to
 from gateway.fhir.identity import IDENTIFIER_BYTES, business_key, identifier_key, references_of
 from gateway.fhir.registry import ResourceType
 from gateway.fhir.values import token_values
 from gateway.problem import Issue, Problem
-from gateway.store import resources as store
 from gateway.store.ids import bucket_of
 from gateway.store.standing import About
 
@@ -179,7 +179,5 @@ async def _named_patient(gateway: Gateway, draft: Draft, entry: Entry, reference
         return None
     token = token_values(reference.identifier.system, reference.identifier.value)[0]
     if token not in draft.patients:
-        # Who is not known gets an id that nobody has: it is refused as somebody else's would be.
-        nobody = gateway.ids.new(gateway.ids.bucket(token.encode()))
-        draft.patients[token] = await store.find_patient(gateway.mongo, token) or nobody
+        draft.patients[token] = await find_addressed(gateway, token)
     return draft.patients[token]

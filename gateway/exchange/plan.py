@@ -15,6 +15,7 @@ from gateway.exchange.entries import Entry, decode_entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.links import check_references, resolve_references
 from gateway.exchange.owners import settle_ids
+from gateway.exchange.sought import check_sought, resolve_sought
 from gateway.fhir.identity import business_key
 from gateway.problem import Problem
 from gateway.store import resources as store
@@ -36,7 +37,9 @@ async def make_plan(gateway: Gateway, access: Access, entries: list[Entry]) -> t
 
 
 async def _make(gateway: Gateway, draft: Draft) -> Plan:
+    await resolve_sought(gateway, draft)
     await settle_ids(gateway, draft)
+    check_sought(draft)
     _refuse_overlap(draft.entries)
     fresh = [entry for entry in draft.entries if _is_to_be_written(gateway, draft.access, entry)]
     targets = resolve_references(gateway, draft, fresh)
@@ -53,7 +56,8 @@ async def _make(gateway: Gateway, draft: Draft) -> Plan:
     await _check_keys(gateway, draft, fresh)
     await _compare_known(gateway, draft, [entry for entry in fresh if entry.existing is not None])
     written = [entry for entry in draft.entries if entry.change is not None]
-    return Plan([e.change for e in written if e.change], [e.condition for e in written if e.condition])
+    conditions = [*draft.conditions, *(e.condition for e in written if e.condition)]
+    return Plan([e.change for e in written if e.change], conditions)
 
 
 def _is_to_be_written(gateway: Gateway, access: Access, entry: Entry) -> bool:

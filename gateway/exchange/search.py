@@ -207,7 +207,7 @@ async def widen(gateway: Gateway, access: Access, kind: ResourceType, pairs: Pai
 async def _reading(gateway: Gateway, access: Access, kinds: Iterable[ResourceType], pairs: Pairs) -> Reading:
     identifiers = dict.fromkeys(identifier for kind in kinds for identifier in patient_identifiers(kind, pairs))
     _refuse_many(gateway, len(identifiers))
-    patients = {token: await store.find_patient(gateway.mongo, token) for token in identifiers}
+    patients = {token: await find_addressed(gateway, token) for token in identifiers}
     base_url = gateway.settings.base_url
     return Reading(now=access.now, or_values=gateway.limits.or_values, patients=patients, base_url=base_url)
 
@@ -217,9 +217,17 @@ async def _patients_named(gateway: Gateway, kind: ResourceType, clause: Clause) 
     named = _values_fixed(clause, "patient")
     if kind.is_patient:
         named += _values_fixed(clause, "_id")
-        identified = [await store.find_patient(gateway.mongo, token) for token in _values_fixed(clause, "identifier")]
-        named += [patient for patient in identified if patient is not None]
+        named += [await find_addressed(gateway, token) for token in _values_fixed(clause, "identifier")]
     return list(dict.fromkeys(named))
+
+
+async def find_addressed(gateway: Gateway, token: str) -> str:
+    """The id of the patient with this identifier (`system|value`).
+
+    Who is not known gets an id that nobody has: what is asked about them is answered, and takes, as if they were somebody
+    else's.
+    """
+    return await store.find_patient(gateway.mongo, token) or gateway.ids.new(gateway.ids.bucket(token.encode()))
 
 
 def _patients_asked(kind: ResourceType, criteria: Pairs) -> int:

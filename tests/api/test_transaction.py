@@ -56,22 +56,24 @@ async def test_entries_are_carried_out_as_delete_post_put_get_and_answered_as_as
     assert answer.json()["type"] == "transaction-response"
 
 
-@pytest.mark.requirement("BUN-01", "BUN-04")
+@pytest.mark.requirement("BUN-01", "BUN-04", "BUN-05")
 async def test_the_example_of_the_processing_order(world: World, specifications: Path) -> None:
-    """As it stands it refers by search, which is refused by name; by id it is carried out."""
-    owner = await world.patient()
-    old = await owner.create(observation(owner.patient, identifier=[{"system": "urn:oid:1.2.3", "value": "old-1"}]))
+    """It refers by search: while nobody is found it stores nothing."""
     path = specifications / "fhir-r4-core/derived-transactions/transaction-order-and-references.json"
     asked = json.loads(path.read_text(encoding="utf-8"))
+    system, _, number = asked["entry"][1]["resource"]["subject"]["reference"].partition("=")[2].partition("|")
+    owner = await world.patient(identifier=[{"system": system, "value": unique("other")}])
     before = await world.fingerprint()
     refused = await owner.post("", asked)
-    assert (refused.status_code, expression(refused)) == (422, "Bundle.entry[1].resource.subject.reference")
+    assert (refused.status_code, expression(refused)) == (412, "Bundle.entry[1].resource.subject.reference")
     assert await world.fingerprint() == before
-    asked["entry"][1]["resource"]["subject"]["reference"] = f"Patient/{owner.patient}"
+    owner = await world.patient(identifier=[{"system": system, "value": number}])
+    old = await owner.create(observation(owner.patient, identifier=[{"system": "urn:oid:1.2.3", "value": "old-1"}]))
     answer = await owner.post("", asked)
     assert statuses(answer) == ["200 OK", "201 Created", "201 Created", "204 No Content"]
     search, created, sensor, _ = answer.json()["entry"]
     (found,) = (e["resource"] for e in search["resource"]["entry"])
+    assert found["subject"] == {"reference": f"Patient/{owner.patient}"}
     assert created["response"]["location"] == f"Observation/{found['id']}/_history/1"
     assert sensor["response"]["location"] == f"{found['device']['reference']}/_history/1"
     assert (await owner.get(f"Observation/{old['id']}")).status_code == 410

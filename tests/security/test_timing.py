@@ -2,10 +2,11 @@
 
 import statistics
 import time
+from functools import partial
 
 import pytest
 
-from tests.world import Actor, World, observation
+from tests.world import Actor, World, observation, patient
 
 
 async def medians(actor: Actor, one: str, other: str, rounds: int) -> tuple[float, float]:
@@ -50,3 +51,14 @@ async def test_hidden_asks_the_database_as_often_as_absent(world: World, kind: s
     for method in ("GET", "PUT", "DELETE"):
         absent = world.gateway.ids.new(stored["id"][:3])
         assert await calls(method, stored["id"]) == await calls(method, absent), method
+
+
+@pytest.mark.parametrize("kind", ["professional", "service", "patient"])
+@pytest.mark.parametrize("path", ["Patient?identifier={}", "Observation?patient.identifier={}"])
+@pytest.mark.requirement("ATK-T43")
+async def test_who_is_known_by_identifier_is_told_by_no_count_of_calls(world: World, kind: str, path: str) -> None:
+    victim = await world.operator.create(patient())
+    known, unknown = (f"{one['system']}|{one['value']}" for one in (*victim["identifier"], *patient()["identifier"]))
+    actor = await {"professional": world.professional, "service": world.service, "patient": world.patient}[kind]()
+    counts = [await world.calls_of(partial(actor.search, path.format(token))) for token in (known, unknown)]
+    assert counts[0] == counts[1]
