@@ -8,7 +8,9 @@ from typing import Any
 
 from lxml import etree
 
-_XHTML = "{http://www.w3.org/1999/xhtml}"
+from gateway.fhir.xhtml import XHTML, parse_div
+
+_XHTML = f"{{{XHTML}}}"
 _ELEMENTS = frozenset(
     "a abbr acronym b big blockquote br caption center cite code col colgroup dd dfn div dl dt em font h1 h2 h3 h4 h5 h6 hr i"
     " img li map area ol p pre q samp small span strong sub sup table tbody td tfoot th thead tr tt ul var".split()
@@ -30,10 +32,9 @@ def check_div(div: str) -> str | None:
     """The rule that a narrative's XHTML breaks, None where it breaks none."""
     if _DECLARATION.search(div):
         return "txt-1: a narrative has no doctype, entity or instruction"
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False, load_dtd=False)
     try:
-        root = etree.fromstring(div.encode(), parser)
-    except (etree.XMLSyntaxError, ValueError):
+        root = parse_div(div)
+    except ValueError:
         return "txt-1: a narrative is well-formed XHTML"
     if root.tag != f"{_XHTML}div":
         return "txt-1: a narrative is one div in the XHTML namespace"

@@ -29,6 +29,8 @@ _TARGETS_IN_R4: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("DiagnosticReport", "subject"): ("Patient", "Group", "Device", "Location"),
     ("Observation", "subject"): ("Patient", "Group", "Device", "Location"),
 }
+# What fhir.resources adds: comments, and the twin of a narrative's div, which holds its id itself and no extension.
+_NOT_HERE = frozenset({"fhir_comments", "div__ext"})
 _ABSTRACT = frozenset({"Resource", "DomainResource"})
 
 # A nested resource stays undecoded bytes: whoever needs it decodes it as its own type and reports its own errors.
@@ -125,7 +127,7 @@ class Types:
         fields = sorted(model.model_fields.items(), key=lambda item: order.get(item[1].alias.lstrip("_"), -1))
         for attribute, field in fields:
             kind, many = _kind(field.annotation)
-            if attribute == "fhir_comments" or kind in NOT_IN_R4 or attribute.removesuffix("__ext") in NOT_IN_R4:
+            if attribute in _NOT_HERE or kind in NOT_IN_R4 or attribute.removesuffix("__ext") in NOT_IN_R4:
                 continue
             extra = field.json_schema_extra or {}
             yield Element(
