@@ -47,7 +47,7 @@ def read_entry_request(gateway: Gateway, entry: Any, position: int, ways: Ways) 
     try:
         if len(request.url) > gateway.limits.url_bytes:
             raise Problem("too-long", f"a URL has at most {gateway.limits.url_bytes} bytes here", "Bundle.request.url")
-        line = _read_request_line(request.method, request.url.removeprefix(f"{gateway.settings.base_url}/"))
+        line = _read_request_line(request.method.replace("HEAD", "GET"), _below(gateway.settings.base_url, request.url))
     except Problem as problem:
         raise problem.within(place) from None
     takes_resource = line.interaction in ("create", "update", "patch")
@@ -66,6 +66,7 @@ def read_entry_request(gateway: Gateway, entry: Any, position: int, ways: Ways) 
         parameters=line.parameters,
         body=body,
         calm=ways.calm,
+        bodiless=request.method == "HEAD",
         patch=language,
         if_match=request.ifMatch,
         if_none_match=request.ifNoneMatch,
@@ -103,6 +104,12 @@ class _RequestLine:
     criteria: Pairs | None = None
 
 
+def _below(base_url: str, url: str) -> str:
+    """A URL without the address of this service, if it begins with it."""
+    rest = url.removeprefix(base_url)
+    return rest if rest[:1] in ("", "/", "?") else url
+
+
 @functools.lru_cache(maxsize=1_024)
 def _read_request_line(method: str, url: str) -> _RequestLine:
     """What an entry's method and URL ask for; the entries of a Bundle mostly ask for the same."""
@@ -120,7 +127,7 @@ def _read_request_line(method: str, url: str) -> _RequestLine:
         case "GET", [identifier]:
             return _RequestLine("read", type_name, identifier, parameters=_read_query(query))
         case "GET", [identifier, "_history"]:
-            return _RequestLine("history-instance", type_name, identifier)
+            return _RequestLine("history-instance", type_name, identifier, parameters=_read_query(query))
         case "GET", [identifier, "_history", version]:
             return _RequestLine("vread", type_name, identifier, version, _read_query(query))
         case "POST", [] if not query:

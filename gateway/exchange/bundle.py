@@ -141,7 +141,7 @@ def _runs(entries: list[Any]) -> Iterator[list[Any]]:
     for entry in entries:
         method, condition = entry.request.method, entry.request.ifNoneExist
         told = {condition or bytes(entry.resource)} if method == "POST" and entry.resource is not None else set()
-        together = bool(run) and method == run[0].request.method and method in ("GET", "POST")
+        together = bool(run) and method == run[0].request.method and method in ("GET", "HEAD", "POST")
         if run and not (together and len(run) < _AT_ONCE and seen.isdisjoint(told)):
             yield run
             run, seen = [], set()
@@ -169,7 +169,7 @@ def _response(gateway: Gateway, call: Call, answer: Answer) -> dict[str, Any]:
         response["lastModified"] = write_instant(answer.updated)
     if call.prefer == "OperationOutcome" and call.interaction not in READS:
         response["outcome"] = answer.outcome()
-    if answer.body is not None and (call.interaction in READS or call.prefer == "representation"):
+    if answer.body is not None and not call.bodiless and (call.interaction in READS or call.prefer == "representation"):
         if answer.id is not None:
             entry["fullUrl"] = f"{gateway.settings.base_url}/{answer.type}/{answer.id}"
         entry["resource"] = msgspec.Raw(answer.body)

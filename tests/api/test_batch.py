@@ -9,10 +9,10 @@ from tests.world import BASE, Actor, World, bundle, consent, device, document, e
 UUID = "urn:uuid:8b8f0d4c-8a38-4a8e-8a1e-8b5e4a6f0001"
 
 
-async def send(actor: Actor, *entries: dict[str, Any], **headers: str) -> list[dict[str, Any]]:
-    answer = await actor.post("", bundle("batch", *entries), **headers)
+async def send(actor: Actor, *entries: dict[str, Any], kind: str = "batch", **headers: str) -> list[dict[str, Any]]:
+    answer = await actor.post("", bundle(kind, *entries), **headers)
     assert answer.status_code == 200, answer.text
-    assert answer.json()["type"] == "batch-response"
+    assert answer.json()["type"] == f"{kind}-response"
     return list(answer.json().get("entry", ()))
 
 
@@ -61,7 +61,8 @@ async def test_a_bad_entry_stores_nothing_and_stops_nobody(world: World) -> None
 
 
 @pytest.mark.requirement("BUN-07", "BUN-08")
-async def test_own_absolute_addresses_are_served(world: World) -> None:
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+async def test_own_absolute_addresses_are_served(world: World, kind: str) -> None:
     owner = await world.patient()
     paper = await owner.create(document(owner.patient))
     found = await send(
@@ -69,10 +70,50 @@ async def test_own_absolute_addresses_are_served(world: World) -> None:
         entry("GET", f"{BASE}/DocumentReference/{paper['id']}"),
         entry("GET", f"{BASE}/DocumentReference?patient={owner.patient}"),
         entry("GET", f"/DocumentReference/{paper['id']}"),
+        entry("GET", f"{BASE}?_type=DocumentReference,Device&patient={owner.patient}"),
         entry("POST", f"{BASE}/Observation", observation(owner.patient)),
+        kind=kind,
     )
-    assert statuses(found) == ["200", "200", "200", "201"]
-    assert found[1]["resource"]["entry"][0]["resource"] == paper
+    assert statuses(found) == ["200", "200", "200", "200", "201"]
+    for searched in (found[1], found[3]):
+        assert [one["resource"] for one in searched["resource"]["entry"]] == [paper]
+
+
+@pytest.mark.requirement("BUN-01", "BUN-07")
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+async def test_head_answers_like_get_without_the_resource_and_leaves_the_same_trace(world: World, kind: str) -> None:
+    owner = await world.patient()
+    kept = await owner.create(observation(owner.patient))
+    address = f"Observation/{kept['id']}"
+    paths = [address, f"{address}/_history/1", f"{address}/_history?_count=1", f"Observation?_id={kept['id']}"]
+    gets = await send(owner, *(entry("GET", path) for path in paths), kind=kind)
+    heads = await send(owner, *(entry("HEAD", path) for path in paths), kind=kind)
+    assert all("resource" in got for got in gets)
+    assert heads == [{"response": got["response"]} for got in gets]
+    assert heads[0]["response"] == {"status": "200 OK", "etag": 'W/"1"', "lastModified": kept["meta"]["lastUpdated"]}
+    for interaction in ("read", "vread", "history-instance", "search-type"):
+        events = await world.stored("AuditEvent", **{"patient": owner.patient, "event.interaction": interaction})
+        assert len(events) == 2, interaction
+
+
+async def test_head_says_of_what_is_not_there_or_known_what_get_does(world: World) -> None:
+    owner, other = await world.patient(), await world.patient()
+    kept, hidden = await owner.create(observation(owner.patient)), await other.create(observation(other.patient))
+    known = entry("HEAD", f"Observation/{kept['id']}", ifNoneMatch='W/"1"')
+    found, *nothing = [await send(owner, known, entry("HEAD", f"Observation/{i}")) for i in (hidden["id"], "abc-000")]
+    assert statuses(found) == ["304", "404"]
+    assert nothing == [found]
+
+
+async def test_a_history_in_a_bundle_is_paged(world: World) -> None:
+    owner = await world.patient()
+    kept = await owner.create(observation(owner.patient))
+    await owner.put(f"Observation/{kept['id']}", kept | {"status": "amended"})
+    path = f"Observation/{kept['id']}/_history?_count=1"
+    (found,) = await send(owner, entry("GET", path))
+    assert found["resource"] == (await owner.get(path)).json()
+    (refused,) = await send(owner, entry("GET", f"Observation/{kept['id']}/_history?_colour=red"))
+    assert refused["response"]["status"].startswith("400")
 
 
 @pytest.mark.requirement("BUN-03")

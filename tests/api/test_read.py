@@ -170,6 +170,16 @@ async def test_head_answers_like_get_without_body_and_leaves_the_same_trace(worl
     assert len(await world.stored("AuditEvent", **where)) == 2
 
 
+@pytest.mark.parametrize("path", ["metadata", "openapi.json", "?_type=Observation,Device", "Observation/{id}/$meta"])
+async def test_head_is_answered_wherever_get_is(world: World, path: str) -> None:
+    reader = await world.patient()
+    path = path.format(id=(await new_reading(reader))["id"])
+    get, head = await reader.get(path), await reader.send("HEAD", path)
+    assert (head.status_code, head.content) == (get.status_code, b"") == (200, b"")
+    assert head.headers["content-length"] == get.headers["content-length"]
+    assert head.headers["content-type"] == get.headers["content-type"]
+
+
 async def test_head_of_what_is_not_there(world: World, camille: Actor) -> None:
     assert (await camille.send("HEAD", "Observation/abc-000")).status_code == 404
     assert (await world.http.request("HEAD", f"{BASE}/Observation/abc-000")).status_code == 401
