@@ -6,7 +6,7 @@ Knows: names, defaults and what makes a value unusable. Must not know: what is d
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,12 +26,9 @@ class SettingsError(Exception):
     """An environment variable that cannot be used: the message is `NAME: what is wrong`."""
 
 
-def _metadata(name: str, purpose: str, default: str | None) -> dict[str, str | None]:
-    return {"env": name, "purpose": purpose, "default": default}
-
-
-def _env(name: str, purpose: str, default: str | None = None) -> Any:
-    return field(metadata=_metadata(name, purpose, default))
+def _env(name: str, purpose: str, default: str | None = None, *, otherwise: Any = MISSING) -> Any:
+    """A variable. `otherwise`: what settings that are not read from an environment need not say."""
+    return field(default=otherwise, metadata={"env": name, "purpose": purpose, "default": default})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +45,9 @@ class Settings:
     trusted_proxies: str = _env("GATEWAY_TRUSTED_PROXIES", "addresses whose X-Forwarded-For and -Proto are believed", "")
     log_level: str = _env("GATEWAY_LOG_LEVEL", "debug, info, warning or error", "info")
     schemas: Path = _env("GATEWAY_SCHEMAS", "folder of data files, in place of the packaged ones", "")
-    issuers: Path | None = field(default=None, metadata=_metadata("GATEWAY_ISSUERS", "folder of files of other issuers", ""))
-    outbound_networks: str = field(
-        default="",
-        metadata=_metadata("GATEWAY_OUTBOUND_NETWORKS", "networks that may be called though they are no public ones", ""),
+    issuers: Path | None = _env("GATEWAY_ISSUERS", "folder of files of other issuers", "", otherwise=None)
+    outbound_networks: str = _env(
+        "GATEWAY_OUTBOUND_NETWORKS", "networks that may be called though they are no public ones", "", otherwise=""
     )
 
 

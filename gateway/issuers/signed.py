@@ -5,8 +5,10 @@ Knows: which headers and signatures hold (RFC 7515, RFC 8725). Must not know: wh
 
 import binascii
 from base64 import urlsafe_b64decode
+from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import datetime
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -22,6 +24,7 @@ from gateway.outbound import Outbound
 
 _MOST_HEADER_BYTES = 2_048
 _MOST_KID = 255
+_MOST_VERIFIED = 1_000
 # Headers by which a token would choose its own key, or change what is signed.
 _FORBIDDEN = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64", "zip"})
 _KEY_TYPES = {"R": "RSA", "P": "RSA", "E": "EC"}
@@ -33,13 +36,18 @@ class _Registry(JWSRegistry):
 
 
 class SignedTokens:
-    """Verifies the signed tokens of one issuer."""
+    """Verifies the signed tokens of one issuer.
+
+    That a signature holds is remembered, because it is a matter of a text and a key alone, dear to find out, and a token is
+    used many times. Whether the key is still published, and what the claims say of time and audience, is asked each time.
+    """
 
     def __init__(self, issuer: Issuer, rules: Jwt, outbound: Outbound) -> None:
         self._issuer = issuer
         self._rules = rules
         self._types = frozenset(map(normal_type, rules.types))
         self._registry = _Registry(algorithms=rules.algorithms, strict_check_header=False)
+        self._verified: OrderedDict[bytes, tuple[Key, Claims]] = OrderedDict()
         self.keys = Keys(issuer, rules, outbound)
 
     async def claims(self, token: str, now: datetime) -> Claims:
@@ -49,7 +57,7 @@ class SignedTokens:
         key = await self.keys.find(kid, now.timestamp())
         if key is None:
             raise Refused("kid")
-        claims = self._verify(token, header, key)
+        claims = self._verify_once(token, header, key)
         self._check_rfc9068(claims)
         check_claims(self._issuer, claims, now)
         return claims
@@ -66,6 +74,17 @@ class SignedTokens:
         if not isinstance(kid, str) or not 0 < len(kid) <= _MOST_KID:
             raise Refused("kid")
         return kid
+
+    def _verify_once(self, token: str, header: Mapping[str, Any], key: Key) -> Claims:
+        digest = sha256(token.encode()).digest()
+        by, claims = self._verified.get(digest, (None, {}))
+        if by is not key:
+            claims = self._verify(token, header, key)
+            self._verified[digest] = key, claims
+            self._verified.move_to_end(digest)
+            if len(self._verified) > _MOST_VERIFIED:
+                self._verified.popitem(last=False)
+        return claims
 
     def _verify(self, token: str, header: Mapping[str, Any], key: Key) -> Claims:
         algorithm = header["alg"]

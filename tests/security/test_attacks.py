@@ -289,10 +289,12 @@ async def test_a_forged_host_changes_nothing(world: World, owner: Actor, host: s
     path, request = f"Observation?patient={owner.patient}&_count=1", unique("host")
     plain = await owner.get(path)
     forged = {"X_Forwarded_Host": "evil.example", "X_Forwarded_Proto": "gopher", "Forwarded": "host=evil.example"}
+    forged |= {"X_Forwarded_For": "203.0.113.9", "Client_Cert": ":MIIB:", "X_SSL_Client_Cert": "MIIB", "X_Remote_User": "root"}
     answer = await owner.get(path, Host=host, X_Request_Id=request, **forged)
     assert (answer.status_code, answer.text) == (plain.status_code, plain.text)
     [event] = await world.stored("AuditEvent", **{"event.request_id": request})
     assert base64.b64decode(event["event"]["query"]).decode() == f"GET /fhir/{path}"
+    assert event["event"]["address"] == "127.0.0.1"
 
 
 @pytest.mark.requirement("ATK-T39")

@@ -6,13 +6,16 @@ import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 import respx
+from joserfc import jwt
 
 from gateway.fhir.registry import Registry
+from gateway.issuers import signed
 from gateway.issuers.claims import Refused
 from gateway.issuers.issuers import Issuers
 from gateway.issuers.keys import parse_keys
@@ -125,6 +128,34 @@ async def test_while_an_issuer_is_down_its_keys_go_on_for_an_hour(scene: Scene, 
     scene.publish(rsa("k1"))
     assert await scene.use(rsa("k1"))
     assert scene.fetches == fetches + 1
+
+
+@pytest.mark.requirement("SEC-043")
+async def test_a_token_that_held_is_verified_once_and_ends_with_its_key_all_the_same(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified = []
+
+    def decode(text: str, *args: Any, **kwargs: Any) -> Any:
+        verified.append(text)
+        return jwt.decode(text, *args, **kwargs)
+
+    monkeypatch.setattr(signed, "jwt", SimpleNamespace(decode=decode))
+    now = datetime.now(UTC)
+    text = token(rsa("k1"), exp=int(now.timestamp()) + 3_000)
+    issuer = scene.issuers.find(text)
+    assert issuer is not None
+    for seconds in (0, 10, 605, 610):  # after ten minutes the keys are new ones, though they say the same
+        assert await scene.issuers.bearer(issuer, text, now + timedelta(seconds=seconds)) is not None
+    assert verified == [text, text]
+    with pytest.raises(Refused, match=r"^signature$"):
+        await scene.issuers.bearer(issuer, f"{text[:-8]}AAAAAAAA", now)
+    scene.publish(rsa("k2"))
+    with pytest.raises(Refused, match=r"^kid$"):
+        await scene.issuers.bearer(issuer, text, now + timedelta(seconds=1_220))
+    scene.publish(rsa("k1"))
+    with pytest.raises(Refused, match=r"^exp$"):
+        await scene.issuers.bearer(issuer, text, now + timedelta(seconds=3_040))
 
 
 async def test_without_any_keys_yet_nothing_is_known(registry: Registry, tmp_path: Path) -> None:
