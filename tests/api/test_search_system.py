@@ -77,7 +77,7 @@ async def test_what_was_stored_in_one_moment_is_paged_whole(world: World) -> Non
 async def test_new_readings_do_not_disturb_a_page_to_come(world: World) -> None:
     owner = await world.patient()
     made = await bring(owner)
-    page = await ask(owner, "?_type=Observation,Device&_count=2")
+    page = await ask(owner, f"?_type=Observation,Device&patient={owner.patient}&_count=2")
     await push(owner, 3)
     rest = await walk(owner, next_link(page) or "")
     expected = [one for one in made[::-1] if not one.startswith("DocumentReference")]
@@ -110,7 +110,7 @@ async def test_a_parameter_that_all_types_have_narrows_them_all(world: World) ->
     reading = await owner.create(observation(owner.patient, identifier=identifier))
     meter = await owner.create(device(owner.patient, identifier=identifier))
     await bring(owner)
-    path = "?_type=Observation,Device"
+    path = f"?_type=Observation,Device&patient={owner.patient}"  # (catalogue devices of other tests are nobody's)
     found = await walk(owner, f"{path}&identifier=urn:same|{value}")
     assert found == [[name_of(meter), name_of(reading)]]
     assert await walk(owner, f"{path}&_id={reading['id']}") == [[name_of(reading)]]
@@ -133,7 +133,7 @@ async def test_includes_and_parts_work_over_types(world: World) -> None:
     assert [name in first for name in ("status", "type", "content")] == [True, False, True]  # (content is mandatory)
     assert [name in second for name in ("status", "code", "device")] == [True, True, False]
     assert included == meter
-    both = await ask(owner, "?_type=Observation,Device&_include=Observation:device")
+    both = await ask(owner, f"?_type=Observation,Device&patient={owner.patient}&_include=Observation:device")
     assert modes(both) == {"match": [name_of(reading), name_of(meter)], "include": []}
 
 
@@ -160,7 +160,7 @@ async def test_each_type_keeps_its_own_door(world: World) -> None:
 async def test_a_cursor_is_of_this_search_alone_and_carries_no_right(world: World) -> None:
     owner = await world.patient()
     await bring(owner)
-    following = next_link(await ask(owner, "?_type=Observation,Device&_count=2")) or ""
+    following = next_link(await ask(owner, f"?_type=Observation,Device&patient={owner.patient}&_count=2")) or ""
     cursor = following.partition("_cursor=")[2]
     for path in (f"Observation?_cursor={cursor}", f"?_type=Observation&_cursor={cursor}"):
         refused = await owner.get(path)
@@ -196,9 +196,11 @@ async def test_what_is_not_understood_is_refused_by_name(world: World, query: st
 async def test_what_one_type_does_not_have_is_left_out_for_the_lenient(world: World) -> None:
     owner = await world.patient()
     await bring(owner)
-    page = await ask(owner, "?_type=Observation,Device&code=nothing&_count=9", Prefer="handling=lenient")
+    page = await ask(
+        owner, f"?_type=Observation,Device&patient={owner.patient}&code=nothing&_count=9", Prefer="handling=lenient"
+    )
     assert len(modes(page)["match"]) == 6
-    assert page["link"][0]["url"] == f"{BASE}?_type=Observation%2CDevice&_count=9"
+    assert page["link"][0]["url"] == f"{BASE}?_type=Observation%2CDevice&patient={owner.patient}&_count=9"
 
 
 async def test_too_many_types_are_refused(world: World) -> None:
