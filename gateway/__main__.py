@@ -1,4 +1,4 @@
-"""The command line: serve · demo · check · token · audit.
+"""The command line: serve · demo · check · token · accounts · audit.
 
 Knows: commands and their options, and how their results are told to a person. Must not know: what they do.
 """
@@ -11,8 +11,10 @@ import socket
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from getpass import getpass
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
+from urllib.parse import urlsplit
 
 import typer
 import uvicorn
@@ -20,20 +22,25 @@ import uvicorn
 from gateway import __version__
 from gateway.api.wire import server_options
 from gateway.app import attached, check_system, prepare_store
+from gateway.exchange.accounts import add_account, lock_account, reset_account
+from gateway.exchange.passwords import new_password, second_factor_text, second_factor_uri
 from gateway.exchange.tokens import Grant, issue_token, revoke_token
 from gateway.problem import Problem
 from gateway.sandbox.demo import DemoError, run_demo
 from gateway.sandbox.mongod import MongodError
 from gateway.schemas import SchemaError
-from gateway.settings import SettingsError, read_settings
+from gateway.settings import Settings, SettingsError, read_settings
+from gateway.store.accounts import find_accounts
 from gateway.store.chain import Sealed, find_broken_link
 from gateway.store.schema import StoreError
 from gateway.telemetry import set_up_logging
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 token_app = typer.Typer(no_args_is_help=True, help="Issue and revoke access tokens.")
+accounts_app = typer.Typer(no_args_is_help=True, help="Accounts of people who log in here.")
 audit_app = typer.Typer(no_args_is_help=True, help="Verify the audit.")
 app.add_typer(token_app, name="token")
+app.add_typer(accounts_app, name="accounts")
 app.add_typer(audit_app, name="audit")
 
 _Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65_535)]
@@ -146,6 +153,66 @@ def token_revoke() -> None:
         _fail("this token is not known")
 
 
+@accounts_app.command("add")
+def accounts_add(
+    login: Annotated[str, typer.Argument(help="What the person types to log in.")],
+    reference: Annotated[
+        list[str] | None, typer.Option(help="Patient/…, RelatedPerson/… or Practitioner/… that is this person; repeatable.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="What the pages call the person.")] = "",
+    operator: Annotated[bool, typer.Option("--operator", help="Somebody who runs the gateway; has a second factor.")] = False,
+    generate: Annotated[bool, typer.Option("--generate", help="Think of a password and print it.")] = False,
+) -> None:
+    """Add an account. The password is read from standard input (an argument would end up in the shell's history)."""
+    settings, password = read_settings(), _password(generate)
+
+    async def add() -> bytes | None:
+        async with attached(settings) as gateway:
+            return await add_account(gateway, login, password, name, tuple(reference or ()), is_operator=operator)
+
+    _tell_secrets(settings, login, password if generate else None, asyncio.run(add()))
+
+
+@accounts_app.command("list")
+def accounts_list() -> None:
+    """List the accounts: login, who it is, whether it is locked."""
+
+    async def find() -> list[dict[str, Any]]:
+        async with attached(read_settings()) as gateway:
+            return await find_accounts(gateway.mongo)
+
+    for account in asyncio.run(find()):
+        whose = " ".join([*account["references"], *(["operator"] if account["operator"] else [])])
+        print(f"{account['_id']}  {whose}{'  locked' if account['locked'] else ''}")  # noqa: T201 (the result of the command)
+
+
+@accounts_app.command("lock")
+def accounts_lock(login: Annotated[str, typer.Argument(help="Login of the account.")]) -> None:
+    """Lock an account and end its sessions. `reset` unlocks it."""
+
+    async def lock() -> None:
+        async with attached(read_settings()) as gateway:
+            await lock_account(gateway, login)
+
+    asyncio.run(lock())
+
+
+@accounts_app.command("reset")
+def accounts_reset(
+    login: Annotated[str, typer.Argument(help="Login of the account.")],
+    generate: Annotated[bool, typer.Option("--generate", help="Think of a password and print it.")] = False,
+    second_factor: Annotated[bool, typer.Option("--second-factor", help="Make another second factor, too.")] = False,
+) -> None:
+    """Give an account another password, read from standard input; unlock it and end its sessions."""
+    settings, password = read_settings(), _password(generate)
+
+    async def reset() -> bytes | None:
+        async with attached(settings) as gateway:
+            return await reset_account(gateway, login, password, second_factor=second_factor)
+
+    _tell_secrets(settings, login, password if generate else None, asyncio.run(reset()))
+
+
 @audit_app.command("verify")
 def audit_verify(
     log: Annotated[
@@ -163,6 +230,22 @@ def audit_verify(
     if broken:
         _fail(f"after {sound} sound events: {broken}")
     print(f"{sound} events, every link holds")  # noqa: T201 (the result of the command)
+
+
+def _password(generate: bool) -> str:
+    if generate:
+        return new_password()
+    return getpass("Password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
+
+
+def _tell_secrets(settings: Settings, login: str, password: str | None, second_factor: bytes | None) -> None:
+    """Print what can be seen only now."""
+    if password is not None:
+        print(f"password: {password}")  # noqa: T201 (the result of the command)
+    if second_factor is not None:
+        issuer = urlsplit(settings.base_url).hostname or "gateway"
+        print(f"one-time codes: {second_factor_text(second_factor)}")  # noqa: T201 (the result of the command)
+        print(second_factor_uri(second_factor, issuer, login))  # noqa: T201 (the result of the command)
 
 
 def _take_port(host: str, port: int) -> socket.socket:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.types import Scope as Asked
 
 from gateway import __version__
 from gateway.access.consent import Provision
@@ -24,7 +25,9 @@ from gateway.api.pretty import Pretty
 from gateway.api.routes import add_routes, route_pattern
 from gateway.exchange.cursor import Cursors
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.passwords import Passwords
 from gateway.exchange.perform import check_operations
+from gateway.exchange.sealer import Sealer
 from gateway.exchange.standing import care_team_of, read_provision
 from gateway.fhir.codec import Codec
 from gateway.fhir.identity import Identities
@@ -53,6 +56,9 @@ from gateway.store.schema import (
 )
 from gateway.store.standing import Standings
 from gateway.telemetry import log, set_up_logging
+from gateway.web.pages import Pages
+from gateway.web.routes import add_pages, page_pattern
+from gateway.web.texts import Texts, read_texts
 
 
 def now() -> datetime:
@@ -67,6 +73,7 @@ class Schemas:
     limits: Limits
     registry: Registry
     policy: Policy
+    texts: Mapping[str, Texts]
 
 
 def read_schemas(folder: Path) -> Schemas:
@@ -76,7 +83,7 @@ def read_schemas(folder: Path) -> Schemas:
     check_bindings(folder, types, bindings)
     registry = read_registry(folder, types)
     check_operations(folder, registry)
-    return Schemas(limits, registry, read_policy(folder, registry))
+    return Schemas(limits, registry, read_policy(folder, registry), read_texts(folder))
 
 
 def read_own_issuers(schemas: Schemas, folder: Path | None, networks: str, base_url: str) -> list[Issuer]:
@@ -122,6 +129,8 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         audit=audit,
         committer=Committer(mongo, audit, codec.encode, care_team_of, limits.request_seconds / 2),
         cursors=Cursors(settings.secret),
+        passwords=Passwords(),
+        sealer=Sealer(settings.secret, b"gateway-seal"),
         clock=clock,
         scopes=scopes,
         provision_of=provision_of,
@@ -213,10 +222,15 @@ def create_app(settings: Settings | None = None, clock: Callable[[], datetime] =
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     add_routes(app)
+    add_pages(app, Pages(settings, schemas.texts))
     app.state.openapi = build_description(schemas.registry, schemas.limits, settings.base_url, app.routes)
-    app.add_middleware(Edge, limits=schemas.limits, route_of=functools.partial(route_pattern, schemas.registry))
+    app.add_middleware(Edge, limits=schemas.limits, route_of=functools.partial(_route_of, schemas.registry))
     app.add_middleware(Pretty)
     return app
+
+
+def _route_of(registry: Registry, scope: Asked) -> str:
+    return page_pattern(scope) or route_pattern(registry, scope)
 
 
 def _spare_the_collector() -> None:

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -49,6 +49,23 @@ class Settings:
     outbound_networks: str = _env(
         "GATEWAY_OUTBOUND_NETWORKS", "networks that may be called though they are no public ones", "", otherwise=""
     )
+    local_login: str = _env(
+        "GATEWAY_LOCAL_LOGIN",
+        "on, off, or auto: local accounts log in on a loopback base URL only",
+        "auto",
+        otherwise="auto",
+    )
+
+    @property
+    def site(self) -> str:
+        """The address below which pages and OAuth endpoints lie: what stands before `/fhir` in the base URL."""
+        url = urlsplit(self.base_url)
+        return self.base_url.removesuffix("/fhir") if url.path.endswith("/fhir") else f"{url.scheme}://{url.netloc}"
+
+    @property
+    def has_local_login(self) -> bool:
+        """Whether people log in with accounts of this gateway: in production only where that is said."""
+        return self.local_login == "on" or (self.local_login == "auto" and _is_loopback(self.base_url))
 
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -134,6 +151,10 @@ def _check(values: Mapping[str, Any]) -> None:
             raise SettingsError(f"GATEWAY_{name.upper()}: {_NO_NETWORKS}")
     if values["log_level"] not in ("debug", "info", "warning", "error"):
         raise SettingsError("GATEWAY_LOG_LEVEL: is none of debug, info, warning, error")
+    if values["local_login"] not in ("auto", "on", "off"):
+        raise SettingsError("GATEWAY_LOCAL_LOGIN: is none of auto, on, off")
+    if values["local_login"] == "on" and values["base_url"].startswith("http:") and not _is_loopback(values["base_url"]):
+        raise SettingsError("GATEWAY_LOCAL_LOGIN: passwords are not sent over http; GATEWAY_BASE_URL is to be an https URL")
     if not values["schemas"].is_dir():
         raise SettingsError("GATEWAY_SCHEMAS: is not a folder")
     if values["issuers"] is not None and not values["issuers"].is_dir():
@@ -154,6 +175,14 @@ def read_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
     if not _is_list_of_networks(text):
         raise SettingsError(f"GATEWAY_OUTBOUND_NETWORKS: {_NO_NETWORKS}")
     return tuple(ip_network(part.strip()) for part in text.split(",") if part)
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _is_list_of_networks(text: str) -> bool:

@@ -76,6 +76,7 @@ def make_settings(mongo_url: str, **changes: object) -> Settings:
         "trusted_proxies": "",
         "log_level": "error",
         "schemas": find_schemas(),
+        "local_login": "on",
         **changes,
     }
     return Settings(**values)  # type: ignore[arg-type]

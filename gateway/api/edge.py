@@ -51,7 +51,8 @@ class Edge:
         async def send_on(message: Message) -> None:
             if message["type"] == "http.response.start":
                 seen["status"] = message["status"]
-                message["headers"] = [*message["headers"], *_HEADERS, (b"x-request-id", request_id.encode())]
+                headers_of_all = _HEADERS if scope["path"].startswith("/fhir") else _missing(message["headers"])
+                message["headers"] = [*message["headers"], *headers_of_all, (b"x-request-id", request_id.encode())]
             await send(message)
 
         try:
@@ -99,6 +100,12 @@ class Edge:
             return message
 
         return receive_on
+
+
+def _missing(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers of every answer that a page does not set itself: it says what a browser may load for it."""
+    own = {name for name, _ in headers}
+    return [header for header in _HEADERS if header[0] not in own]
 
 
 def _read_request_id(headers: dict[bytes, bytes]) -> str:

@@ -11,6 +11,8 @@ from gateway.access.consent import Provision
 from gateway.access.policy import Policy
 from gateway.access.scope import Scope
 from gateway.exchange.cursor import Cursors
+from gateway.exchange.passwords import Passwords
+from gateway.exchange.sealer import Sealer
 from gateway.fhir.codec import Codec
 from gateway.fhir.identity import Identities
 from gateway.fhir.index import Index
@@ -52,6 +54,8 @@ class Gateway:
     audit: AuditWriter
     committer: Committer
     cursors: Cursors
+    passwords: Passwords
+    sealer: Sealer
     clock: Callable[[], datetime]
     scopes: Callable[[str], tuple[Scope, ...]]
     provision_of: Callable[[bytes], Provision | None]

@@ -32,6 +32,8 @@ _ACTIONS: Mapping[str, str] = {
     "delete": "D",
     "search-type": "E",
 }
+# What is no interaction of FHIR's: type and subtype of https://profiles.ihe.net/ITI/TF/Volume2/ITI-19.html
+_LOGIN = ((_DICOM, "110114", "User Authentication"), (_DICOM, "110122", "Login"))
 # Who is who for the client and the server. In a read the server is the source of the data; else the client is.
 _SOURCE, _DESTINATION = (_DICOM, "110153"), (_DICOM, "110152")
 _ROLES: Mapping[str, tuple[tuple[str, str], tuple[str, str]]] = {
@@ -84,7 +86,7 @@ def audit_values(event: Event, recorded: datetime) -> dict[str, Any]:
     return {
         "date": hull([instant_span(recorded)]),
         "action": [action],
-        "subtype": list(token_values(_INTERACTIONS, _restful(event.interaction))),
+        "subtype": list(token_values(*_kind(event.interaction)[1][:2])),
         "agent:identifier": [*token_values(CLIENT_SYSTEM, event.client), *token_values(*(event.subject or (None, None)))],
         "outcome": [event.outcome],
         **({"agent": [event.user]} if event.user else {}),
@@ -106,9 +108,10 @@ def render_event(document: Values, base_url: str) -> dict[str, Any]:
     if conforms:
         pattern = f"{'Patient' if patient else ''}{_PATTERNS[action]}"
         resource["meta"]["profile"] = [f"{_BALP}/StructureDefinition/IHE.BasicAudit.{pattern}"]
+    kind, subtype = _kind(interaction)
     resource |= {
-        "type": {"system": _AUDIT_TYPE, "code": "rest", "display": "Restful Operation"},
-        "subtype": [{"system": _INTERACTIONS, "code": _restful(interaction)}],
+        "type": dict(zip(("system", "code", "display"), kind, strict=False)),
+        "subtype": [dict(zip(("system", "code", "display"), subtype, strict=False))],
         "action": action,
         "recorded": recorded,
         "outcome": event["outcome"],
@@ -142,15 +145,15 @@ def _agents(event: Mapping[str, Any], action: str, base_url: str) -> list[dict[s
         "requestor": False,
         "network": {"address": base_url, "type": "5"},
     }
-    policy = [f"urn:ietf:params:oauth:jti:{event['token']}"]
+    # Who fails to log in has shown no token.
+    policy = {"policy": [f"urn:ietf:params:oauth:jti:{event['token']}"]} if "token" in event else {}
     if not who:
-        client["policy"] = policy
-        return [client, server]
+        return [client | policy, server]
     user: dict[str, Any] = {
         "type": _concept(_PARTICIPATION, "AUT" if action in "CUD" else "IRCP"),
         "who": who,
         "requestor": True,
-        "policy": policy,
+        **policy,
     }
     if "purpose" in event:
         user["purposeOfUse"] = [_purpose(event["purpose"])]
@@ -194,9 +197,15 @@ def _entities(event: Mapping[str, Any], patient: str | None) -> list[dict[str, A
     return found
 
 
-def _restful(interaction: str) -> str:
-    """The code of an interaction (https://hl7.org/fhir/R4/valueset-type-restful-interaction.html); all operations share one."""
-    return "operation" if interaction.startswith("$") else interaction
+def _kind(interaction: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Type and subtype of an event: system, code and (where that is customary) display.
+
+    Those of an interaction are https://hl7.org/fhir/R4/valueset-type-restful-interaction.html; all operations share one.
+    """
+    if interaction == "login":
+        return _LOGIN
+    code = "operation" if interaction.startswith("$") else interaction
+    return (_AUDIT_TYPE, "rest", "Restful Operation"), (_INTERACTIONS, code)
 
 
 def _concept(system: str, code: str) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from gateway.store.mongo import Document, Mongo, Stale
 
 HEADS = "heads"  # one document per patient, and one per type that belongs to nobody: orders the commits
 TOKENS = "tokens"
+ACCOUNTS = "accounts"  # of people who log in here
+SESSIONS = "sessions"  # of people in their browsers
 SEALS = "seals"
 WRITERS = "writers"
 META = "meta"
@@ -55,6 +57,8 @@ def required_indexes(registry: Registry) -> list[Index]:
     """Every index the gateway relies on, besides `_id`."""
     found = [index for kind in registry.resource_types.values() for index in _type_indexes(kind)]
     found.append(Index(TOKENS, "expires", (("expires", 1),), {"expireAfterSeconds": 86_400}))
+    found.append(Index(SESSIONS, "expires", (("expires", 1),), {"expireAfterSeconds": 0}))
+    found.append(Index(SESSIONS, "account", (("account", 1),)))
     found.append(Index("AuditEvent", "writer,n", (("writer", 1), ("n", 1)), {"unique": True}))
     found.append(Index(SEALS, "writer,number", (("writer", 1), ("number", 1)), {"unique": True}))
     return found
@@ -75,7 +79,7 @@ def sort_field(parameter: str) -> str:
 def required_collections(registry: Registry) -> list[str]:
     """Every collection the gateway writes to."""
     types = list(registry.resource_types)
-    return [*types, *map(history_of, types), HEADS, TOKENS, SEALS, WRITERS, META]
+    return [*types, *map(history_of, types), HEADS, TOKENS, ACCOUNTS, SESSIONS, SEALS, WRITERS, META]
 
 
 def _type_indexes(kind: ResourceType) -> Iterator[Index]:

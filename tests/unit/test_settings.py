@@ -39,6 +39,7 @@ def test_an_empty_variable_is_one_that_is_not_set() -> None:
         ("GATEWAY_SCHEMAS", str(Path(__file__).parent), "schemas", Path(__file__).parent),
         ("GATEWAY_ISSUERS", str(Path(__file__).parent), "issuers", Path(__file__).parent),
         ("GATEWAY_OUTBOUND_NETWORKS", "10.0.0.0/8, ::1", "outbound_networks", None),
+        ("GATEWAY_LOCAL_LOGIN", "on", "local_login", None),
     ],
 )
 def test_each_variable_is_read(name: str, value: str, field: str, read: object) -> None:
@@ -62,6 +63,7 @@ def test_each_variable_is_read(name: str, value: str, field: str, read: object) 
         ("GATEWAY_SCHEMAS", [__file__, "/nowhere/at/all"], "is not a folder"),
         ("GATEWAY_ISSUERS", [__file__, "/nowhere/at/all"], "is not a folder"),
         ("GATEWAY_OUTBOUND_NETWORKS", ["localhost", "10.0.0.1/8", "*"], "is not a list of IP addresses"),
+        ("GATEWAY_LOCAL_LOGIN", ["yes", "ON", "true"], "is none of auto, on, off"),
     ],
 )  # fmt: skip
 def test_each_variable_that_is_wrong_is_named(name: str, values: list[str], what: str) -> None:
@@ -77,6 +79,27 @@ def test_no_refusal_repeats_a_value(name: str) -> None:
     with pytest.raises(SettingsError) as refused:
         read_settings({**SOUND, name: "user:hunter2@x"})
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "said", "is_there"),
+    [
+        ("http://127.0.0.1:8000/fhir", "", True),
+        ("http://[::1]:8000/fhir", "", True),
+        ("http://localhost:8000/fhir", "off", False),
+        ("https://fhir.example/fhir", "", False),
+        ("https://fhir.example/fhir", "on", True),
+        ("http://127.0.0.1.fhir.example/fhir", "", False),
+    ],
+)
+def test_local_accounts_are_for_this_machine_unless_it_is_said(base_url: str, said: str, is_there: bool) -> None:
+    settings = read_settings({**SOUND, "GATEWAY_BASE_URL": base_url, "GATEWAY_LOCAL_LOGIN": said})
+    assert settings.has_local_login is is_there
+
+
+def test_passwords_do_not_travel_in_the_clear() -> None:
+    with pytest.raises(SettingsError, match="GATEWAY_LOCAL_LOGIN: passwords are not sent over http"):
+        read_settings({**SOUND, "GATEWAY_BASE_URL": "http://fhir.example/fhir", "GATEWAY_LOCAL_LOGIN": "on"})
 
 
 def test_every_variable_says_what_it_is_for() -> None:

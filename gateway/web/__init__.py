@@ -1,0 +1,1 @@
+"""HTML for people: logging in, deciding who may see what, taking it back."""

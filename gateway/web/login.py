@@ -1,0 +1,82 @@
+"""Logging in and out with an account of this gateway.
+
+Knows: the pages of it, and that a browser gets another cookie when it becomes somebody else's.
+Must not know: how accounts are checked and kept.
+"""
+
+from collections.abc import Mapping
+
+from starlette.responses import Response
+
+from gateway.exchange.accounts import log_in, log_out, show_code
+from gateway.problem import Problem
+from gateway.web.visit import Visit
+
+Fields = Mapping[str, list[str]]
+
+
+async def login_page(visit: Visit) -> Response:
+    """GET /login."""
+    _require_local(visit)
+    if visit.session is not None:
+        return visit.redirect(_onward(visit))
+    return visit.page("login.html", login="")
+
+
+async def login(visit: Visit, fields: Fields) -> Response:
+    """POST /login."""
+    _require_local(visit)
+    name, password = (fields.get(key, [""])[0] for key in ("login", "password"))
+    missing = {key: visit.say(f"login.missing_{key}") for key, value in (("login", name), ("password", password)) if not value}
+    if missing:
+        return visit.page("login.html", status=400, login=name, errors=missing)
+    try:
+        cookie = await log_in(visit.gateway, name, password, visit.origin)
+    except Problem as problem:
+        if problem.code != "login":
+            raise
+        return visit.page("login.html", status=401, login=name, errors={"login": visit.say("login.refused")})
+    return visit.redirect(f"/login/code{_query(visit)}", cookie)
+
+
+async def code_page(visit: Visit) -> Response:
+    """GET /login/code: asks for a one-time code where the account has a second factor."""
+    if visit.unfinished is None:
+        return visit.redirect(_onward(visit) if visit.session else f"/login{_query(visit)}")
+    return visit.page("code.html")
+
+
+async def code(visit: Visit, fields: Fields) -> Response:
+    """POST /login/code."""
+    if visit.unfinished is None:
+        return visit.redirect(f"/login{_query(visit)}")
+    try:
+        cookie = await show_code(visit.gateway, visit.unfinished, fields.get("code", [""])[0], visit.origin)
+    except Problem as problem:
+        if problem.code != "login":
+            raise
+        return visit.page("code.html", status=401, errors={"code": visit.say("code.refused")})
+    return visit.redirect(_onward(visit), cookie)
+
+
+async def logout(visit: Visit, _: Fields) -> Response:
+    """POST /logout."""
+    if visit.session is not None:
+        await log_out(visit.gateway, visit.session)
+    response = visit.redirect("/login")
+    visit.set_cookie(response, "")
+    return response
+
+
+def _require_local(visit: Visit) -> None:
+    if not visit.gateway.settings.has_local_login:
+        raise Problem("not-found", "local accounts do not log in here (GATEWAY_LOCAL_LOGIN)")
+
+
+def _query(visit: Visit) -> str:
+    query = visit.request.url.query
+    return f"?{query}" if query else ""
+
+
+def _onward(visit: Visit) -> str:
+    return f"/me{_query(visit)}"

@@ -1,0 +1,43 @@
+"""Every address of a page.
+
+Knows: which path and method is which page. Must not know: what the pages show.
+"""
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from gateway.web.login import code, code_page, login, login_page, logout
+from gateway.web.me import me
+from gateway.web.pages import Pages
+from gateway.web.visit import sent, shown
+
+
+async def style(request: Request) -> Response:
+    """The stylesheet of every page."""
+    pages: Pages = request.app.state.pages
+    return pages.stylesheet()
+
+
+ROUTES = (
+    ("GET", "/assets/{name}.css", style),
+    ("GET", "/login", shown(login_page)),
+    ("POST", "/login", sent(login)),
+    ("GET", "/login/code", shown(code_page)),
+    ("POST", "/login/code", sent(code)),
+    ("POST", "/logout", sent(logout)),
+    ("GET", "/me", shown(me)),
+)
+
+
+def add_pages(app: FastAPI, pages: Pages) -> None:
+    """Give the application its pages."""
+    app.state.pages = pages
+    for method, path, endpoint in ROUTES:
+        app.add_route(path, endpoint, methods=[method])
+
+
+def page_pattern(scope: Scope) -> str | None:
+    """The address of a request as it may be logged, None where it is no page's."""
+    return next((path for _, path, endpoint in ROUTES if endpoint is scope.get("endpoint")), None)
