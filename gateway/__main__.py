@@ -92,9 +92,10 @@ def demo(
 @app.command()
 def check(
     create_indexes: Annotated[bool, typer.Option(help="Build the indexes that are missing.")] = False,
+    call_issuers: Annotated[bool, typer.Option(help="Ask every other issuer once, as for a token of its own.")] = False,
 ) -> None:
     """Check schemas, settings and, where GATEWAY_MONGO_URL is set, topology and indexes."""
-    lines, is_sound = asyncio.run(check_system(dict(os.environ), create_indexes=create_indexes))
+    lines, is_sound = asyncio.run(check_system(dict(os.environ), create_indexes=create_indexes, call_issuers=call_issuers))
     for line in lines:
         print(line)  # noqa: T201 (the result of the command)
     if not is_sound:

@@ -176,17 +176,17 @@ async def prepare_store(settings: Settings) -> None:
         await prepare(gateway.mongo, gateway.registry, settings.secret)
 
 
-async def check_system(environ: Mapping[str, str], *, create_indexes: bool) -> tuple[list[str], bool]:
+async def check_system(
+    environ: Mapping[str, str], *, create_indexes: bool, call_issuers: bool = False
+) -> tuple[list[str], bool]:
     """What `gateway check` says, line by line, and whether everything is as it must be."""
     schemas = read_schemas(Path(environ["GATEWAY_SCHEMAS"]) if environ.get("GATEWAY_SCHEMAS") else find_schemas())
     registry = schemas.registry
     lines = [f"schemas: {len(registry.resource_types)} types, {len(registry.profiles)} profiles"]
-    if environ.get("GATEWAY_ISSUERS"):
-        folder, networks = Path(environ["GATEWAY_ISSUERS"]), environ.get("GATEWAY_OUTBOUND_NETWORKS", "")
-        issuers = read_own_issuers(schemas, folder, networks, environ.get("GATEWAY_BASE_URL", ""))
-        lines.append(f"issuers: {', '.join(issuer.name for issuer in issuers)}")
+    said, is_sound = await _check_issuers(schemas, environ, call=call_issuers)
+    lines += said
     if not environ.get("GATEWAY_MONGO_URL"):
-        return [*lines, "settings, topology, indexes: not checked (GATEWAY_MONGO_URL is not set)"], True
+        return [*lines, "settings, topology, indexes: not checked (GATEWAY_MONGO_URL is not set)"], is_sound
     settings = read_settings(environ)
     lines.append("settings: sound")
     async with attached(settings, schemas) as gateway:
@@ -194,7 +194,23 @@ async def check_system(environ: Mapping[str, str], *, create_indexes: bool) -> t
         if not problems and create_indexes:
             lines += [f"created index {name}" for name in await create_missing_indexes(gateway.mongo, registry)]
         problems += [] if problems else await find_problems(gateway.mongo, registry)
-    return [*lines, *(problems or ["topology and indexes: sound"])], not problems
+    return [*lines, *(problems or ["topology and indexes: sound"])], is_sound and not problems
+
+
+async def _check_issuers(schemas: Schemas, environ: Mapping[str, str], *, call: bool) -> tuple[list[str], bool]:
+    if not environ.get("GATEWAY_ISSUERS"):
+        return [], True
+    networks = environ.get("GATEWAY_OUTBOUND_NETWORKS", "")
+    issuers = read_own_issuers(schemas, Path(environ["GATEWAY_ISSUERS"]), networks, environ.get("GATEWAY_BASE_URL", ""))
+    lines = [f"issuers: {', '.join(issuer.name for issuer in issuers)}"]
+    if not call:
+        return lines, True
+    called = Issuers(issuers, read_networks(networks))
+    try:
+        answers = [answer async for answer in called.try_out(now())]
+    finally:
+        await called.close()
+    return [*lines, *(f"issuer {name}: {text}" for name, text, _ in answers)], all(is_sound for _, _, is_sound in answers)
 
 
 def create_app(settings: Settings | None = None, clock: Callable[[], datetime] = now) -> FastAPI:

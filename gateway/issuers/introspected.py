@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections import OrderedDict
 from datetime import datetime, timedelta
 from hashlib import sha256
+from secrets import token_urlsafe
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -42,6 +43,12 @@ class IntrospectedTokens:
             raise Refused("active")
         check_claims(self._issuer, claims, now)
         return claims
+
+    async def try_out(self) -> None:
+        """Ask about a token that nobody has. Raises Unreachable where the answer is not a plain no."""
+        invented = f"{self._rules.prefix or ''}{token_urlsafe(32)}"
+        if (await self._answer(invented)).get("active") is not False:
+            raise Unreachable("an invented token is not refused")
 
     async def _answer_kept(self, token: str, now: datetime) -> Claims:
         key = sha256(token.encode()).digest()

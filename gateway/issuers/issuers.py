@@ -5,7 +5,7 @@ Knows: how a token tells whose it is. Must not know: HTTP, stores, who is known 
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 
 from gateway.issuers.claims import Bearer, Refused, read_bearer
@@ -66,6 +66,18 @@ class Issuers:
         if found is None:
             log("token.refused", detail=f"{issuer.name}: no rule for its claims")
         return found
+
+    async def try_out(self, now: datetime) -> AsyncIterator[tuple[str, str, bool]]:
+        """Ask every issuer once: its name, what came of it, and whether its tokens can be taken."""
+        for issuer in self._by_url.values():
+            try:
+                if issuer.jwt:
+                    yield issuer.name, f"{await self._signed[issuer.name].keys.count(now.timestamp())} usable keys", True
+                else:
+                    await self._introspected[issuer.name].try_out()
+                    yield issuer.name, "answers", True
+            except Unreachable as error:
+                yield issuer.name, f"no usable answer: {error}", False
 
     async def close(self) -> None:
         """Give up what is under way and close all connections."""

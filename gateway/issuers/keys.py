@@ -38,7 +38,7 @@ class Keys:
         self._keys: Mapping[str, Key] = {}
         self._fetched = self._tried = float("-inf")
         self._fresh = 0.0
-        self._failed = False
+        self._failure = ""  # of the last fetch
         self._fetching: asyncio.Task[None] | None = None
 
     async def find(self, kid: str, now: float) -> Key | None:
@@ -46,11 +46,18 @@ class Keys:
         if kid not in self._keys or not self._is_younger(self._fresh, now):
             await self._fetch_once(now)
         if not self._is_younger(self._fresh + self._rules.outage_seconds, now):
-            raise Unreachable("no keys")
+            raise Unreachable(self._failure or "its keys are too old")
         key = self._keys.get(kid)
-        if key is None and self._failed:
-            raise Unreachable("no new keys")
+        if key is None and self._failure:
+            raise Unreachable(self._failure)
         return key
+
+    async def count(self, now: float) -> int:
+        """How many keys the issuer has. Raises Unreachable where that cannot be known."""
+        await self._fetch_once(now)
+        if self._failure:
+            raise Unreachable(self._failure)
+        return len(self._keys)
 
     async def close(self) -> None:
         """Give up a fetch that is under way."""
@@ -71,7 +78,7 @@ class Keys:
         await asyncio.shield(self._fetching)
 
     async def _fetch(self, now: float) -> None:
-        self._failed = True
+        self._failure = "not answered yet"
         try:
             reply = await self._outbound.ask(
                 "GET", self._rules.keys, most_bytes=_MOST_BYTES, headers={"Accept": "application/json"}
@@ -80,11 +87,12 @@ class Keys:
             if not keys:
                 raise Unreachable(f"status {reply.status}" if reply.status != 200 else "no usable key in the answer")
         except Unreachable as error:
+            self._failure = str(error)
             log("issuer.unreachable", level=logging.WARNING, detail=f"{self._name}: {error}")
             return
         if keys.keys() != self._keys.keys():
             log("issuer.keys", detail=self._name, count=len(keys))
-        self._keys, self._fetched, self._failed = keys, now, False
+        self._keys, self._fetched, self._failure = keys, now, ""
         self._fresh = self._lifetime(reply.headers.get("cache-control", ""))
 
     def _lifetime(self, cache_control: str) -> float:

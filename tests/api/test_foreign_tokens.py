@@ -1,6 +1,7 @@
 """Tokens of other issuers, the whole way: a provider process issues them, a gateway process takes them through the one door."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pytest
 
 from tests.conftest import make_settings, running_world
 from tests.process import ToPort, running_provider
-from tests.unit.test_cli import environment, free_port, serving
+from tests.unit.test_cli import environment, free_port, run, serving
 from tests.world import BASE, Actor, World, device, issues, observation, organization, practitioner, unique
 
 INS, RPPS = "urn:oid:1.2.250.1.213.1.4.10", "https://rpps.esante.gouv.fr"
@@ -395,3 +396,21 @@ async def test_an_issuer_that_is_down_and_comes_back_with_other_keys(scene: Scen
                     world.clock.ahead = timedelta(seconds=31)
                     assert (await renewed.get(ANYTHING)).status_code == 200
                     assert (await signed.get(ANYTHING)).status_code == 401  # its key is no longer published
+
+
+async def test_check_says_whether_the_issuers_answer(scene: Scene, tmp_path: Path) -> None:
+    folder = await scene.provider.write_files(tmp_path, device=scene.device, organization=scene.organization)
+    env = environment(None, GATEWAY_ISSUERS=str(folder), GATEWAY_OUTBOUND_NETWORKS=LOOPBACK)
+    ended = run("check", "--call-issuers", env=env)
+    assert ended.returncode == 0
+    lines = ended.stdout.splitlines()
+    assert [re.sub(r"[12] usable", "some usable", line) for line in lines if line.startswith("issuer")] == [
+        "issuers: clinic, psc, realm",
+        "issuer clinic: some usable keys",
+        "issuer psc: answers",
+        "issuer realm: some usable keys",
+    ]
+    (folder / "secret").write_text("not-the-gateway", "utf-8")
+    ended = run("check", "--call-issuers", env=env)
+    assert (ended.returncode, "issuer psc: no usable answer: status 401" in ended.stdout) == (1, True)
+    assert run("check", env=env).returncode == 0

@@ -160,6 +160,22 @@ async def test_what_is_kept_ends_with_the_token(keeping: Scene) -> None:
     assert keeping.route.call_count == 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"json": {"active": False}}, ("answers", True)),
+        ({"json": {"active": True, "exp": 4_000_000_000}}, ("no usable answer: an invented token is not refused", False)),
+        ({"json": {"active": None}}, ("no usable answer: an invented token is not refused", False)),
+        ({"status_code": 401}, ("no usable answer: status 401", False)),
+    ],
+)
+async def test_whether_an_issuer_answers_can_be_tried_out(scene: Scene, answer: dict[str, Any], said: tuple[str, bool]) -> None:
+    scene.route.respond(**answer)
+    assert [one async for one in scene.issuers.try_out(datetime.now(UTC))] == [("clinic", *said)]
+    [call] = scene.route.calls
+    assert dict(httpx.QueryParams(call.request.content.decode()))["token"].startswith("op_")
+
+
 async def test_nobody_is_shown_a_token_that_may_be_ours_or_somebody_elses(scene: Scene) -> None:
     for text in ("gwat_op_x", "demo-app", "xop_", token(iss="https://other.example"), f"op_{'x' * 9_000}", "op_a b", "op_é"):
         assert scene.issuers.find(text) is None

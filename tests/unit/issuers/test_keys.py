@@ -169,6 +169,24 @@ async def test_without_any_keys_yet_nothing_is_known(registry: Registry, tmp_pat
         await scene.issuers.close()
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"json": public(rsa("k1"), rsa("weak", 1_024), ec("e1"))}, ("2 usable keys", True)),
+        ({"json": {"keys": []}}, ("no usable answer: no usable key in the answer", False)),
+        ({"status_code": 404}, ("no usable answer: status 404", False)),
+    ],
+)
+async def test_whether_there_are_keys_can_be_tried_out(
+    registry: Registry, tmp_path: Path, answer: dict[str, Any], said: tuple[str, bool]
+) -> None:
+    with respx.mock() as router:
+        router.get(path="/jwks").respond(**answer)
+        issuers = issuers_of(registry, tmp_path, clinic=SIGNED)
+        assert [one async for one in issuers.try_out(datetime.now(UTC))] == [("clinic", *said)]
+        await issuers.close()
+
+
 async def test_whoever_waited_for_keys_gets_them_though_the_first_went_away(registry: Registry, tmp_path: Path) -> None:
     asked, published = asyncio.Event(), asyncio.Event()
 
