@@ -1,4 +1,4 @@
-"""The command line: serve · demo · check · token · accounts · audit.
+"""The command line: serve · demo · check · import · token · accounts · audit.
 
 Knows: commands and their options, and how their results are told to a person. Must not know: what they do.
 """
@@ -21,17 +21,20 @@ import uvicorn
 
 from gateway import __version__
 from gateway.api.wire import server_options
-from gateway.app import attached, check_system, prepare_store
+from gateway.app import attached, build_gateway, check_system, prepare_store, read_schemas, running
 from gateway.exchange.accounts import add_account, lock_account, reset_account
 from gateway.exchange.passwords import new_password, second_factor_text, second_factor_uri
 from gateway.exchange.tokens import Grant, issue_token, revoke_token
 from gateway.problem import Problem
+from gateway.provisioning.load import Counts
+from gateway.provisioning.run import import_files
 from gateway.sandbox.demo import DemoError, run_demo
 from gateway.sandbox.mongod import MongodError
 from gateway.schemas import SchemaError
 from gateway.settings import Settings, SettingsError, read_settings
 from gateway.store.accounts import find_accounts
 from gateway.store.chain import Sealed, find_broken_link
+from gateway.store.ids import Ids
 from gateway.store.schema import StoreError
 from gateway.telemetry import set_up_logging
 
@@ -99,6 +102,25 @@ def check(
     for line in lines:
         print(line)  # noqa: T201 (the result of the command)
     if not is_sound:
+        raise typer.Exit(1)
+
+
+@app.command("import")
+def import_(
+    files: Annotated[list[Path], typer.Argument(help="NDJSON, or JSON with Bundles.", exists=True, dir_okay=False)],
+    operator: Annotated[str, typer.Option(help="Who imports: the name that the audit keeps.")],
+    report: Annotated[Path | None, typer.Option(help="List what is refused in this file, a JSON object per line.")] = None,
+) -> None:
+    """Create or renew, by their identifiers, the patients and directories in files. Again after an interruption: it goes on."""
+    settings = read_settings()
+    set_up_logging("warning")
+
+    async def run() -> Counts:
+        gateway = build_gateway(settings, read_schemas(settings.schemas), Ids(settings.secret))
+        async with running(gateway):
+            return await import_files(gateway, files, operator, report, sys.stderr)
+
+    if asyncio.run(run()).refused:
         raise typer.Exit(1)
 
 

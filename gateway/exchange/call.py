@@ -33,7 +33,8 @@ class Call(msgspec.Struct, frozen=True):
 
     `criteria`: in place of the id of what is updated, patched or deleted, the search that finds it; `parameters`: decoded
     name-value pairs of a search or history; `raw`: the request line (and form) of a search, for the audit alone; `patch`: in
-    which language the body of a patch is; `bodiless`: in a Bundle, that of what is read only the status and version are wanted;
+    which language the body of a patch is; `renews`: whether a create makes a new version of what is known under the same
+    identifier and says something else; `bodiless`: in a Bundle, that of what is read only the status and version are wanted;
     `place`: where the call stands in a Bundle, for expressions.
     """
 
@@ -48,6 +49,7 @@ class Call(msgspec.Struct, frozen=True):
     calm: bool = False
     bodiless: bool = False
     patch: PatchLanguage | None = None
+    renews: bool = False
     if_match: str | None = None
     if_none_match: str | None = None
     if_modified_since: str | None = None

@@ -59,7 +59,11 @@ class Entry:
         """Whether the very same bytes are stored already, or what they said was deleted: there is nothing to do."""
         if self.existing is None or self.matched:
             return False
-        return bool(self.existing.get("deleted")) or self.existing.get("digest") == self.digest
+        if self.existing.get("deleted"):
+            return True
+        # (What is to be renewed may have been sent in these bytes once, and say something else since.)
+        is_first = not self.call.renews or self.existing.get("version") == 1
+        return is_first and self.existing.get("digest") == self.digest
 
     @property
     def replaces_by_criteria(self) -> bool:

@@ -7,11 +7,13 @@ Must not know: HTTP, MongoDB.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from gateway.access.access import Access, unknown_reference
 from gateway.exchange.audit import existing
 from gateway.exchange.content import content_issues
 from gateway.exchange.draft import Draft
-from gateway.exchange.entries import Entry, decode_entry
+from gateway.exchange.entries import Entry, decode_entry, require_kind
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.links import check_references, resolve_references
 from gateway.exchange.owners import settle_ids
@@ -25,10 +27,17 @@ from gateway.store.mongo import Document
 # Checks that only one type needs and that depend on who writes, by type.
 Check = Callable[[Access, Entry], None]
 
+_NONE: Mapping[str, str] = {}
 
-async def make_plan(gateway: Gateway, access: Access, entries: list[Entry]) -> tuple[Access, Plan]:
-    """The plan of these entries, and the access over all records they touch. Raises Problem where one cannot be done."""
-    draft = Draft(access, entries, f"{gateway.settings.base_url}/")
+
+async def make_plan(
+    gateway: Gateway, access: Access, entries: list[Entry], urls: Mapping[str, str] = _NONE
+) -> tuple[Access, Plan]:
+    """The plan of these entries, and the access over all records they touch. Raises Problem where one cannot be done.
+
+    `urls`: what links of theirs stand for, as `Type/id`, besides the entries themselves.
+    """
+    draft = Draft(access, entries, f"{gateway.settings.base_url}/", dict(urls))
     try:
         plan = await _make(gateway, draft)
     except Problem as problem:
@@ -238,7 +247,10 @@ async def _check_keys(gateway: Gateway, draft: Draft, entries: list[Entry]) -> N
 
 
 async def _compare_known(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
-    """What is stored under the same key and says the same in other bytes is answered, not written again."""
+    """What is stored under the same key and says the same in other bytes is answered, not written again.
+
+    What says something else is refused, unless it is to be renewed.
+    """
     by_kind: dict[str, list[Entry]] = {}
     for entry in entries:
         by_kind.setdefault(entry.kind.name, []).append(entry)
@@ -249,10 +261,29 @@ async def _compare_known(gateway: Gateway, draft: Draft, entries: list[Entry]) -
         ids = [entry.id or "" for entry in known]
         stored = await store.find_for_change(draft.access, gateway.mongo, gateway.registry[name], ids)
         for entry in known:
-            body = stored.get(entry.id or "", {}).get("body")
-            if body is None or _content(gateway, entry.resource) != _content(gateway, gateway.codec.load(name, body)):
+            former = stored.get(entry.id or "", {})
+            body = former.get("body")
+            is_same = body is not None and _content(gateway, entry.resource) == _content(
+                gateway, gateway.codec.load(name, body)
+            )
+            if not is_same and (body is None or not entry.call.renews):
                 raise _duplicate(entry)
-            entry.change = None
+            entry.change = None if is_same else _renewal(gateway, draft.access, entry, former)
+
+
+def _renewal(gateway: Gateway, access: Access, entry: Entry, former: Document) -> Change:
+    """The create as an update of what is stored under its identifier."""
+    entry.call = msgspec.structs.replace(entry.call, interaction="update")
+    require_kind(gateway, entry.call)
+    try:
+        access.require(entry.kind, "update")
+    except Problem as problem:
+        raise entry.locate(problem) from None
+    entry.former = former
+    change = _writing(gateway, access, entry)
+    require(access, change)
+    _check_labels(access, entry, change)
+    return change
 
 
 def _content(gateway: Gateway, resource: Any) -> bytes:

@@ -24,15 +24,21 @@ Written = list[tuple[Entry, Answer]]
 Reads = Callable[[Access, Session], Awaitable[list[Event]]]
 
 _ATTEMPTS = 50
+_NONE: Mapping[str, str] = {}
 
 
 async def write(
-    gateway: Gateway, access: Access, calls: Iterable[tuple[Call, str | None]], reads: Reads | None = None
+    gateway: Gateway,
+    access: Access,
+    calls: Iterable[tuple[Call, str | None]],
+    reads: Reads | None = None,
+    *,
+    urls: Mapping[str, str] = _NONE,
 ) -> tuple[Written, list[Event]]:
     """Carry out these writes as one: all or none. `calls`: each with its fullUrl, None outside a Bundle.
 
     Returns the answers in order and what is still to be audited (a write audits itself in its own transaction). `reads`:
-    what is to be read behind the writes, in the same transaction.
+    what is to be read behind the writes, in the same transaction; `urls`: what links stand for that none of the writes is.
     """
     asked = list(calls)
     held: frozenset[str] = frozenset()
@@ -41,7 +47,7 @@ async def write(
             entries = [read_entry(gateway, access, call, full_url) for call, full_url in asked]
             widened, plan = access, Plan()
             try:
-                widened, plan = await make_plan(gateway, access, entries)
+                widened, plan = await make_plan(gateway, access, entries, urls)
                 documents, events = await _commit(gateway, widened, entries, plan, reads, held)
             except Stale:
                 access = access.afresh()

@@ -222,17 +222,20 @@ class Committer:
         now = now.replace(microsecond=now.microsecond // 1000 * 1000)
         moments: dict[str, Moment] = dict.fromkeys(new, (1, now))
         updates: list[tuple[Document, Document]] = []
+        by_head: dict[str, list[Change]] = {}
+        for change in changes:
+            by_head.setdefault(change.head, []).append(change)
         for head, (commit, updated) in known.items():
             moments[head] = (commit + 1, max(now, updated + _MILLISECOND))
-            facts = self._facts(changes, head)
+            facts = self._facts(by_head.get(head, ()))
             update: Document = {"$set": {"commit": commit + 1, "updated": moments[head][1], **facts.once}}
             updates.append(({"_id": head, "commit": commit}, update | facts.added))
-        inserts = [{"_id": head, "commit": 1, "updated": now, **self._facts(changes, head).whole} for head in sorted(new)]
+        begun = {head: self._facts(by_head.get(head, ())).whole for head in sorted(new)}
+        inserts = [{"_id": head, "commit": 1, "updated": now, **facts} for head, facts in begun.items()]
         return moments, Step(HEADS, inserts, updates)
 
-    def _facts(self, changes: list[Change], head: str) -> "_Facts":
-        """What the head keeps of a record besides its last commit."""
-        mine = [change for change in changes if change.head == head]
+    def _facts(self, mine: Sequence[Change]) -> "_Facts":
+        """What the head keeps of a record besides its last commit. `mine`: the changes of that record."""
         patient = next((c.resource for c in mine if c.kind.is_patient and c.resource is not None), None)
         once = {"care_team": self._care_team(patient)} if patient is not None else {}
         return _Facts(once, sorted({change.kind.name for change in mine if change.is_wide}))

@@ -297,5 +297,5 @@ def wait_until_closed(port: int) -> None:
 def test_the_version_and_help_are_told() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", run("version", env=environment(None)).stdout)
     ended = run("--help", env=environment(None))
-    for command in ("serve", "demo", "check", "token", "accounts", "audit"):
+    for command in ("serve", "demo", "check", "import", "token", "accounts", "audit"):
         assert command in ended.stdout

@@ -1,0 +1,1 @@
+"""Bringing whole directories and identities into the gateway from files: `gateway import`."""
