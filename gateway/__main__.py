@@ -1,4 +1,4 @@
-"""The command line: serve · demo · check · import · token · accounts · audit.
+"""The command line: serve · demo · check · import · apps · keys · token · accounts · audit.
 
 Knows: commands and their options, and how their results are told to a person. Must not know: what they do.
 """
@@ -22,6 +22,8 @@ import uvicorn
 from gateway import __version__
 from gateway.api.wire import server_options
 from gateway.app import attached, build_gateway, check_system, prepare_store, read_schemas, running
+from gateway.cli.apps import apps_app
+from gateway.cli.keys import keys_app
 from gateway.exchange.accounts import add_account, lock_account, reset_account
 from gateway.exchange.passwords import new_password, second_factor_text, second_factor_uri
 from gateway.exchange.tokens import Grant, issue_token, revoke_token
@@ -42,6 +44,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 token_app = typer.Typer(no_args_is_help=True, help="Issue and revoke access tokens.")
 accounts_app = typer.Typer(no_args_is_help=True, help="Accounts of people who log in here.")
 audit_app = typer.Typer(no_args_is_help=True, help="Verify the audit.")
+app.add_typer(apps_app, name="apps")
+app.add_typer(keys_app, name="keys")
 app.add_typer(token_app, name="token")
 app.add_typer(accounts_app, name="accounts")
 app.add_typer(audit_app, name="audit")

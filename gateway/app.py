@@ -23,6 +23,7 @@ from gateway.api.description import build_description
 from gateway.api.edge import Edge
 from gateway.api.pretty import Pretty
 from gateway.api.routes import add_routes, route_pattern
+from gateway.exchange.catalogue import REFERENCED
 from gateway.exchange.cursor import Cursors
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.passwords import Passwords
@@ -40,9 +41,13 @@ from gateway.fhir.types import Types
 from gateway.issuers.files import Checks, Issuer, read_issuers
 from gateway.issuers.issuers import Issuers
 from gateway.jobs.seal import end_audit, seal_audit
+from gateway.oauth.cors import Cors
+from gateway.oauth.metadata import security_uris
+from gateway.oauth.routes import OPEN, add_oauth, oauth_pattern, offered, start_oauth
 from gateway.schemas import find_schemas
 from gateway.settings import Limits, Settings, read_gateway_file, read_networks, read_settings
 from gateway.store.audit import AuditWriter
+from gateway.store.catalogue import Clients, find_origins
 from gateway.store.commit import Committer
 from gateway.store.ids import Ids
 from gateway.store.lookups import Lookups
@@ -124,6 +129,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         ids=ids,
         mongo=mongo,
         issuers=Issuers(issuers, read_networks(settings.outbound_networks)),
+        clients=Clients(mongo),
         standings=Standings(mongo),
         lookups=Lookups(mongo),
         audit=audit,
@@ -218,11 +224,13 @@ def create_app(settings: Settings | None = None, clock: Callable[[], datetime] =
     settings = settings or read_settings()
     set_up_logging(settings.log_level)
     schemas = read_schemas(settings.schemas)
+    metadata = offered(schemas.registry, settings.site)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with running(build_gateway(settings, schemas, Ids(settings.secret), clock)) as gateway:
             app.state.gateway = gateway
+            start_oauth(app, gateway, metadata)
             _spare_the_collector()
             log("started", version=__version__)
             yield
@@ -237,16 +245,24 @@ def create_app(settings: Settings | None = None, clock: Callable[[], datetime] =
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
+    add_oauth(app)
     add_routes(app)
     add_pages(app, Pages(settings, schemas.texts))
+    app.state.security_uris = security_uris(metadata)
     app.state.openapi = build_description(schemas.registry, schemas.limits, settings.base_url, app.routes)
     app.add_middleware(Edge, limits=schemas.limits, route_of=functools.partial(_route_of, schemas.registry))
     app.add_middleware(Pretty)
+    app.add_middleware(Cors, everybody=OPEN, shared=("/fhir", "/oauth/"), find=_origins)
     return app
 
 
 def _route_of(registry: Registry, scope: Asked) -> str:
-    return page_pattern(scope) or route_pattern(registry, scope)
+    return oauth_pattern(scope) or page_pattern(scope) or route_pattern(registry, scope)
+
+
+async def _origins(scope: Asked) -> frozenset[str]:
+    """The origins whose pages may call."""
+    return await find_origins(scope["app"].state.gateway.mongo, REFERENCED)
 
 
 def _spare_the_collector() -> None:

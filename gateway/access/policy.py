@@ -64,6 +64,11 @@ class _DirectoryFile(msgspec.Struct, forbid_unknown_fields=True):
     writers: list[Kind]
 
 
+class _RecipientsFile(msgspec.Struct, forbid_unknown_fields=True):
+    categories: list[str]
+    never: list[str]
+
+
 class _LabelsFile(msgspec.Struct, forbid_unknown_fields=True):
     systems: list[str]
 
@@ -74,18 +79,24 @@ class _PolicyFile(msgspec.Struct, forbid_unknown_fields=True):
     consent: _ConsentFile
     search: _SearchFile
     directory: _DirectoryFile
+    recipients: _RecipientsFile
     labels: _LabelsFile
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The tables. `holds`: (actor, direction, type) needing no Consent; `may_write`: (actor, type, interaction)."""
+    """The tables. `holds`: (actor, direction, type) needing no Consent; `may_write`: (actor, type, interaction).
+
+    `recipients`: the categories of recipients that there can be; `never_recipients`: those to whom nobody can open anything.
+    """
 
     holds: frozenset[tuple[str, str, str]]
     may_write: frozenset[tuple[str, str, str]]
     never_opened: frozenset[str]
     patient_required: frozenset[str]
     directory_writers: frozenset[str]
+    recipients: frozenset[str]
+    never_recipients: frozenset[str]
     label_systems: frozenset[str]
 
 
@@ -110,5 +121,7 @@ def read_policy(schemas: Path, registry: Registry) -> Policy:
         never_opened=frozenset(types_of(raw.consent.never_opens)),
         patient_required=frozenset(raw.search.patient_required),
         directory_writers=frozenset(raw.directory.writers),
+        recipients=frozenset(raw.recipients.categories),
+        never_recipients=frozenset(raw.recipients.never),
         label_systems=frozenset(raw.labels.systems),
     )

@@ -19,7 +19,7 @@ _SCOPE = re.compile(
     r"(?P<level>patient|user|system)/(?P<type>\*|[A-Z][A-Za-z]{2,63})"
     r"\.(?P<permissions>\*|read|write|c?r?u?d?s?)(?:\?(?P<query>[\x21\x23-\x5b\x5d-\x7e]+))?"
 )
-_V1 = {"read": "rs", "write": "cud", "*": "cruds"}
+V1 = {"read": "rs", "write": "cud", "*": "cruds"}
 _PARAMETER = re.compile(r"[a-z_][a-z0-9_-]{0,63}")
 _LONGEST = 512
 # Scopes of SMART and OpenID that carry no right to resources: they are kept and mean nothing here.
@@ -53,7 +53,7 @@ def _parse(registry: Registry, text: str, reading: Reading) -> Scope:
     filters: Clause = EVERYTHING
     if query is not None:
         # A query on a wildcard or a v1 scope has no defined meaning.
-        if type_name == "*" or permissions in _V1:
+        if type_name == "*" or permissions in V1:
             raise _invalid(text)
         kind = registry[type_name]
         clauses = []
@@ -67,7 +67,7 @@ def _parse(registry: Registry, text: str, reading: Reading) -> Scope:
                 raise _invalid(text) from None
             clauses.append(read_parameter(kind, name, value, reading))
         filters = every(*clauses)
-    return Scope(match["level"], type_name, frozenset(_V1.get(permissions, permissions)), filters, text)
+    return Scope(match["level"], type_name, frozenset(V1.get(permissions, permissions)), filters, text)
 
 
 def _invalid(text: str) -> Problem:

@@ -14,5 +14,5 @@ async def capabilities(request: Request) -> Response:
     require_json_answer(request)
     require_no_query(request, ("mode", "full"))
     gateway = gateway_of(request)
-    statement = build_capability_statement(gateway.registry, gateway.settings.base_url)
+    statement = build_capability_statement(gateway.registry, gateway.settings.base_url, request.app.state.security_uris)
     return respond_body(gateway.codec.encode(statement))

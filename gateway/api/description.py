@@ -92,10 +92,10 @@ _ROWS: Mapping[str, _Row] = {
 
 def build_description(registry: Registry, limits: Limits, base_url: str, routes: Iterable[BaseRoute]) -> bytes:
     """The description, as JSON, of every FHIR address among these routes."""
-    media_types = [name for name in build_capability_statement(registry, base_url)["format"] if "/" in name]
+    media_types = [name for name in build_capability_statement(registry, base_url, {})["format"] if "/" in name]
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        if isinstance(route, Route) and route.path.startswith(_ROOT):
+        if isinstance(route, Route) and route.path.startswith(_ROOT) and route.name in _ROWS:
             method = next(iter((route.methods or set()) - {"HEAD"}))
             for path, each in _operations_at(registry, limits, route, method, media_types):
                 paths.setdefault(path, {})[method.lower()] = each

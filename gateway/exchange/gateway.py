@@ -22,6 +22,7 @@ from gateway.fhir.subset import Subsets
 from gateway.issuers.issuers import Issuers
 from gateway.settings import Limits, Settings
 from gateway.store.audit import AuditWriter
+from gateway.store.catalogue import Clients
 from gateway.store.commit import Committer
 from gateway.store.ids import Ids
 from gateway.store.lookups import Lookups
@@ -49,6 +50,7 @@ class Gateway:
     ids: Ids
     mongo: Mongo
     issuers: Issuers
+    clients: Clients
     standings: Standings
     lookups: Lookups
     audit: AuditWriter

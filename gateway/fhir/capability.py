@@ -3,6 +3,7 @@
 Knows: https://hl7.org/fhir/R4/capabilitystatement.html. Must not know: who asks.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from gateway import __version__
@@ -14,11 +15,13 @@ _DEFINITIONS = "http://hl7.org/fhir/SearchParameter"
 JSON_PATCH = "application/json-patch+json"
 PATCH_FORMATS = (JSON_PATCH, "application/fhir+json")
 
+_SECURITY = "http://terminology.hl7.org/CodeSystem/restful-security-service"
+_OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
 _RELEASED = "2026-11-24"
 
 
-def build_capability_statement(registry: Registry, base_url: str) -> dict[str, Any]:
-    """The statement of this service, as JSON-ready FHIR."""
+def build_capability_statement(registry: Registry, base_url: str, security_uris: Mapping[str, str]) -> dict[str, Any]:
+    """The statement of this service, as JSON-ready FHIR. `security_uris`: where tokens are had (`token`, `authorize` …)."""
     return {
         "resourceType": "CapabilityStatement",
         "status": "active",
@@ -32,15 +35,23 @@ def build_capability_statement(registry: Registry, base_url: str) -> dict[str, A
         "rest": [
             {
                 "mode": "server",
-                "security": {
-                    "cors": False,
-                    "description": "Bearer tokens with SMART on FHIR scopes; the patient's Consent is checked on every call.",
-                },
+                "security": _security(security_uris),
                 "resource": [*(_resource(registry, kind) for kind in registry.resource_types.values()), *_others(registry)],
                 "interaction": [{"code": "transaction"}, {"code": "batch"}, {"code": "search-system"}],
                 "searchParam": [{"name": "_type", "type": "special"}, *_common()],
             }
         ],
+    }
+
+
+def _security(uris: Mapping[str, str]) -> dict[str, Any]:
+    """https://hl7.org/fhir/smart-app-launch/conformance.html#using-cs."""
+    listed = [{"url": word, "valueUri": uri} for word, uri in uris.items()]
+    return {
+        **({"extension": [{"url": _OAUTH_URIS, "extension": listed}]} if listed else {}),
+        "cors": True,
+        "service": [{"coding": [{"system": _SECURITY, "code": "SMART-on-FHIR"}]}],
+        "description": "Bearer tokens with SMART on FHIR scopes; the patient's Consent is checked on every call.",
     }
 
 

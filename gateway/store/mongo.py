@@ -91,6 +91,11 @@ class Step:
         changes = [pymongo.UpdateOne(*update) for update in self.updates]
         return [*changes, *(pymongo.ReplaceOne(*one) for one in self.replacements), *map(pymongo.InsertOne, self.inserts)]
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether it takes several commands: one that fails ends the transaction, and nothing may be tried behind it."""
+        return bool(self.inserts) and bool(self.updates or self.replacements)
+
     def require_all(self, matched: int) -> None:
         """Raise Unmatched where a document was not found."""
         if matched < len(self.updates) + len(self.replacements):
@@ -217,7 +222,7 @@ class Mongo:
     async def write(self, step: Step, session: Session) -> None:
         """Carry out a step of a transaction. Raises Stale where a unique key is taken, Unmatched where something is gone."""
         with _instead(step), self._writing():
-            answer = await self._collection(step.collection).bulk_write(step.requests(), ordered=False, session=session)
+            answer = await self._collection(step.collection).bulk_write(step.requests(), ordered=step.is_mixed, session=session)
         step.require_all(answer.matched_count)
 
     async def delete(self, collection: str, where: Document) -> int:
@@ -305,7 +310,7 @@ class Mongo:
             session.start_transaction(read_concern=_SNAPSHOT, write_concern=_WRITE)  # aborted by the end of its session
             for step in steps:
                 with _instead(step), self._writing():
-                    answer = database[step.collection].bulk_write(step.requests(), ordered=False, session=session)
+                    answer = database[step.collection].bulk_write(step.requests(), ordered=step.is_mixed, session=session)
                 step.require_all(answer.matched_count)
             while True:
                 self.calls += 1
@@ -385,10 +390,8 @@ def _instead(step: Step) -> Iterator[None]:
     """Raise the step's own Problem in place of the store's."""
     try:
         yield
-    except Problem:
-        if step.otherwise is None:
-            raise
-        raise step.otherwise() from None
+    except Problem as problem:
+        raise (step.otherwise() if step.otherwise else problem) from None
 
 
 def _jitter() -> float:

@@ -17,6 +17,8 @@ HEADS = "heads"  # one document per patient, and one per type that belongs to no
 TOKENS = "tokens"
 ACCOUNTS = "accounts"  # of people who log in here
 SESSIONS = "sessions"  # of people in their browsers
+SIGNING_KEYS = "signing_keys"  # of the authorization server
+CATALOGUE = "catalogue"  # the clients that may ask for tokens
 SEALS = "seals"
 WRITERS = "writers"
 META = "meta"
@@ -59,6 +61,8 @@ def required_indexes(registry: Registry) -> list[Index]:
     found.append(Index(TOKENS, "expires", (("expires", 1),), {"expireAfterSeconds": 86_400}))
     found.append(Index(SESSIONS, "expires", (("expires", 1),), {"expireAfterSeconds": 0}))
     found.append(Index(SESSIONS, "account", (("account", 1),)))
+    found.append(Index(TOKENS, "client", (("client", 1),)))
+    found.append(Index(SIGNING_KEYS, "number", (("number", 1),), {"unique": True}))
     found.append(Index("AuditEvent", "writer,n", (("writer", 1), ("n", 1)), {"unique": True}))
     found.append(Index(SEALS, "writer,number", (("writer", 1), ("number", 1)), {"unique": True}))
     return found
@@ -79,7 +83,7 @@ def sort_field(parameter: str) -> str:
 def required_collections(registry: Registry) -> list[str]:
     """Every collection the gateway writes to."""
     types = list(registry.resource_types)
-    return [*types, *map(history_of, types), HEADS, TOKENS, ACCOUNTS, SESSIONS, SEALS, WRITERS, META]
+    return [*types, *map(history_of, types), HEADS, TOKENS, SIGNING_KEYS, CATALOGUE, ACCOUNTS, SESSIONS, SEALS, WRITERS, META]
 
 
 def _type_indexes(kind: ResourceType) -> Iterator[Index]:

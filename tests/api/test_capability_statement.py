@@ -290,10 +290,11 @@ async def test_declared_profiles_are_held_against_what_claims_them(world: World)
     assert (await owner.post("Observation", unknown)).status_code == 201
 
 
-async def test_everything_else_needs_a_token_and_no_browser_of_other_sites_may_ask(world: World) -> None:
+async def test_everything_else_needs_a_token_and_pages_of_other_sites_see_the_statement_alone(world: World) -> None:
     (rest,) = (await statement(world))["rest"]
-    assert rest["security"]["cors"] is False
-    answer = await world.http.get(f"{BASE}/metadata", headers={"Origin": "https://other.example"})
-    assert "access-control-allow-origin" not in answer.headers
+    assert rest["security"]["cors"] is True
+    for path, seen in (("metadata", "*"), ("Organization", None)):
+        answer = await world.http.get(f"{BASE}/{path}", headers={"Origin": "https://other.example"})
+        assert answer.headers.get("access-control-allow-origin") == seen
     for path in ("Observation", "Patient/x", "Organization", "Consent?_id=x"):
         assert (await world.http.get(f"{BASE}/{path}")).status_code == 401

@@ -14,7 +14,7 @@ BASE = "https://gateway.example/fhir"
 
 @pytest.fixture(scope="module")
 def encoded(registry: Registry) -> bytes:
-    return msgspec.json.encode(build_capability_statement(registry, BASE))
+    return msgspec.json.encode(build_capability_statement(registry, BASE, {}))
 
 
 @pytest.mark.requirement("CORE-01")
@@ -26,7 +26,7 @@ def test_it_is_valid_for_both_validators(codec: Codec, encoded: bytes) -> None:
 
 @pytest.mark.requirement("CORE-01")
 def test_what_it_says_of_the_service(registry: Registry) -> None:
-    statement = build_capability_statement(registry, BASE)
+    statement = build_capability_statement(registry, BASE, {})
     (rest,) = statement.pop("rest")
     assert rest["mode"] == "server"
     assert [i["code"] for i in rest["interaction"]] == ["transaction", "batch", "search-system"]
@@ -39,7 +39,7 @@ def test_what_it_says_of_the_service(registry: Registry) -> None:
 
 @pytest.mark.requirement("CORE-02")
 def test_each_type_is_declared_as_its_file_says(registry: Registry) -> None:
-    (rest,) = build_capability_statement(registry, BASE)["rest"]
+    (rest,) = build_capability_statement(registry, BASE, {})["rest"]
     declared = {resource["type"]: resource for resource in rest["resource"]}
     assert {name for name, resource in declared.items() if "interaction" in resource} == set(registry.resource_types)
     assert declared["Bundle"] == {"type": "Bundle", "operation": declared["Observation"]["operation"][1:]}
@@ -81,7 +81,7 @@ def test_each_type_is_declared_as_its_file_says(registry: Registry) -> None:
     ],
 )
 def test_definitions_are_the_standards(registry: Registry, type_name: str, name: str, definition: str) -> None:
-    (rest,) = build_capability_statement(registry, BASE)["rest"]
+    (rest,) = build_capability_statement(registry, BASE, {})["rest"]
     (resource,) = (r for r in rest["resource"] if r["type"] == type_name)
     (parameter,) = (p for p in resource["searchParam"] if p["name"] == name)
     assert parameter["definition"] == f"http://hl7.org/fhir/SearchParameter/{definition}"

@@ -1,0 +1,197 @@
+"""The service catalogue: who may ask for tokens at all, and what an operator does about it.
+
+Knows: the states of an entry (draft, tested, referenced, suspended) and what follows from a change: only who is referenced gets
+tokens; whoever is suspended, or wants other data or for another purpose than patients agreed to, loses those that there are.
+Must not know: how a client shows that it is one; pages and commands.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from hmac import compare_digest
+from typing import Any
+
+import msgspec
+
+from gateway.exchange.client import Client
+from gateway.exchange.gateway import Gateway
+from gateway.problem import Problem
+from gateway.store.catalogue import add_entry, change_entry, find_entries, is_in_directory, take_tokens
+from gateway.store.mongo import Document
+from gateway.telemetry import log
+
+# From which states each can be reached.
+_BEFORE: Mapping[str, tuple[str, ...]] = {
+    "tested": ("draft",),
+    "referenced": ("tested", "suspended"),
+    "suspended": ("draft", "tested", "referenced"),
+}
+REFERENCED = "referenced"
+_SECRET_PREFIX = "gwcs_"  # noqa: S105 (lets scanners for leaked secrets know one of ours)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A client with its standing in the catalogue.
+
+    `edition` counts the changes of what patients agree to; `since`: when it was last changed. `secrets`: hashes, each with the
+    time it ends (None: it does not).
+    """
+
+    client: Client
+    state: str
+    edition: int
+    since: datetime
+    states: tuple[Mapping[str, Any], ...]
+    revision: int
+    secrets: tuple[tuple[bytes, datetime | None], ...] = ()
+
+    @property
+    def is_referenced(self) -> bool:
+        """Whether it may have tokens."""
+        return self.state == REFERENCED
+
+    def has_secret(self, text: str, now: datetime) -> bool:
+        """Whether this is a secret of the client."""
+        digest = _hash(text)
+        return any(compare_digest(digest, known) for known, ends in self.secrets if ends is None or ends > now)
+
+
+def entry_of(document: Document) -> Entry:
+    """The entry that is stored so."""
+    return Entry(
+        client=msgspec.convert({**document["file"], "client": document["_id"]}, Client),
+        state=document["state"],
+        edition=document["edition"],
+        since=document["since"],
+        states=tuple(document["states"]),
+        revision=document["revision"],
+        secrets=tuple((bytes(one["hash"]), one.get("ends")) for one in document["secrets"]),
+    )
+
+
+async def find_entry(gateway: Gateway, client: str) -> Entry | None:
+    """The entry of a client as it is now, None where there is none."""
+    found = await gateway.clients.find(client)
+    return None if found is None else entry_of(found)
+
+
+async def list_entries(gateway: Gateway, *states: str) -> list[Entry]:
+    """The entries of the catalogue, or those in these states."""
+    return [entry_of(document) for document in await find_entries(gateway.mongo, states)]
+
+
+async def add_client(gateway: Gateway, client: Client) -> str | None:
+    """Register a client, as a draft. Returns its secret where it has one: it can be seen only now.
+
+    Raises Problem where there is one of that id, or its actor is not there.
+    """
+    await _require_actor(gateway, client)
+    secret, hashes = _new_secret() if client.authentication == "client_secret_basic" else (None, [])
+    now = gateway.clock()
+    entry = {
+        "_id": client.client,
+        **_file(client),
+        "edition": 1,
+        "since": now,
+        "revision": 1,
+        "secrets": hashes,
+        "state": "draft",
+        "states": [{"state": "draft", "at": now, "note": ""}],
+    }
+    if not await add_entry(gateway.mongo, entry):
+        raise Problem("duplicate", f"there is a client '{client.client}' already")
+    log("catalogue.added", client=client.client)
+    return secret
+
+
+async def change_client(gateway: Gateway, client: Client) -> Entry:
+    """Describe a client anew; returns its entry as it then is.
+
+    Where that changes what patients agreed to, it is a draft again, and its tokens are taken away.
+    """
+    await _require_actor(gateway, client)
+    entry = await _require_entry(gateway, client.client)
+    fields = _file(client)
+    if client.authentication != entry.client.authentication:
+        raise Problem("business-rule", "how a client authenticates is not changed: register another one")
+    has_new_terms = client.terms() != entry.client.terms()
+    if has_new_terms:
+        now = gateway.clock()
+        fields |= {"edition": entry.edition + 1, "since": now, **_state(entry, "draft", now, "what it wants has changed")}
+    await _change(gateway, entry, fields)
+    if has_new_terms:
+        await take_tokens(gateway.mongo, client.client)
+    return await _require_entry(gateway, client.client)
+
+
+async def set_state(gateway: Gateway, client: str, state: str, note: str = "") -> None:
+    """Bring a client into another state; `note` says why, or what shows it. Raises Problem where that cannot be.
+
+    When this returns, a client that is not referenced has no token any more.
+    """
+    entry = await _require_entry(gateway, client)
+    if entry.state not in (*_BEFORE[state], state):
+        raise Problem("business-rule", f"'{client}' is {entry.state}; {state} comes after {' or '.join(_BEFORE[state])}")
+    if state == REFERENCED and entry.client.category in gateway.policy.never_recipients:
+        raise Problem("business-rule", f"'{client}' is of a category that no Consent can open anything to")
+    if entry.state != state:
+        await _change(gateway, entry, _state(entry, state, gateway.clock(), note))
+    if state != REFERENCED:
+        # Also where it was so before: whoever was interrupted says it again.
+        await take_tokens(gateway.mongo, client)
+
+
+async def rotate_secret(gateway: Gateway, client: str, keep: timedelta) -> str:
+    """Give a client another secret and return it: it can be seen only now. The former ones end when `keep` is over."""
+    entry = await _require_entry(gateway, client)
+    if entry.client.authentication != "client_secret_basic":
+        raise Problem("business-rule", f"'{client}' has no secret: its authentication is {entry.client.authentication}")
+    now = gateway.clock()
+    secret, hashes = _new_secret()
+    ends = now + keep
+    kept = [(known, min(ends, until or ends)) for known, until in entry.secrets if until is None or until > now]
+    former = [{"hash": known, "ends": until} for known, until in kept if until > now]
+    await _change(gateway, entry, {"secrets": [*hashes, *former]})
+    return secret
+
+
+def _new_secret() -> tuple[str, list[Document]]:
+    secret = _SECRET_PREFIX + secrets.token_urlsafe(32)
+    return secret, [{"hash": _hash(secret)}]
+
+
+def _hash(secret: str) -> bytes:
+    """What is stored of a secret: it has 256 random bits, which no list of guesses reaches."""
+    return sha256(secret.encode()).digest()
+
+
+def _file(client: Client) -> Document:
+    described = msgspec.to_builtins(client)
+    del described["client"]
+    return {"file": described, "origins": client.origins}
+
+
+def _state(entry: Entry, state: str, now: datetime, note: str) -> Document:
+    return {"state": state, "states": [*entry.states, {"state": state, "at": now, "note": note}]}
+
+
+async def _change(gateway: Gateway, entry: Entry, fields: Document) -> None:
+    if not await change_entry(gateway.mongo, entry.client.client, entry.revision, fields):
+        raise Problem("conflict", f"'{entry.client.client}' was changed by somebody else at the same time")
+    log("catalogue.changed", client=entry.client.client, detail=str(fields.get("state", entry.state)))
+
+
+async def _require_entry(gateway: Gateway, client: str) -> Entry:
+    entry = await find_entry(gateway, client)
+    if entry is None:
+        raise Problem("not-found", f"there is no client '{client}'")
+    return entry
+
+
+async def _require_actor(gateway: Gateway, client: Client) -> None:
+    """Refuse a client whose actor is not in the directory: no Consent could name it."""
+    if client.actor is not None and not await is_in_directory(gateway.mongo, client.actor):
+        raise Problem("not-found", f"'{client.actor}', the actor of this client, is not in the directory")

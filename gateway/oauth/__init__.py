@@ -1,0 +1,1 @@
+"""The authorization server: speaks HTTP to OAuth clients, one file per endpoint."""

@@ -1,0 +1,62 @@
+"""Every address of the authorization server.
+
+Knows: which path and method is which endpoint, and what follows from that for the server's description of itself.
+Must not know: what the endpoints do.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import Scope
+
+from gateway.exchange.gateway import Gateway
+from gateway.fhir.registry import Registry
+from gateway.oauth.discovery import jwks, oauth, openid, smart
+from gateway.oauth.keys import SigningKeys
+from gateway.oauth.metadata import AUTHORIZE, JWKS, Offer, build_metadata
+from gateway.oauth.visit import Endpoint, Server, told
+
+_SMART = "/fhir/.well-known/smart-configuration"
+_OAUTH = "/.well-known/oauth-authorization-server"
+_OPENID = "/.well-known/openid-configuration"
+
+ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
+    ("GET", _SMART, smart),
+    ("GET", _OAUTH, oauth),
+    ("GET", JWKS, jwks),
+)
+# What is offered only where people log in.
+_WITH_PEOPLE: tuple[tuple[str, str, Endpoint], ...] = (("GET", _OPENID, openid),)
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # what is not taken is refused as OAuth errors are told
+# Whoever's page calls: what is said there is for everybody.
+OPEN = frozenset({_SMART, _OAUTH, _OPENID, JWKS, "/fhir/metadata"})
+
+
+def offered_routes() -> tuple[tuple[str, str, Endpoint], ...]:
+    """The routes there are: what describes a login is there where there is one."""
+    has_people = any(path == AUTHORIZE for _, path, _ in ROUTES)
+    return ROUTES + (_WITH_PEOPLE if has_people else ())
+
+
+def offered(registry: Registry, site: str) -> Mapping[str, Any]:
+    """What this server says of itself."""
+    offer = Offer(paths={path for _, path, _ in offered_routes()}, grants=(), levels=())
+    return build_metadata(offer, registry, site)
+
+
+def add_oauth(app: FastAPI) -> None:
+    """Give the application the addresses of the authorization server. Before those of FHIR, which take any name for a type."""
+    for method, path, endpoint in offered_routes():
+        app.add_route(path, told(method, endpoint), methods=list(_METHODS))
+
+
+def start_oauth(app: FastAPI, gateway: Gateway, metadata: Mapping[str, Any]) -> None:
+    """Wire the authorization server, now that there is a database."""
+    app.state.oauth = Server(gateway, metadata, SigningKeys(gateway.mongo, gateway.sealer, gateway.clock))
+
+
+def oauth_pattern(scope: Scope) -> str | None:
+    """The address of a request as it may be logged, None where it is none of these."""
+    path = scope.get("path")
+    return next((known for _, known, _ in offered_routes() if known == path), None)

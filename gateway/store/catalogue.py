@@ -1,0 +1,74 @@
+"""The service catalogue as it is stored: every client that may ask for tokens, with its state.
+
+Knows: how entries and their states are kept, and in which order what a client holds is taken away. Several requests that wait
+at the same moment share one look-up. Must not know: what an entry must say, what a client may do.
+"""
+
+from collections.abc import Iterable
+
+from gateway.store.gather import Gather
+from gateway.store.ids import bucket_of
+from gateway.store.mongo import Document, Mongo, Stale
+from gateway.store.schema import CATALOGUE, TOKENS
+
+
+class Clients:
+    """Looks up entries by client id."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._mongo = mongo
+        self._gather: Gather[str, Document | None] = Gather(self._find)
+
+    async def find(self, client: str) -> Document | None:
+        """The entry of this client, as it is at this moment; None where there is none."""
+        return await self._gather.ask(client)
+
+    async def _find(self, clients: list[str]) -> list[Document | None]:
+        found = await self._mongo.find(CATALOGUE, {"_id": {"$in": sorted(set(clients))}})
+        by_id = {document["_id"]: document for document in found}
+        return [by_id.get(client) for client in clients]
+
+
+async def find_entries(mongo: Mongo, states: Iterable[str] = ()) -> list[Document]:
+    """All entries, or those in these states, by client id."""
+    wanted = list(states)
+    return await mongo.find(CATALOGUE, {"state": {"$in": wanted}} if wanted else {}, sort=[("_id", 1)])
+
+
+async def add_entry(mongo: Mongo, entry: Document) -> bool:
+    """Store a new entry. Returns whether there was none of that client id."""
+    try:
+        await mongo.insert(CATALOGUE, [entry])
+    except Stale:
+        return False
+    return True
+
+
+async def change_entry(mongo: Mongo, client: str, known: int, fields: Document) -> bool:
+    """Set these fields of an entry. Returns whether it was still as `known` (its `revision`), which is counted on."""
+    update = {"$set": fields, "$inc": {"revision": 1}}
+    return await mongo.change(CATALOGUE, {"_id": client, "revision": known}, update) is not None
+
+
+async def take_tokens(mongo: Mongo, client: str) -> int:
+    """Take away every token of a client: its next request is refused. Returns how many that were.
+
+    Called when the entry already says that the client gets none. Who issues one at this moment looks at the entry once more
+    after that, so none is left over.
+    """
+    return await mongo.delete(TOKENS, {"client": client})
+
+
+async def find_origins(mongo: Mongo, state: str) -> frozenset[str]:
+    """The origins from which pages of clients in this state may call."""
+    found = await mongo.find(CATALOGUE, {"state": state, "origins": {"$ne": []}}, {"origins": 1})
+    return frozenset(origin for document in found for origin in document["origins"])
+
+
+async def is_in_directory(mongo: Mongo, reference: str) -> bool:
+    """Whether there is such a resource that belongs to no patient."""
+    type_name, _, identifier = reference.partition("/")
+    if bucket_of(identifier) is None:
+        return False
+    where: Document = {"_id": identifier, "bucket": identifier[:3], "patient": None, "deleted": {"$ne": True}}
+    return await mongo.find_one(type_name, where, {"_id": 1}) is not None

@@ -1,0 +1,68 @@
+"""Discovery: every document is a view of one object, and lists what is there."""
+
+import pytest
+
+from gateway.oauth.routes import ROUTES
+from tests.clients import SITE, get_json
+from tests.world import BASE, World
+
+SMART = "/fhir/.well-known/smart-configuration"
+OAUTH = "/.well-known/oauth-authorization-server"
+
+
+@pytest.mark.requirement("SEC-001")
+async def test_the_documents_agree(world: World) -> None:
+    smart, oauth = await get_json(world, SMART), await get_json(world, OAUTH)
+    assert oauth["issuer"] == SITE
+    assert {name: oauth[name] for name in smart.keys() & oauth.keys()} == {
+        name: smart[name] for name in smart.keys() & oauth.keys()
+    }
+    # https://hl7.org/fhir/smart-app-launch/conformance.html: required, and of these types
+    assert isinstance(smart["capabilities"], list)
+    assert isinstance(smart["grant_types_supported"], list)
+
+
+@pytest.mark.requirement("SEC-001")
+async def test_every_address_listed_is_there(world: World) -> None:
+    oauth = await get_json(world, OAUTH)
+    addresses = {value for name, value in oauth.items() if name.endswith(("_endpoint", "_uri"))}
+    assert addresses <= {SITE + path for _, path, _ in ROUTES}
+    assert 404 not in [(await world.http.get(address)).status_code for address in addresses]
+
+
+@pytest.mark.requirement("SEC-002")
+async def test_plain_challenges_are_not_offered(world: World) -> None:
+    assert (await get_json(world, SMART))["code_challenge_methods_supported"] == ["S256"]
+
+
+async def test_it_is_json_whatever_is_accepted_and_may_be_kept(world: World) -> None:
+    for path in (SMART, OAUTH, "/oauth/jwks"):
+        await get_json(world, path, Accept="application/fhir+json")
+    for path in (OAUTH, "/oauth/jwks"):
+        kept = (await world.http.get(SITE + path)).headers.get_list("cache-control")
+        assert kept == ["public, max-age=600"]
+
+
+async def test_scopes_listed_are_understood_and_capabilities_are_of_smart(world: World) -> None:
+    smart = await get_json(world, SMART)
+    for scope in smart["scopes_supported"]:
+        world.gateway.scopes(scope)
+    assert all(isinstance(capability, str) for capability in smart["capabilities"])
+
+
+async def test_the_capability_statement_names_the_same_addresses(world: World) -> None:
+    oauth = await get_json(world, OAUTH)
+    (rest,) = (await world.http.get(f"{BASE}/metadata")).json()["rest"]
+    security = rest["security"]
+    assert security["service"][0]["coding"][0]["code"] == "SMART-on-FHIR"
+    assert security["cors"] is True
+    listed = {one["url"]: one["valueUri"] for extension in security.get("extension", ()) for one in extension["extension"]}
+    names = {"token": "token_endpoint", "introspect": "introspection_endpoint", "revoke": "revocation_endpoint"}
+    assert listed == {word: oauth[name] for word, name in names.items() if name in oauth}
+
+
+@pytest.mark.parametrize("path", [OAUTH, "/oauth/jwks"])
+async def test_another_method_is_refused_as_oauth_errors_are_told(world: World, path: str) -> None:
+    answer = await world.http.post(SITE + path, content=b"x=y")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+    assert answer.json()["error"] == "invalid_request"
