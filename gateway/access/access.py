@@ -120,6 +120,10 @@ class Access:
             raise Problem("forbidden", f"{kind.name} is not written by this kind of actor ({self.caller.kind})")
         self._allowed.add((kind.name, interaction))
 
+    def is_offered(self, interaction: str) -> bool:
+        """Whether there is such an interaction for this kind of actor at all."""
+        return interaction not in ("history-type", "history-system") or self.caller.kind in self._policy.historians
+
     def is_in_scope(self, kind: ResourceType, interaction: str) -> bool:
         """Whether any scope of the token speaks of this interaction with this type."""
         return self._scopes(kind, interaction) != NOTHING

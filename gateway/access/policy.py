@@ -22,6 +22,7 @@ PERMISSIONS: Mapping[str, str] = {
     "read": "r",
     "vread": "r",
     "history-instance": "r",
+    "history-type": "s",
     "search-type": "s",
     "create": "c",
     "update": "u",
@@ -32,6 +33,7 @@ DIRECTIONS: Mapping[str, Direction] = {
     "read": "read",
     "vread": "read",
     "history-instance": "read",
+    "history-type": "read",
     "search-type": "read",
     "create": "write",
     "update": "write",
@@ -60,6 +62,10 @@ class _SearchFile(msgspec.Struct, forbid_unknown_fields=True):
     patient_required: list[Kind]
 
 
+class _HistoryFile(msgspec.Struct, forbid_unknown_fields=True):
+    actors: list[Kind]
+
+
 class _DirectoryFile(msgspec.Struct, forbid_unknown_fields=True):
     writers: list[Kind]
 
@@ -78,6 +84,7 @@ class _PolicyFile(msgspec.Struct, forbid_unknown_fields=True):
     write: list[_WriteFile]
     consent: _ConsentFile
     search: _SearchFile
+    history: _HistoryFile
     directory: _DirectoryFile
     recipients: _RecipientsFile
     labels: _LabelsFile
@@ -94,6 +101,7 @@ class Policy:
     may_write: frozenset[tuple[str, str, str]]
     never_opened: frozenset[str]
     patient_required: frozenset[str]
+    historians: frozenset[str]
     directory_writers: frozenset[str]
     recipients: frozenset[str]
     never_recipients: frozenset[str]
@@ -120,6 +128,7 @@ def read_policy(schemas: Path, registry: Registry) -> Policy:
         ),
         never_opened=frozenset(types_of(raw.consent.never_opens)),
         patient_required=frozenset(raw.search.patient_required),
+        historians=frozenset(raw.history.actors),
         directory_writers=frozenset(raw.directory.writers),
         recipients=frozenset(raw.recipients.categories),
         never_recipients=frozenset(raw.recipients.never),

@@ -12,7 +12,7 @@ import msgspec
 from starlette.routing import BaseRoute, Route
 
 from gateway import __version__
-from gateway.api.parameters import QueryKind, query_parameters, system_parameters
+from gateway.api.parameters import QueryKind, history_parameters, query_parameters, system_parameters
 from gateway.fhir.capability import PATCH_FORMATS, build_capability_statement
 from gateway.fhir.operations import Operation
 from gateway.fhir.registry import Registry, ResourceType
@@ -80,6 +80,8 @@ _ROWS: Mapping[str, _Row] = {
     "read": _Row("the current version", (200, 304), query="read", headers=("If-None-Match", "If-Modified-Since")),
     "vread": _Row("one version", (200, 304), query="read", headers=("If-None-Match", "If-Modified-Since")),
     "history_instance": _Row("every version, newest first", query="history", gives="Bundle"),
+    "history_type": _Row("every version of all of a type, newest first", query="histories", gives="Bundle"),
+    "history_system": _Row("every version of all, newest first", query="histories", gives="Bundle"),
     "search_system": _Row("a page of several types", query="system", headers=("Prefer",), gives="Bundle"),
     "search_type": _Row("a page of what matches", also=(413,), query="search", headers=("Prefer",), gives="Bundle"),
     "create": _Row("create", (200, 201), (409, 410, 412), "resource", headers=("If-None-Exist", "Prefer")),
@@ -125,6 +127,7 @@ def _operations_at(
         answers = media_types if row.gives else ["application/json"]
         found = _describe(row, path, method, answers, gives=row.gives, name=route.name)
         parameters = system_parameters(registry, limits) if row.query == "system" else []
+        parameters = history_parameters() if row.query == "histories" else parameters
         yield path, _with_query(found, parameters, as_form=path == "/_search")
     elif "{operation}" in path:
         level = "instance" if "{id}" in path else "type"

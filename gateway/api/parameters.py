@@ -13,7 +13,7 @@ from gateway.fhir.registry import COMMON_PARAMETERS, Registry, ResourceType
 from gateway.fhir.search import implied_parameters
 from gateway.settings import Limits
 
-QueryKind = Literal["search", "criteria", "history", "read", "system"]
+QueryKind = Literal["search", "criteria", "history", "histories", "read", "system"]
 
 
 def query_parameters(registry: Registry, limits: Limits, kind: ResourceType, of: QueryKind) -> list[dict[str, Any]]:
@@ -21,6 +21,8 @@ def query_parameters(registry: Registry, limits: Limits, kind: ResourceType, of:
     controls = _controls(limits, kind.sort)
     if of == "read":
         return [_parameter(name, controls[name]) for name in ("_elements", "_summary")]
+    if of == "histories":
+        return history_parameters()
     if of == "history":
         before = {"type": "integer", "minimum": 1}
         return [_parameter("_count", {"type": "integer", "minimum": 1}), _parameter("_before", before)]
@@ -36,6 +38,12 @@ def query_parameters(registry: Registry, limits: Limits, kind: ResourceType, of:
         if values:
             found.append(_parameter(name, {"type": "array", "items": {"enum": values}}))
     return found
+
+
+def history_parameters() -> list[dict[str, Any]]:
+    """The parameters of a history of more than one resource."""
+    since = _parameter("_since", {"type": "string", "format": "date-time"})
+    return [_parameter("_count", {"type": "integer", "minimum": 1}), since, _parameter("_cursor", {"type": "string"})]
 
 
 def system_parameters(registry: Registry, limits: Limits) -> list[dict[str, Any]]:

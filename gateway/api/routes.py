@@ -18,6 +18,8 @@ from gateway.api.create import create
 from gateway.api.delete import delete
 from gateway.api.health import live, ready
 from gateway.api.history_instance import history_instance
+from gateway.api.history_system import history_system
+from gateway.api.history_type import history_type
 from gateway.api.openapi import openapi
 from gateway.api.operation import operation
 from gateway.api.patch import patch
@@ -39,8 +41,10 @@ ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", "/fhir/{type}", create),
     ("GET", "/fhir/metadata", capabilities),
     ("GET", "/fhir/openapi.json", openapi),
+    ("GET", "/fhir/_history", history_system),
     ("GET", "/fhir/{type}", search_type),
     ("GET", "/fhir/{type}/${operation}", operation),
+    ("GET", "/fhir/{type}/_history", history_type),
     ("GET", "/fhir/{type}/{id}", read),
     ("POST", "/fhir", transaction),
     ("POST", "/fhir/", transaction),

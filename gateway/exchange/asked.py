@@ -118,12 +118,16 @@ def _read_request_line(method: str, url: str) -> _RequestLine:
         raise Problem("value", "a request goes to this service only", "Bundle.request.url", status=400)
     if path in ("", "Bundle") and method == "POST":
         raise Problem("not-supported", "a Bundle is not sent within another one", "Bundle.request.url", status=400)
+    if (method, path) == ("GET", "_history"):
+        return _RequestLine("history-system", "", parameters=_read_query(query))
     if query and (method, path) in (("GET", ""), ("POST", "_search")):
         return _RequestLine("search-system", "", parameters=_read_query(query))
     type_name, *rest = (unquote(part) for part in path.split("/"))
     match method, rest:
         case ("GET", []) | ("POST", ["_search"]):
             return _RequestLine("search-type", type_name, parameters=_read_query(query))
+        case "GET", ["_history"]:
+            return _RequestLine("history-type", type_name, parameters=_read_query(query))
         case "GET", [identifier]:
             return _RequestLine("read", type_name, identifier, parameters=_read_query(query))
         case "GET", [identifier, "_history"]:

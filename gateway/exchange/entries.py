@@ -4,6 +4,7 @@ Knows: how much of a create, update or delete is to be decoded when, and what it
 Must not know: stores, HTTP.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,6 +155,12 @@ def require_kind(gateway: Gateway, call: Call) -> ResourceType:
     if kind is None:
         raise Problem("not-supported", "this resource type is not served here", call.place, status=404)
     if call.interaction not in kind.interactions:
-        text = f"{kind.name} has no interaction '{call.interaction}' here"
-        raise Problem("not-supported", text, call.place, headers={"Allow": methods_beside(call, kind.interactions)})
+        raise not_offered(call, kind.interactions)
     return kind
+
+
+def not_offered(call: Call, interactions: Iterable[str]) -> Problem:
+    """The 405 for an interaction that is none of these, or that is not for this caller: both look the same."""
+    text = f"{call.type or 'the service'} has no interaction '{call.interaction}' here"
+    others = frozenset(interactions) - {call.interaction}
+    return Problem("not-supported", text, call.place, headers={"Allow": methods_beside(call, others)})

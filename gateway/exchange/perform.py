@@ -10,11 +10,12 @@ from pathlib import Path
 from gateway.access.access import Access
 from gateway.exchange.audit import refused
 from gateway.exchange.call import Answer, Call
-from gateway.exchange.entries import require_kind
+from gateway.exchange.entries import not_offered, require_kind
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.history import history_instance, history_system, history_type
 from gateway.exchange.operations.meta import meta
 from gateway.exchange.operations.validate import validate
-from gateway.exchange.read import Result, history_instance, read, vread
+from gateway.exchange.read import Result, read, vread
 from gateway.exchange.search import search_system, search_type
 from gateway.exchange.write import write
 from gateway.fhir.balp import Event
@@ -30,9 +31,10 @@ _READERS: Mapping[str, Reader] = {
     "read": read,
     "vread": vread,
     "history-instance": history_instance,
+    "history-type": history_type,
     "search-type": search_type,
 }
-_SYSTEM_READERS: Mapping[str, Reader] = {"search-system": search_system}
+_SYSTEM_READERS: Mapping[str, Reader] = {"search-system": search_system, "history-system": history_system}
 READS = frozenset((*_READERS, *_SYSTEM_READERS))
 _OPERATIONS: Mapping[str, Reader] = {"$meta": meta, "$validate": validate}
 
@@ -60,6 +62,8 @@ async def carry_out(gateway: Gateway, access: Access, call: Call, session: Sessi
     """Carry out one call; returns its answer and the events still to be recorded before the answer may leave."""
     if call.interaction in _READERS:
         kind = require_kind(gateway, call)
+        if not access.is_offered(call.interaction):
+            raise not_offered(call, kind.interactions)
         access.require(kind, call.interaction)
         return await _READERS[call.interaction](gateway, access, call, session)
     if call.interaction in _SYSTEM_READERS:

@@ -27,6 +27,8 @@ _ACTIONS: Mapping[str, str] = {
     "read": "R",
     "vread": "R",
     "history-instance": "R",
+    "history-type": "R",
+    "history-system": "R",
     "update": "U",
     "patch": "U",
     "delete": "D",

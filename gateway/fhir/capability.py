@@ -37,7 +37,7 @@ def build_capability_statement(registry: Registry, base_url: str, security_uris:
                 "mode": "server",
                 "security": _security(security_uris),
                 "resource": [*(_resource(registry, kind) for kind in registry.resource_types.values()), *_others(registry)],
-                "interaction": [{"code": "transaction"}, {"code": "batch"}, {"code": "search-system"}],
+                "interaction": [_interaction(code) for code in _system_interactions(registry)],
                 "searchParam": [{"name": "_type", "type": "special"}, *_common()],
             }
         ],
@@ -58,7 +58,7 @@ def _security(uris: Mapping[str, str]) -> dict[str, Any]:
 def _resource(registry: Registry, kind: ResourceType) -> dict[str, Any]:
     resource: dict[str, Any] = {
         "type": kind.name,
-        "interaction": [{"code": code} for code in sorted(kind.interactions)],
+        "interaction": [_interaction(code) for code in sorted(kind.interactions)],
         "versioning": "versioned",
         "readHistory": "vread" in kind.interactions,
         "updateCreate": False,
@@ -75,6 +75,15 @@ def _resource(registry: Registry, kind: ResourceType) -> dict[str, Any]:
         resource["supportedProfile"] = list(kind.profiles)
     declared = {name: value for name, value in resource.items() if value != []}
     return declared | _operations(registry, kind.name)
+
+
+def _interaction(code: str) -> dict[str, str]:
+    return {"code": code} | ({"documentation": "For operators."} if code in ("history-type", "history-system") else {})
+
+
+def _system_interactions(registry: Registry) -> list[str]:
+    keeps_history = any("history-type" in kind.interactions for kind in registry.resource_types.values())
+    return ["transaction", "batch", "search-system", *(["history-system"] if keeps_history else [])]
 
 
 def _others(registry: Registry) -> list[dict[str, Any]]:

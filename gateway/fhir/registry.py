@@ -23,7 +23,7 @@ from gateway.schemas import SchemaError, convert, read_schema
 
 SearchType = Literal["token", "date", "reference", "string", "quantity", "number", "uri", "composite"]
 InteractionCode = Literal[
-    "read", "vread", "history-instance", "create", "update", "patch", "delete", "search-type"
+    "read", "vread", "history-instance", "history-type", "create", "update", "patch", "delete", "search-type"
 ]  # https://hl7.org/fhir/R4/valueset-type-restful-interaction.html
 
 # What a type holds, as the policy speaks of it.
@@ -362,6 +362,8 @@ class _ReadType:
         for name in self.raw.sort:
             if name != "_id" and [*bound, f"-{name}"] not in self.raw.indexes:
                 raise self._error("indexes", f"sorting by '{name}' needs the index {[*bound, f'-{name}']}")
+        if "history-type" in self.raw.interactions and ["-_lastUpdated"] not in self.raw.indexes:
+            raise self._error("indexes", "a history of the type needs the index ['-_lastUpdated']")
         for index in self.raw.indexes:
             if not index or self.raw.indexes.count(index) > 1:
                 raise self._error("indexes", "an index is empty or declared twice")

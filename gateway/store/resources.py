@@ -22,7 +22,7 @@ from gateway.store.ids import bucket_of
 from gateway.store.mongo import Document, Mongo, Session
 from gateway.store.schema import history_of, index_name, sort_field
 
-_BODY: Mapping[str, Any] = {"body": 1, "event": 1, "version": 1, "updated": 1, "patient": 1, "deleted": 1}
+BODY: Mapping[str, Any] = {"body": 1, "event": 1, "version": 1, "updated": 1, "patient": 1, "deleted": 1}
 LIVE: Document = {"deleted": {"$exists": False}}
 
 
@@ -222,7 +222,7 @@ async def find_referring(
 
 
 def _shown(values: Iterable[str]) -> Document:
-    return {**_BODY, **{stored_field(name): 1 for name in values}}
+    return {**BODY, **{stored_field(name): 1 for name in values}}
 
 
 async def find_for_change(access: Access, mongo: Mongo, kind: ResourceType, ids: Sequence[str]) -> dict[str, Document]:
@@ -358,7 +358,7 @@ async def _current(
         found = access.prefetched.resources[reference]
         return dict(found) if found is not None and matches(clause, found) else None
     where = to_filter(every(Test("_id", "is", identifier), clause))
-    return await mongo.find_one(kind.name, where, _BODY, session)
+    return await mongo.find_one(kind.name, where, BODY, session)
 
 
 def _versions_of(identifier: str) -> Document:

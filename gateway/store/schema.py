@@ -22,6 +22,7 @@ CATALOGUE = "catalogue"  # the clients that may ask for tokens
 SEALS = "seals"
 WRITERS = "writers"
 META = "meta"
+NEWEST = "-_lastUpdated"  # the index of a history over a whole type
 
 
 def history_of(type_name: str) -> str:
@@ -102,6 +103,8 @@ def _type_indexes(kind: ResourceType) -> Iterator[Index]:
     if kind.unique:
         keys = (("bucket", 1), ("key", 1))
         yield Index(kind.name, "key", keys, {"unique": True, "partialFilterExpression": {"key": {"$exists": True}}})
+    if "history-type" in kind.interactions:
+        yield Index(history_of(kind.name), NEWEST, (("updated", -1), ("_id", 1)))
     yield Index(history_of(kind.name), "id,version", (("bucket", 1), ("id", 1), ("version", -1)), {"unique": True})
 
 

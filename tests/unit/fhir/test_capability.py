@@ -29,7 +29,7 @@ def test_what_it_says_of_the_service(registry: Registry) -> None:
     statement = build_capability_statement(registry, BASE, {})
     (rest,) = statement.pop("rest")
     assert rest["mode"] == "server"
-    assert [i["code"] for i in rest["interaction"]] == ["transaction", "batch", "search-system"]
+    assert [i["code"] for i in rest["interaction"]] == ["transaction", "batch", "search-system", "history-system"]
     assert [p["name"] for p in rest["searchParam"]] == ["_type", "_id", "_lastUpdated", "_security"]
     assert statement["fhirVersion"] == "4.0.1"
     assert statement["software"] == {"name": "fhir-document-gateway", "version": __version__}

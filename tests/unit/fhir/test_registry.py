@@ -126,6 +126,7 @@ MISTAKES = [
     (', ["patient", "-date"]', "", "indexes", r"sorting by 'date' needs the index \['patient', '-date'\]"),
     (', ["patient", "-_lastUpdated"]', "", "indexes", "sorting by '_lastUpdated' needs the index"),
     ('["patient", "-date"]', '["patient", "date"]', "indexes", "sorting by 'date' needs the index"),
+    ('"read", "create"', '"read", "history-type", "create"', "indexes", "a history of the type needs the index"),
     ('profiles = ["reading"]', 'profiles = ["readings"]', "profiles", "there is no profiles/readings.toml"),
     ("labels = []", 'labels = ["status"]', "labels", "a label cannot be read from code"),
     ("labels = []", 'labels = ["nothing"]', "labels", "no element 'nothing'"),
