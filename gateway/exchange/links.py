@@ -89,11 +89,15 @@ async def check_references(gateway: Gateway, draft: Draft, targets: Iterable[Tar
             raise Problem("value", "an actor is of the catalogue, not a device of the patient", expression)
 
 
-def reference_issues(gateway: Gateway, resource: Any, known: Container[str] = ()) -> Iterator[Issue]:
-    """Every reference that can never be right, whatever is stored. `known`: what is named by a fullUrl of the same Bundle."""
+def reference_issues(gateway: Gateway, resource: Any, known: Container[str] | None = None) -> Iterator[Issue]:
+    """Every reference that can never be right, whatever is stored.
+
+    `known`: what is named by a fullUrl of the same Bundle; None outside Bundles, where no reference is a search.
+    """
     own = f"{gateway.settings.base_url}/"
     for text, expression, found in _examine(gateway, resource, type(resource).__name__, own, with_extensions=True):
-        if text in known:
+        type_name, is_search, _ = text.partition("?")
+        if known is not None and (text in known or (is_search and gateway.registry.find(type_name) is not None)):
             continue
         if isinstance(found, Problem):
             yield from found.issues

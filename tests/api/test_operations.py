@@ -212,7 +212,11 @@ async def test_a_bundle_is_validated_with_all_its_entries(camille: Actor) -> Non
         "transaction",
         entry("POST", "Device", sensor, url),
         entry("POST", "Observation", {**reading, "device": {"reference": url}}),
+        entry("POST", "Observation", {**reading, "device": {"reference": "Device?identifier=x"}}),
         entry("GET", "Observation?_count=1"),
+        entry("HEAD", f"Patient/{camille.patient}"),
+        entry("GET", "?_type=Observation"),
+        entry("GET", "_history"),
     )
     assert issues(await camille.post("Bundle/$validate", sound)) == [ALL_OK]
     broken = bundle(
@@ -224,6 +228,7 @@ async def test_a_bundle_is_validated_with_all_its_entries(camille: Actor) -> Non
         entry("TRACE", "Observation"),
         {"resource": {**reading, "status": "perhaps"}},
         entry("POST", "Observation", {**reading, "device": {"reference": url}}),
+        entry("POST", "Observation", {**reading, "device": {"reference": "DeviceMetric?identifier=x"}}),
     )
     broken["entry"][4]["request"]["method"] = "GET"
     broken["entry"][4]["request"]["url"] = "https://elsewhere.example/Observation"
@@ -239,6 +244,7 @@ async def test_a_bundle_is_validated_with_all_its_entries(camille: Actor) -> Non
         "Bundle.entry[5].request",
         "Bundle.entry[5].resource.status",
         "Bundle.entry[6].resource.device",
+        "Bundle.entry[7].resource.device",
     }
 
 

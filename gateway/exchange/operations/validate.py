@@ -53,13 +53,13 @@ async def validate(gateway: Gateway, access: Access, call: Call, session: Sessio
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A resource to be validated. `named`: the fullUrls of the Bundle it stands in."""
+    """A resource to be validated. `named`: the fullUrls of the Bundle it stands in, if it does."""
 
     call: Call
     type: str
     body: bytes | msgspec.Raw
     profile: str | None = None
-    named: Container[str] = ()
+    named: Container[str] | None = None
 
 
 def _check_mode(call: Call, asked: dict[str, str]) -> None:
@@ -157,8 +157,9 @@ def _entry_issues(gateway: Gateway, entry: Any, n: int, call: Call, named: Conta
     if is_asked:
         try:
             asked = read_entry_request(gateway, entry, n, Ways(call.origin, call.calm, None, lenient=False)).call
-            require_kind(gateway, asked)
-            expected = asked.type
+            if asked.type:
+                require_kind(gateway, asked)
+            expected = asked.type or None
         except Problem as problem:
             issues += problem.issues
     if entry.resource is None:
