@@ -89,6 +89,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: Count
     patch_operations: Count
     or_values: Count
+    search_values: Count
     includes: Count
     include_rounds: Count
     included: Count

@@ -185,7 +185,7 @@ class Access:
         own = Test("_source", "is", self.caller.source)
         # Patients share the portal they use, and the phones of many the same app: what another one sent is not theirs.
         only = self.caller.patient if self.caller.kind in ("patient", "proxy", "app") else None
-        mine = (every(own, Test("patient", "is", patient)) for patient in self.records if only in (None, patient))
+        mine = (every(own, Test(kind.owner, "is", patient)) for patient in self.records if only in (None, patient))
         return some(*mine) if kind.in_compartment else NOTHING
 
     def matchable(self, kind: ResourceType) -> Clause:
@@ -228,7 +228,7 @@ class Access:
 
     def _record_rights(self, record: Record, kind: ResourceType, direction: str) -> Clause:
         actor = self.kind_of_actor(record)
-        own = Test("patient", "is", record.patient)
+        own = Test(kind.owner, "is", record.patient)
         holds = (actor, direction, kind.name) in self._policy.holds
         if actor in ("patient", "proxy") and self.caller.patient != record.patient:
             holds = False

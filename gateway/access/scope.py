@@ -94,5 +94,5 @@ def scope_clause(scopes: Iterable[Scope], kind: ResourceType, permissions: str, 
 def _within_record(kind: ResourceType, patient: str) -> Clause:
     if not kind.in_compartment:
         return EVERYTHING
-    own = Test("patient", "is", patient)
+    own = Test(kind.owner, "is", patient)
     return own if kind.is_patient or kind.patient_required else some(own, Test("patient", "missing", True))

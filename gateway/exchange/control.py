@@ -72,7 +72,7 @@ def _read_subset(gateway: Gateway, kind: ResourceType, values: dict[str, str], m
 def _read_count(value: str | None, default: int, most: int) -> int:
     if value is None:
         return default
-    if not value.isdecimal() or len(value) > 9:
+    if not (value.isascii() and value.isdecimal()) or len(value) > 9:
         raise Problem("invalid", "the value of '_count' is not a number", "_count")
     return min(int(value), most)
 

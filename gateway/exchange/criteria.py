@@ -17,7 +17,7 @@ from gateway.exchange.search import read_criteria, widen
 from gateway.fhir.clause import Clause, Test, every, negate
 from gateway.fhir.identity import digest_of
 from gateway.problem import Problem
-from gateway.store.conditions import Condition, find_matches
+from gateway.store.conditions import Condition, find_matches, require_findable
 from gateway.store.mongo import Document
 
 Conditions = dict[str, dict[Clause, Entry]]  # by type
@@ -31,6 +31,7 @@ async def find_by_condition(gateway: Gateway, draft: Draft, entries: list[Entry]
             continue
         try:
             clause = await _condition(gateway, draft.access, entry)
+            require_findable(draft.access, entry.kind, clause)
         except Problem as problem:
             raise _at_condition(entry, problem) from None
         first = asked.setdefault(entry.kind.name, {}).setdefault(clause, entry)
@@ -49,6 +50,7 @@ async def find_by_criteria(gateway: Gateway, draft: Draft, entries: list[Entry])
     for entry in entries:
         try:
             clause = await _criteria(gateway, draft, entry)
+            require_findable(draft.access, entry.kind, clause)
         except Problem as problem:
             raise _at_condition(entry, problem) from None
         if asked.setdefault(entry.kind.name, {}).setdefault(clause, entry) is not entry:

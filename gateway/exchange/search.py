@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from gateway.access.access import Access
 from gateway.exchange.audit import existing, searched
+from gateway.exchange.bounds import Part, require_bounded_parts
 from gateway.exchange.call import Answer, Call
 from gateway.exchange.chaining import resolve_chains, split_chains
 from gateway.exchange.control import CONTROLS, Control, read_control
@@ -74,7 +75,11 @@ async def _search(gateway: Gateway, access: Access, call: Call, asked: _Asked, s
     controls = {kind.name: read_control(gateway, kind, _shaping(asked)) for kind in kinds}
     control = controls[kinds[0].name]
     includes = read_asked(gateway, kinds, asked.pairs)
-    access, clauses, about = await _read_search(gateway, access, kinds, asked.pairs, reading, session)
+    access, parts, about = await _read_search(gateway, access, kinds, asked.pairs, reading)
+    if includes or len(parts) > 1 or parts[0].chains:
+        order = ("_id",) if control.only_total else tuple(key.parameter for key in control.order.keys)
+        require_bounded_parts(access, parts, includes, order)
+    clauses = [(p.kind, every(p.clause, await resolve_chains(gateway, access, p.chains, session))) for p in parts]
     found: list[Found] = []
     if not control.only_total:
         found = await _find(gateway, access, clauses, control, asked.after, includes, session)
@@ -137,10 +142,10 @@ def _shaping(asked: _Asked) -> Pairs:
 
 
 async def _read_search(
-    gateway: Gateway, access: Access, kinds: Sequence[ResourceType], pairs: Pairs, reading: Reading, session: Session
-) -> tuple[Access, list[tuple[ResourceType, Clause]], list[str]]:
-    """The access over the records that a search names, its clause for each type, and the records that it is about."""
-    clauses: list[tuple[ResourceType, Clause]] = []
+    gateway: Gateway, access: Access, kinds: Sequence[ResourceType], pairs: Pairs, reading: Reading
+) -> tuple[Access, list[Part], list[str]]:
+    """The access over the records that a search names, its part for each type, and the records that it is about."""
+    parts: list[Part] = []
     about: dict[str, None] = {}
     for kind in kinds:
         criteria, chains = split_chains(gateway, kind, _criteria(pairs), reading)
@@ -152,10 +157,8 @@ async def _read_search(
         access = await extend_to(gateway, access, named)
         own = [access.caller.patient] if access.caller.patient and kind.in_compartment else []
         about |= dict.fromkeys(existing(access, named) or own)
-        if chains:
-            clause = every(clause, await resolve_chains(gateway, access, chains, session))
-        clauses.append((kind, clause))
-    return access, clauses, [*about]
+        parts.append(Part(kind, clause, chains))
+    return access, parts, [*about]
 
 
 def _piece(gateway: Gateway, found: Found, subset: Subset | None) -> Piece:
@@ -246,6 +249,8 @@ def _patients_asked(kind: ResourceType, criteria: Pairs) -> int:
 def _refuse_long(gateway: Gateway, pairs: Pairs) -> None:
     if len(pairs) > gateway.limits.parameters:
         raise Problem("too-costly", f"a search has at most {gateway.limits.parameters} parameters here", status=400)
+    if len(pairs) + sum(value.count(",") for _, value in pairs) > gateway.limits.search_values:
+        raise Problem("too-costly", f"a search lists at most {gateway.limits.search_values} values here", status=400)
 
 
 def _refuse_many(gateway: Gateway, patients: int) -> None:

@@ -20,7 +20,7 @@ from gateway.fhir.clause import Clause, Test, every, matches, negate
 from gateway.fhir.identity import digest_of
 from gateway.fhir.registry import ResourceType
 from gateway.problem import Problem
-from gateway.store.conditions import Condition, find_matches
+from gateway.store.conditions import Condition, find_matches, require_findable
 
 _SEARCH = re.compile(r"([A-Z][A-Za-z]+)\?(.*)", re.DOTALL)
 _SIGN = re.compile(rb'"reference"\s*:\s*"[A-Z][A-Za-z]+\?')
@@ -82,6 +82,7 @@ async def _read(gateway: Gateway, draft: Draft, text: str, expression: str) -> S
         pairs = read_pairs(query.encode())
         clause = await read_criteria(gateway, draft.access, kind, pairs)
         draft.access = await widen(gateway, draft.access, kind, pairs, clause)
+        require_findable(draft.access, kind, clause)
     except Problem as problem:
         raise problem.moved(expression) from None
     return Sought(kind, clause, expression)

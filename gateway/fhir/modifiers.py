@@ -4,7 +4,7 @@ Knows: how the values they look at are spelled (`values.py`). Must not know: how
 Every function raises ValueError saying what is wrong with the value.
 """
 
-from gateway.fhir.clause import Clause, Test, some
+from gateway.fhir.clause import Clause, Test, every, some
 from gateway.fhir.values import escape, fold
 
 _MOST_STEPS = 50
@@ -48,4 +48,5 @@ def of_type(name: str, parts: list[str]) -> Clause:
     """`:of-type` of an identifier: `system|code|value`, where system and code say of which type the identifier is."""
     if len(parts) != 3 or not all(parts):
         raise ValueError("is system|code|value")
-    return Test(name, "is", "|".join(map(escape, parts)))
+    # (what is in the first index is asked for as well)
+    return every(Test(name, "is", escape(parts[2])), Test(f"{name}:of-type", "is", "|".join(map(escape, parts))))

@@ -123,6 +123,11 @@ class ResourceType:
         """Whether resources of this type belong to a patient (the Patient itself does)."""
         return self.is_patient or bool(self.patient)
 
+    @property
+    def owner(self) -> str:
+        """The parameter that says whose a resource is. A Patient is their own, and is found by id like all."""
+        return "_id" if self.is_patient else "patient"
+
 
 @dataclass(frozen=True, slots=True)
 class Registry:

@@ -193,7 +193,7 @@ def _read_modified(parameter: SearchParameter, asked: Asked, value: str) -> Clau
             case "token", "text":
                 return contains(f"{name}:text", _unescape(value))
             case "token", "of-type":
-                return of_type(f"{name}:of-type", [_unescape(part) for part in _split(value, "|")])
+                return of_type(name, [_unescape(part) for part in _split(value, "|")])
             case "token", "above" | "below" if parameter.levels is not None:
                 system, code = _token_parts(value)
                 found = parameter.levels.below(code) if asked.modifier == "below" else parameter.levels.above(code)

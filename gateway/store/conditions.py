@@ -11,9 +11,10 @@ from typing import Any
 from gateway.access.access import Access
 from gateway.fhir.clause import FIELDS, Clause, Test, Values, every, matches, parameters_of, parts_of, some
 from gateway.fhir.registry import ResourceType
+from gateway.store.cost import is_bounded, require_bounded
 from gateway.store.filter import stored_field, to_filter
 from gateway.store.mongo import Document, Mongo, Session
-from gateway.store.resources import LIVE
+from gateway.store.resources import BY_ID, LIVE, choose_index
 
 _FACTS: Mapping[str, Any] = {"version": 1, "patient": 1, "updated": 1, "source": 1}
 _MANY = 1_000  # documents; where more meet several conditions, each is asked for itself
@@ -31,6 +32,12 @@ class Condition:
     head: str | None = None
 
 
+def require_findable(access: Access, kind: ResourceType, clause: Clause) -> None:
+    """Refuse a condition that no index leads to."""
+    if not is_bounded(kind, clause):  # mostly it says itself in whose record it is
+        require_bounded(kind, clause, every(clause, access.matchable(kind)))
+
+
 async def find_matches(
     access: Access, mongo: Mongo, kind: ResourceType, clauses: Sequence[Clause], *, seconds: float
 ) -> list[list[Document]]:
@@ -40,29 +47,44 @@ async def find_matches(
     facts = {**_FACTS, **{stored_field(name): 1 for name in access.parameters_weighed(kind, "create")}}
     if len(clauses) > 1:
         fields = facts | {stored_field(name): 1 for clause in clauses for name in parameters_of(clause)}
-        found = await mongo.find(kind.name, _where(allowed, clauses), fields, limit=_MANY, seconds=seconds)
+        found = await _find(mongo, kind, _either(allowed, clauses), fields, limit=_MANY, seconds=seconds)
         if len(found) < _MANY:
             return _share_out(clauses, found)
-    return [await mongo.find(kind.name, _where(allowed, [clause]), facts, limit=2, seconds=seconds) for clause in clauses]
+    return [await _find(mongo, kind, _either(allowed, [one]), facts, limit=2, seconds=seconds) for one in clauses]
 
 
 async def is_any_met(mongo: Mongo, asked: Iterable[tuple[Access, Condition]], *, seconds: float, session: Session) -> bool:
     """Whether there is something now that meets one of these, among what its asker's conditions may find."""
-    alike: dict[tuple[str, Clause], list[Clause]] = {}
+    alike: dict[tuple[str, Clause], tuple[ResourceType, list[Clause]]] = {}
     for access, condition in asked:
-        alike.setdefault((condition.kind.name, access.matchable(condition.kind)), []).append(condition.clause)
-    for (name, allowed), clauses in alike.items():
-        if await mongo.find(name, _where(allowed, clauses), {"_id": 1}, limit=1, seconds=seconds, session=session):
+        kind, allowed = condition.kind, access.matchable(condition.kind)
+        alike.setdefault((kind.name, allowed), (kind, []))[1].append(condition.clause)
+    for (_, allowed), (kind, clauses) in alike.items():
+        if await _find(mongo, kind, _either(allowed, clauses), {"_id": 1}, limit=1, seconds=seconds, session=session):
             return True
     return False
 
 
-def _where(allowed: Clause, clauses: Sequence[Clause]) -> Document:
-    """The filter for what meets one of these clauses; what they have in common stands in it once, to bound the index."""
+async def _find(
+    mongo: Mongo,
+    kind: ResourceType,
+    clause: Clause,
+    fields: Document,
+    *,
+    limit: int,
+    seconds: float,
+    session: Session = None,
+) -> list[Document]:
+    where, hint = to_filter(clause) | LIVE, choose_index(kind, clause, BY_ID)
+    return await mongo.find(kind.name, where, fields, limit=limit, hint=hint, seconds=seconds, session=session)
+
+
+def _either(allowed: Clause, clauses: Sequence[Clause]) -> Clause:
+    """What meets one of these clauses; what they have in common stands in it once, to bound the index."""
     first, *others = map(parts_of, clauses)
     common = [part for part in first if all(part in other for other in others)]
     rests = (every(*(part for part in parts if part not in common)) for parts in (first, *others))
-    return to_filter(every(*common, some(*rests), allowed)) | LIVE
+    return every(*common, some(*rests), allowed)
 
 
 def _share_out(clauses: Sequence[Clause], found: Sequence[Document]) -> list[list[Document]]:

@@ -15,7 +15,8 @@ from gateway.fhir.dates import EARLIEST, Span
 from gateway.fhir.values import COMMON_SPAN
 from gateway.store.mongo import Document
 
-_NOTHING: Document = {"$alwaysFalse": 1}
+# (`$alwaysFalse`, which says the same, makes MongoDB 6 look at every document there is)
+_NOTHING: Document = {"_id": {"$in": []}}
 _SPECIAL = re.compile(r"[][\\^$.|?*+(){}]")  # what means something in a pattern
 _SCALARS = frozenset({"_id", "patient", "source"})  # texts that are no lists
 

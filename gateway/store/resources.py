@@ -17,6 +17,7 @@ from gateway.access.access import Access
 from gateway.fhir.clause import All, Clause, Test, Values, every, matches, parameters_of
 from gateway.fhir.clause import Any as AnyOf
 from gateway.fhir.registry import ResourceType
+from gateway.store.cost import require_bounded
 from gateway.store.filter import stored_field, to_filter
 from gateway.store.ids import bucket_of
 from gateway.store.mongo import Document, Mongo, Session
@@ -59,6 +60,9 @@ class Order:
         if self.keys[-1].parameter == "_id":
             return [*self.keys]
         return [*self.keys, Key("_id", not self.keys[0].descending)]
+
+
+BY_ID = Order((Key("_id", descending=False),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,7 @@ async def find(
     `values`: the parameters whose index values are wanted as well; `with_keys`: and what it is sorted by.
     """
     asked = every(clause, access.clause(kind, "search-type"))
+    require_bounded(kind, clause, asked, tuple(key.parameter for key in order.keys))
     sort = [(key.field, key.direction) for key in order.complete()]
     behind = [] if after is None else [_behind(order, after)]
     fields: Document = {"event": 1, "updated": 1, "patient": 1} if kind.name == "AuditEvent" else {"body": 1}
@@ -166,6 +171,7 @@ async def count(
 ) -> int:
     """How many resources satisfy the search among those the caller may see."""
     asked = every(clause, access.clause(kind, "search-type"))
+    require_bounded(kind, clause, asked)
     branches = _branches(access, kind, asked)
     return sum([await mongo.count(kind.name, where, seconds=seconds, session=session) for where in branches])
 
@@ -182,7 +188,8 @@ async def find_ids(
 ) -> list[str]:
     """The ids of resources that satisfy the clause and that the caller may find, in no order."""
     asked = every(clause, access.clause(kind, "search-type"))
-    hint = choose_index(kind, asked, Order((Key("_id", descending=False),)))
+    require_bounded(kind, clause, asked)
+    hint = choose_index(kind, asked, BY_ID)
     where = to_filter(asked) | LIVE
     found = await mongo.find(kind.name, where, {"_id": 1}, limit=limit, hint=hint, seconds=seconds, session=session)
     return [document["_id"] for document in found]
@@ -216,7 +223,8 @@ async def find_referring(
 ) -> list[Document]:
     """The resources that satisfy the clause and that the caller may find and read, in no order."""
     asked = every(clause, access.clause(kind, "search-type"), access.clause(kind, "read"))
-    hint = choose_index(kind, asked, Order((Key("_id", descending=False),)))
+    require_bounded(kind, clause, asked)
+    hint = choose_index(kind, asked, BY_ID)
     where = to_filter(asked) | LIVE
     return await mongo.find(kind.name, where, _shown(values), limit=limit, hint=hint, seconds=seconds, session=session)
 
@@ -315,17 +323,20 @@ def as_values(document: Document) -> Values:
 def choose_index(kind: ResourceType, clause: Clause, order: Order) -> str | None:
     """The declared index that serves a search, None to leave it to the server.
 
-    The longest run of keys that the search fixes wins, if the sort key follows it; else the longest run alone.
+    What hardly two resources (of a record, where it says whose) share wins; then the longest run of keys that the search
+    fixes, if the sort key follows it; else the longest run alone.
     """
     fixed = set(_fixed(clause))
     if "_id" in fixed:
         return None
-    best: tuple[int, int] = (0, 0)
+    best: tuple[int, int, int] = (0, 0, 0)
     chosen: str | None = None
     for index in kind.indexes:
         run = next((n for n, key in enumerate(index) if key not in fixed), len(index))
         sorts = run < len(index) and index[run].lstrip("-") == order.keys[0].parameter
-        score = (int(run > 0 and sorts), run)
+        is_own = index[0] == "patient" or "patient" not in fixed
+        alone = is_own and any(key in kind.unique for key in index[:run])
+        score = (int(alone), int(run > 0 and sorts), run)
         if run > 0 and score > best:
             best, chosen = score, index_name(index)
     return chosen

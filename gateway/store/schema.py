@@ -92,8 +92,10 @@ def _type_indexes(kind: ResourceType) -> Iterator[Index]:
         # The patient decides the bucket; an index that does not begin with the patient serves searches that know neither.
         prefix: tuple[tuple[str, int], ...] = (("bucket", 1),) if declared[0] == "patient" else ()
         keys = tuple(_key(kind, part) for part in declared)
-        # Ties are broken by id, so that a page ends at one exact place.
-        ending = () if declared[-1].lstrip("-") == "_id" else (("_id", 1),)
+        # Ties are broken by id, so that a page ends at one exact place. (In a record an identifier has none: the id would be
+        # more than half of such an index.)
+        no_ties = declared[-1].lstrip("-") == "_id" or (bool(prefix) and declared[-1] in kind.unique)
+        ending = () if no_ties else (("_id", 1),)
         yield Index(kind.name, index_name(declared), (*prefix, *keys, *ending))
     if kind.patient and not kind.patient_required:
         # What belongs to nobody is in many buckets: a search for it, beside a patient's own, is served by these.

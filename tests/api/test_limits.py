@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -171,6 +172,26 @@ async def test_values_of_a_parameter(world: World, camille: Actor, name: str, mo
     assert answer.status_code == status
     if status == 400:
         assert (issues(answer)[0]["code"], expression(answer)) == ("too-costly", name)
+
+
+@pytest.mark.requirement("ATK-T40")
+@pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 400)])
+async def test_values_of_all_parameters(world: World, camille: Actor, more: int, status: int) -> None:
+    """Each is a comparison; thousands of composite ones took seconds to read."""
+    limits = world.gateway.limits
+    lists = [limits.or_values] * (limits.search_values // limits.or_values) + [limits.search_values % limits.or_values + more]
+    form = "&".join(f"combo-code-value-quantity={','.join(['x$1'] * count)}" for count in lists if count).encode()
+    answer = await camille.send("POST", "Observation/_search", form, Content_Type=FORM)
+    assert answer.status_code == status
+    if status == 400:
+        assert issues(answer)[0]["code"] == "too-costly"
+
+
+@pytest.mark.requirement("SRCH-10")
+@pytest.mark.parametrize("count", ["\u0663", "\u00b2", "\uff11"])
+async def test_only_ascii_digits_make_a_number(camille: Actor, count: str) -> None:
+    answer = await camille.get(f"Observation?_count={quote(count)}")
+    assert (answer.status_code, expression(answer)) == (400, "_count")
 
 
 @pytest.mark.requirement("ATK-T40")

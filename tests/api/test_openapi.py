@@ -129,7 +129,7 @@ async def test_a_type_is_described_as_its_file_says(world: World, description: d
     assert set(form["schema"]["properties"]) == set(names) - {"_format", "_pretty"}
     operations = {path.rpartition("$")[2] for path in paths if re.match(rf"/{type_name}/.*\$", path)}
     assert operations == {operation["name"] for operation in declared["operation"]}
-    assert {"200", "401", "403", "404"} <= searched["responses"].keys()
+    assert {"200", "401", "403", "404", "422"} <= searched["responses"].keys()
     assert "500" not in searched["responses"]
 
 

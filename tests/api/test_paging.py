@@ -10,7 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.conftest import packaged
+from tests.examples import TYPES, bring, writer_of
 from tests.world import BASE, Actor, World, bundle, document, entry, expression, issues, observation
+
+REGISTRY = packaged().registry
 
 
 def next_link(page: dict[str, Any]) -> str | None:
@@ -167,6 +171,24 @@ async def test_last_update_is_compared_to_the_millisecond(world: World) -> None:
         assert await walk(owner, f"Observation?_sort=_lastUpdated&_lastUpdated={prefix}{moments[1]}") == expected, prefix
     # A second holds all its milliseconds.
     assert set(ids) <= set(await walk(owner, f"Observation?_lastUpdated=ge{moments[0][:19]}Z"))
+
+
+@pytest.mark.requirement("SRCH-07")
+@pytest.mark.parametrize("name", [name for name in TYPES if "create" in REGISTRY[name].interactions])
+async def test_every_type_is_polled_by_when_it_was_last_changed(world: World, name: str) -> None:
+    owner = await world.patient()
+    first, second = [await bring(world, name, owner) for _ in range(2)]
+    reader = world.operator if REGISTRY[name].group in ("identity", "directory") else owner
+    both = f"{name}?_id={first['id']},{second['id']}&_sort=_lastUpdated"
+    seen, last = (one["meta"]["lastUpdated"] for one in (first, second))
+    assert seen < last
+    assert await walk(reader, f"{both}&_lastUpdated=gt{seen}") == [second["id"]]
+    assert await walk(reader, f"{both}&_lastUpdated=ge{seen}") == [first["id"], second["id"]]
+    assert await walk(reader, f"{both}&_lastUpdated=gt{last}") == []
+    changer = writer_of(world, REGISTRY[name], owner)
+    changed = (await changer.put(f"{name}/{first['id']}", {**first, "language": "fr"})).json()
+    assert await walk(reader, f"{both}&_lastUpdated=gt{last}") == [first["id"]]
+    assert changed["meta"]["lastUpdated"] > last
 
 
 async def test_a_page_of_large_resources_is_whole(world: World) -> None:

@@ -115,11 +115,10 @@ async def fill(world: World, owner: Actor, kind: str) -> tuple[Actor, str, int]:
         "RelatedPerson": lambda **more: related_person(owner.patient, **more),
         "PractitionerRole": lambda **more: {"resourceType": "PractitionerRole", **more},
     }[kind]
-    meta = {"security": [{"system": "urn:x", "code": tag}]}
     keeper = owner if kind == "Device" else world.operator
     for _ in range(5):
-        await keeper.create(made(meta=meta))
-    return keeper, f"{kind}?_security={tag}", 5
+        await keeper.create(made(identifier=[{"system": f"urn:{tag}", "value": unique()}]))
+    return keeper, f"{kind}?identifier=urn:{tag}|", 5
 
 
 async def pages(actor: Actor, search: str, count: int) -> list[dict[str, Any]]:
