@@ -28,6 +28,7 @@ from gateway.exchange.cursor import Cursors
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.passwords import Passwords
 from gateway.exchange.perform import check_operations
+from gateway.exchange.refresh_tokens import RefreshTokens
 from gateway.exchange.sealer import Sealer
 from gateway.exchange.standing import care_team_of, read_provision
 from gateway.fhir.codec import Codec
@@ -137,6 +138,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         cursors=Cursors(settings.secret),
         passwords=Passwords(),
         sealer=Sealer(settings.secret, b"gateway-seal"),
+        refresh_tokens=RefreshTokens(settings.secret),
         clock=clock,
         scopes=scopes,
         provision_of=provision_of,

@@ -12,6 +12,7 @@ from gateway.access.policy import Policy
 from gateway.access.scope import Scope
 from gateway.exchange.cursor import Cursors
 from gateway.exchange.passwords import Passwords
+from gateway.exchange.refresh_tokens import RefreshTokens
 from gateway.exchange.sealer import Sealer
 from gateway.fhir.codec import Codec
 from gateway.fhir.identity import Identities
@@ -58,6 +59,7 @@ class Gateway:
     cursors: Cursors
     passwords: Passwords
     sealer: Sealer
+    refresh_tokens: RefreshTokens
     clock: Callable[[], datetime]
     scopes: Callable[[str], tuple[Scope, ...]]
     provision_of: Callable[[bytes], Provision | None]

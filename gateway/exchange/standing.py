@@ -39,7 +39,7 @@ async def authenticate(gateway: Gateway, token: str | None, about: About) -> Acc
     if found is None:
         raise unknown_token()
     caller = _caller(gateway, found.token)
-    records = [_record(gateway, caller, found.record)] if found.record else []
+    records = [read_record(gateway, caller, found.record)] if found.record else []
     access = Access(caller, gateway.registry, gateway.policy, now, records, found.prefetched)
     # Without a patient in the token's context, the record found is the one the request is about.
     return access if caller.patient is None else await extend(gateway, access, about)
@@ -66,7 +66,7 @@ async def extend_to(gateway: Gateway, access: Access, patients: Iterable[str]) -
     if not missing or is_confined(access):
         return access
     found = await gateway.standings.find_records(missing)
-    return access.over(_record(gateway, access.caller, record) for record in found.values())
+    return access.over(read_record(gateway, access.caller, record) for record in found.values())
 
 
 def read_provision(codec: Codec, served: frozenset[str], body: bytes) -> Provision | None:
@@ -100,7 +100,7 @@ def _caller(gateway: Gateway, token: Document) -> Caller:
     )
 
 
-def _record(gateway: Gateway, caller: Caller, stored: StoredRecord) -> Record:
+def read_record(gateway: Gateway, caller: Caller, stored: StoredRecord) -> Record:
     """The record, with the consents that speak of this caller or of everybody."""
     head = stored.head
     concerned = caller.actors | caller.software

@@ -22,7 +22,10 @@ CHALLENGE = 'Bearer realm="fhir"'
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a token stands for; the fields are those of a Caller. `actors`: the references that Consents name."""
+    """What a token stands for; the fields are those of a Caller.
+
+    `actors`: the references that Consents name; `id`: what the tokens that are taken back together have in common.
+    """
 
     client: str
     kind: str
@@ -34,6 +37,7 @@ class Grant:
     patient: str | None = None
     purpose: str | None = None
     lifetime: timedelta = timedelta(minutes=15)
+    id: str | None = None
 
 
 async def issue_token(gateway: Gateway, grant: Grant, token: str | None = None) -> str:
@@ -59,6 +63,7 @@ def fields_of(grant: Grant, now: datetime) -> Document:
         "patient": grant.patient,
         "scope": grant.scope,
         "purpose": grant.purpose,
+        "grant": grant.id,
         "issued": now,
         "expires": now + grant.lifetime,
     }

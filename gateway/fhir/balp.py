@@ -36,6 +36,11 @@ _ACTIONS: Mapping[str, str] = {
 }
 # What is no interaction of FHIR's: type and subtype of https://profiles.ihe.net/ITI/TF/Volume2/ITI-19.html
 _LOGIN = ((_DICOM, "110114", "User Authentication"), (_DICOM, "110122", "Login"))
+_DECISION = (
+    (_DICOM, "110113", "Security Alert"),
+    (f"{_BALP}/CodeSystem/AuthZsubType", "AuthZ-Consent"),
+)
+_OTHERS = {"login": _LOGIN, "consent": _DECISION}
 # Who is who for the client and the server. In a read the server is the source of the data; else the client is.
 _SOURCE, _DESTINATION = (_DICOM, "110153"), (_DICOM, "110152")
 _ROLES: Mapping[str, tuple[tuple[str, str], tuple[str, str]]] = {
@@ -204,8 +209,8 @@ def _kind(interaction: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
     Those of an interaction are https://hl7.org/fhir/R4/valueset-type-restful-interaction.html; all operations share one.
     """
-    if interaction == "login":
-        return _LOGIN
+    if interaction in _OTHERS:
+        return _OTHERS[interaction]
     code = "operation" if interaction.startswith("$") else interaction
     return (_AUDIT_TYPE, "rest", "Restful Operation"), (_INTERACTIONS, code)
 

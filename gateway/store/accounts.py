@@ -5,12 +5,13 @@ looked at, so that any number of attempts at once get no more tries than one aft
 Must not know: passwords and codes beyond their stored forms; HTTP; FHIR.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
 from gateway.store.ids import bucket_of
-from gateway.store.mongo import Document, Mongo, Stale
+from gateway.store.mongo import Document, Mongo, Part, Stale
 from gateway.store.schema import ACCOUNTS, SESSIONS
 
 # Somebody who mistypes does not wait; who guesses a list of passwords gets four an hour, and keeps nobody out for longer.
@@ -75,6 +76,11 @@ async def find_session(mongo: Mongo, cookie: str, now: datetime) -> Document | N
     return await mongo.find_one(SESSIONS, {"_id": session_key(cookie), "expires": {"$gt": now}})
 
 
+async def find_session_by_key(mongo: Mongo, key: bytes, now: datetime) -> Document | None:
+    """The same by the key it is stored under."""
+    return await mongo.find_one(SESSIONS, {"_id": key, "expires": {"$gt": now}})
+
+
 async def extend_session(mongo: Mongo, session: Document, now: datetime, idle: timedelta) -> None:
     """Put off the end of a session that is in use, up to the end it has anyway."""
     expires = min(now + idle, session["ends"])
@@ -98,3 +104,14 @@ async def find_person(mongo: Mongo, reference: str) -> Document | None:
         return None
     where = {"_id": identifier, "bucket": identifier[:3], "deleted": {"$ne": True}}
     return await mongo.find_one(type_name, where, {"patient": 1})
+
+
+async def find_bodies(mongo: Mongo, references: Sequence[str]) -> dict[str, Document]:
+    """The resources that accounts are, by reference: body and whose record. Never told to a caller."""
+    parts = []
+    for reference in references:
+        type_name, _, identifier = reference.partition("/")
+        if bucket_of(identifier) is not None:
+            where = {"_id": identifier, "bucket": identifier[:3], "deleted": {"$ne": True}}
+            parts.append(Part(type_name, where, reference, {"patient": 1, "body": 1}))
+    return {document["of"]: document for document in await mongo.find_all(parts)}

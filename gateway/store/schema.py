@@ -19,6 +19,10 @@ ACCOUNTS = "accounts"  # of people who log in here
 SESSIONS = "sessions"  # of people in their browsers
 SIGNING_KEYS = "signing_keys"  # of the authorization server
 CATALOGUE = "catalogue"  # the clients that may ask for tokens
+AUTHORIZATIONS = "authorizations"  # requests that somebody is about to decide on
+LAUNCHES = "launches"  # contexts in which professionals' software starts an app
+CODES = "codes"  # that stand for an approval for a minute
+APPROVALS = "approvals"  # what people approved for clients: tokens come from them
 SEALS = "seals"
 WRITERS = "writers"
 META = "meta"
@@ -29,6 +33,8 @@ def history_of(type_name: str) -> str:
     """The collection of a type's former versions."""
     return f"{type_name}_history"
 
+
+_SHORT_LIVED = (AUTHORIZATIONS, LAUNCHES, CODES)
 
 # Options that change what an index holds or whether it is used.
 _TELLING = ("partialFilterExpression", "expireAfterSeconds", "sparse", "hidden", "collation")
@@ -61,8 +67,11 @@ def required_indexes(registry: Registry) -> list[Index]:
     found = [index for kind in registry.resource_types.values() for index in _type_indexes(kind)]
     found.append(Index(TOKENS, "expires", (("expires", 1),), {"expireAfterSeconds": 86_400}))
     found.append(Index(SESSIONS, "expires", (("expires", 1),), {"expireAfterSeconds": 0}))
+    found += [Index(name, "expires", (("expires", 1),), {"expireAfterSeconds": 86_400}) for name in _SHORT_LIVED]
+    found.append(Index(APPROVALS, "patient,-began", (("bucket", 1), ("patient", 1), ("began", -1))))
     found.append(Index(SESSIONS, "account", (("account", 1),)))
     found.append(Index(TOKENS, "client", (("client", 1),)))
+    found.append(Index(TOKENS, "grant", (("grant", 1),), {"partialFilterExpression": {"grant": {"$exists": True}}}))
     found.append(Index(SIGNING_KEYS, "number", (("number", 1),), {"unique": True}))
     found.append(Index("AuditEvent", "writer,n", (("writer", 1), ("n", 1)), {"unique": True}))
     found.append(Index(SEALS, "writer,number", (("writer", 1), ("number", 1)), {"unique": True}))
@@ -84,7 +93,8 @@ def sort_field(parameter: str) -> str:
 def required_collections(registry: Registry) -> list[str]:
     """Every collection the gateway writes to."""
     types = list(registry.resource_types)
-    return [*types, *map(history_of, types), HEADS, TOKENS, SIGNING_KEYS, CATALOGUE, ACCOUNTS, SESSIONS, SEALS, WRITERS, META]
+    of_people = (ACCOUNTS, SESSIONS, *_SHORT_LIVED, APPROVALS)
+    return [*types, *map(history_of, types), HEADS, TOKENS, SIGNING_KEYS, CATALOGUE, *of_people, SEALS, WRITERS, META]
 
 
 def _type_indexes(kind: ResourceType) -> Iterator[Index]:

@@ -5,22 +5,26 @@ Must not know: how accounts are checked and kept.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
+from urllib.parse import urlencode
 
 from starlette.responses import Response
 
 from gateway.exchange.accounts import log_in, log_out, show_code
+from gateway.exchange.authorization import read_authorization
 from gateway.problem import Problem
 from gateway.web.visit import Visit
 
 Fields = Mapping[str, list[str]]
+NO_ERRORS: Mapping[str, str] = MappingProxyType({})
 
 
 async def login_page(visit: Visit) -> Response:
     """GET /login."""
     _require_local(visit)
-    if visit.session is not None:
+    if visit.session is not None and "again" not in visit.request.query_params:
         return visit.redirect(_onward(visit))
-    return visit.page("login.html", login="")
+    return await _show(visit)
 
 
 async def login(visit: Visit, fields: Fields) -> Response:
@@ -29,13 +33,13 @@ async def login(visit: Visit, fields: Fields) -> Response:
     name, password = (fields.get(key, [""])[0] for key in ("login", "password"))
     missing = {key: visit.say(f"login.missing_{key}") for key, value in (("login", name), ("password", password)) if not value}
     if missing:
-        return visit.page("login.html", status=400, login=name, errors=missing)
+        return await _show(visit, 400, name, missing)
     try:
         cookie = await log_in(visit.gateway, name, password, visit.origin)
     except Problem as problem:
         if problem.code != "login":
             raise
-        return visit.page("login.html", status=401, login=name, errors={"login": visit.say("login.refused")})
+        return await _show(visit, 401, name, {"login": visit.say("login.refused")})
     return visit.redirect(f"/login/code{_query(visit)}", cookie)
 
 
@@ -68,6 +72,13 @@ async def logout(visit: Visit, _: Fields) -> Response:
     return response
 
 
+async def _show(visit: Visit, status: int = 200, name: str = "", errors: Mapping[str, str] = NO_ERRORS) -> Response:
+    """The form, with who has sent the person here."""
+    authorization = await read_authorization(visit.gateway, visit.handle) if visit.handle else None
+    asker = authorization.entry.client.name if authorization is not None else None
+    return visit.page("login.html", status=status, login=name, errors=errors, asker=asker)
+
+
 def _require_local(visit: Visit) -> None:
     if not visit.gateway.settings.has_local_login:
         raise Problem("not-found", "local accounts do not log in here (GATEWAY_LOCAL_LOGIN)")
@@ -79,4 +90,6 @@ def _query(visit: Visit) -> str:
 
 
 def _onward(visit: Visit) -> str:
-    return f"/me{_query(visit)}"
+    """Where a person wanted to go: back to decide on a request, or to their own page."""
+    kept = [pair for pair in visit.request.query_params.multi_items() if pair[0] in ("request", "ui_locales")]
+    return f"{'/oauth/authorize/continue' if visit.handle else '/me'}{'?' if kept else ''}{urlencode(kept)}"

@@ -35,13 +35,8 @@ class Pages:
         # The address changes with what is there, so a browser may keep it.
         self.style_url = f"{self.root}/assets/{sha256(self.style).hexdigest()[:16]}.css"
         self._form_key = blake2b(settings.secret.encode(), digest_size=32, person=b"gateway-form").digest()
-        self._environment = Environment(
-            loader=FileSystemLoader(_HERE / "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        self._environment = _environment(autoescape=True)
+        self._plain = _environment(autoescape=False)
 
     def render(
         self, template: str, language: str, context: Mapping[str, Any], *, status: int = 200, to: Iterable[str] = ()
@@ -61,6 +56,11 @@ class Pages:
         headers = {"content-security-policy": policy, "x-frame-options": "DENY", "vary": "Accept-Language, Cookie"}
         return HTMLResponse(html, status, headers)
 
+    def text(self, template: str, language: str, context: Mapping[str, Any]) -> str:
+        """A text that is no page."""
+        known = {"t": partial(_say, self.texts[language]), **context}
+        return self._plain.get_template(template).render(known)
+
     def stylesheet(self) -> Response:
         """The one stylesheet."""
         return Response(self.style, 200, {"cache-control": f"public, max-age={365 * _DAY}, immutable"}, "text/css")
@@ -73,6 +73,16 @@ class Pages:
     def is_form_token(self, cookie: str, token: str) -> bool:
         """Whether the form with this token was shown to the browser with this cookie."""
         return hmac.compare_digest(self.form_token(cookie).encode(), token.encode())
+
+
+def _environment(*, autoescape: bool) -> Environment:
+    return Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=autoescape,  # noqa: S701 (off for the one text that is no HTML)
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def _say(texts: Texts, key: str, **values: Any) -> str:

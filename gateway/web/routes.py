@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from gateway.web.authorize import authorize, decide, decision_page
 from gateway.web.login import code, code_page, login, login_page, logout
 from gateway.web.me import me
 from gateway.web.pages import Pages
@@ -22,6 +23,10 @@ async def style(request: Request) -> Response:
 
 ROUTES = (
     ("GET", "/assets/{name}.css", style),
+    ("GET", "/oauth/authorize", shown(authorize)),
+    ("POST", "/oauth/authorize", shown(authorize)),
+    ("GET", "/oauth/authorize/continue", shown(decision_page)),
+    ("POST", "/oauth/authorize/continue", sent(decide)),
     ("GET", "/login", shown(login_page)),
     ("POST", "/login", sent(login)),
     ("GET", "/login/code", shown(code_page)),

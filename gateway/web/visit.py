@@ -62,6 +62,15 @@ class Visit:
             self.set_cookie(response, self.cookie)
         return response
 
+    def text(self, template: str, context: Mapping[str, Any]) -> str:
+        """A text of several lines in the language of this visit."""
+        return self.pages.text(template, self.language, context)
+
+    @property
+    def handle(self) -> str:
+        """What stands for the request that a client has sent this person with; empty where they came by themselves."""
+        return self.request.query_params.get("request", "")
+
     @property
     def path(self) -> str:
         """The address of this page."""

@@ -20,6 +20,7 @@ NOW = datetime(2026, 11, 25, 8, 0, 0, 125_000, tzinfo=UTC)
 QUERY = b64encode(b"GET /fhir/Observation?patient=abc-camille").decode()
 PURPOSE = "http://terminology.hl7.org/CodeSystem/v3-ActReason|TREAT"
 INTERACTIONS = ["create", "read", "vread", "history-instance", "update", "delete", "search-type", "transaction", "batch"]
+OTHERS = ["login", "consent"]
 EXAMPLES = {
     "create": "auditBasicCreateServer",
     "read": "auditBasicReadServer",
@@ -58,6 +59,8 @@ def rendered(told: Event) -> dict[str, Any]:
 
 VARIANTS = [
     *(event(interaction) for interaction in INTERACTIONS),
+    *(event(interaction, type=None, entities=()) for interaction in OTHERS),
+    event("login", type=None, token="", user=None, purpose=None, entities=(), consents=(), outcome=REFUSED),
     *(event(interaction, patient=None, consents=(), user=None, purpose=None, address=None) for interaction in INTERACTIONS),
     event("read", outcome=REFUSED, reason="no right to this data", entities=()),
     event("create", entities=tuple(f"Observation/abc-{n}" for n in range(_LISTED)), more=278, commit=12),

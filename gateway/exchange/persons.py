@@ -1,0 +1,96 @@
+"""Whom a person who is logged in can act for.
+
+Knows: that a Patient acts for themselves, a RelatedPerson for a patient as long as they are named and it is not over, a
+Practitioner for nobody but in their profession. Looked up every time: what holds may have ended since the last.
+Must not know: HTTP, clients, what they may do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from gateway.access.access import Access, Caller
+from gateway.exchange.accounts import KINDS, PORTAL, Session
+from gateway.exchange.gateway import Gateway
+from gateway.exchange.standing import read_record
+from gateway.fhir.dates import read_span
+from gateway.store.accounts import find_bodies
+from gateway.store.mongo import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """One role of a person. `reference`: who they are in it; `kind`: of actor; `patient`: for whom; `name`: of that patient or,
+    of a professional, their own.
+    """
+
+    reference: str
+    kind: str
+    patient: str | None
+    name: str
+
+
+async def find_roles(gateway: Gateway, session: Session) -> tuple[Acting, ...]:
+    """The roles of this person at this moment."""
+    now = gateway.clock()
+    own = await find_bodies(gateway.mongo, session.references)
+    related = {f"Patient/{d['patient']}" for r, d in own.items() if r.startswith("RelatedPerson/") and d.get("patient")}
+    patients = await find_bodies(gateway.mongo, sorted(related))
+    found = (_role(gateway, reference, own.get(reference), patients, now) for reference in session.references)
+    return tuple(role for role in found if role is not None)
+
+
+async def access_of(gateway: Gateway, session: Session, role: Acting, scope: str) -> Access:
+    """What this person may do in that role from a page of this gateway, within a scope of the page's own."""
+    caller = Caller(
+        client=PORTAL,
+        source=PORTAL,
+        kind=role.kind,
+        actors=frozenset({role.reference}),
+        software=frozenset(),
+        user=role.reference,
+        patient=role.patient,
+        scopes=gateway.scopes(scope),
+        purpose=None,
+        token=session.token,
+    )
+    found = await gateway.standings.find_records([role.patient]) if role.patient is not None else {}
+    records = [read_record(gateway, caller, record) for record in found.values()]
+    return Access(caller, gateway.registry, gateway.policy, gateway.clock(), records)
+
+
+def _role(
+    gateway: Gateway, reference: str, document: Document | None, patients: dict[str, Document], now: datetime
+) -> Acting | None:
+    if document is None:
+        return None
+    type_name = reference.partition("/")[0]
+    resource = gateway.codec.load(type_name, bytes(document["body"]))
+    patient = document.get("patient")
+    if resource.active is False:
+        return None
+    if type_name == "RelatedPerson":
+        named = patients.get(f"Patient/{patient}")
+        if named is None or not _is_running(resource.period, now):
+            return None
+        resource = gateway.codec.load("Patient", bytes(named["body"]))
+        if resource.active is False:
+            return None
+    return Acting(reference, KINDS[type_name], patient, _name(resource))
+
+
+def _is_running(period: Any, now: datetime) -> bool:
+    if period is None:
+        return True
+    begins = period.start is None or read_span(period.start).low <= now
+    return begins and (period.end is None or now < read_span(period.end).high)
+
+
+def _name(resource: Any) -> str:
+    """A name to call somebody by: what is official, or what comes first."""
+    names: Sequence[Any] = sorted(resource.name or (), key=lambda name: name.use != "official")
+    if not names:
+        return ""
+    name = names[0]
+    return name.text or " ".join([*(name.prefix or ()), *(name.given or ()), *([name.family] if name.family else [])])

@@ -1,0 +1,173 @@
+"""From an approval to tokens: a code is good once and for a minute, a refresh token as long as the approval stands.
+
+Knows: what a second use of a code or of a spent refresh token means (RFC 6749 §4.1.2, RFC 9700 §4.14): somebody else has it, so
+the approval ends. A confidential client's refresh token stays the same. A public client gets another one each time, and the one
+before is good until a successor is first used: an answer that was lost, or several that crossed, cost nobody their pairing.
+Must not know: HTTP, how a client shows that it is one, what an id_token looks like.
+"""
+
+import base64
+import hmac
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+from gateway.exchange.client import Client
+from gateway.exchange.gateway import Gateway
+from gateway.exchange.tokens import Grant, fields_of
+from gateway.exchange.withdrawal import is_live
+from gateway.issuers.issuers import OWN_PREFIX
+from gateway.problem import Problem
+from gateway.store import approvals as store
+from gateway.store.accounts import find_session_by_key
+from gateway.store.mongo import Document
+
+LASTS = timedelta(minutes=15)
+_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")  # RFC 7636 §4.1
+_MOST_LIVE = 64  # successors that wait to be used
+_ATTEMPTS = 100
+
+
+class InvalidGrant(Exception):
+    """What was shown is good for nothing (any more); the client is not told why."""
+
+
+class InvalidScope(Exception):
+    """More is asked for than was approved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """Tokens that come from an approval. `refresh_token` None: the client keeps what it has, or has none."""
+
+    access_token: str
+    refresh_token: str | None
+    approval: Mapping[str, Any]
+    scope: str
+    seconds: int
+
+
+async def redeem_code(gateway: Gateway, client: Client, code: str, redirect_uri: str | None, verifier: str | None) -> Issued:
+    """The tokens that a code stands for. Raises InvalidGrant; a code that was tried is used up, whatever came of it."""
+    now = gateway.clock()
+    found, was_used = await store.claim_code(gateway.mongo, code, now)
+    if found is None:
+        raise InvalidGrant
+    if was_used:
+        await store.end_approvals(gateway.mongo, [found["approval"]], now)
+        raise InvalidGrant
+    is_whole = found["expires"] > now and found["client"] == client.client and found["redirect_uri"] == redirect_uri
+    if not is_whole or verifier is None or not _VERIFIER.fullmatch(verifier) or not _answers(verifier, found["challenge"]):
+        raise InvalidGrant
+    approval = await store.find_approval(gateway.mongo, found["approval"])
+    if approval is None or not await is_live(gateway, approval, now):
+        raise InvalidGrant
+    refresh_token, changes = None, {}
+    if approval["offline"] or approval["online"]:
+        refresh_token = gateway.refresh_tokens.make(approval["_id"])
+        changes = {"refresh": {"live": [store.hash_of(refresh_token)], "previous": None}}
+    return await _issue(gateway, approval, approval["scope"], refresh_token, {}, changes, now)
+
+
+async def refresh(gateway: Gateway, client: Client, token: str, scope: str | None) -> Issued:
+    """Tokens for a refresh token. Raises InvalidGrant, InvalidScope."""
+    for _ in range(_ATTEMPTS):
+        now = gateway.clock()
+        identifier = gateway.refresh_tokens.read(token)
+        approval = await store.find_approval(gateway.mongo, identifier) if identifier is not None else None
+        if approval is None or approval["client"] != client.client:
+            raise InvalidGrant
+        state, used = approval["refresh"], store.hash_of(token)
+        if used not in state["live"] and used != state["previous"]:
+            await store.end_approvals(gateway.mongo, [approval["_id"]], now)  # it was spent: two have it
+            raise InvalidGrant
+        if not await is_live(gateway, approval, now) or not await _is_at_hand(gateway, approval, now):
+            raise InvalidGrant
+        granted = _narrowed(gateway, approval, scope)
+        successor, changes = None, {}
+        if client.is_public:
+            successor = gateway.refresh_tokens.make(approval["_id"])
+            others = state["live"][-_MOST_LIVE + 1 :] if used == state["previous"] else []
+            changes = {"refresh": {"live": [*others, store.hash_of(successor)], "previous": used}}
+        try:
+            return await _issue(gateway, approval, granted, successor, {"refresh": state}, changes, now)
+        except InvalidGrant:
+            continue  # another request came in between: what holds now, the next round sees
+    raise Problem("transient", "this pairing is being refreshed too often", headers={"Retry-After": "1"})
+
+
+def _narrowed(gateway: Gateway, approval: Document, scope: str | None) -> str:
+    """The scopes to give: those approved, or those of them that are asked for."""
+    approved = str(approval["scope"])
+    if scope is None:
+        return approved
+    asked = [part for part in scope.split(" ") if part]
+    plain = [part for part in asked if part in approval["plain"]]
+    of_resources = [part for part in asked if part not in plain]
+    known = set(approved.split(" "))
+    if not of_resources or not set(of_resources) <= known | _within(gateway, known, of_resources):
+        raise InvalidScope
+    return " ".join(of_resources)
+
+
+def _within(gateway: Gateway, known: set[str], asked: list[str]) -> set[str]:
+    """Those scopes asked for that are a part of an approved one: fewer letters, or a filter on what is approved whole."""
+    try:
+        wanted, approved = gateway.scopes(" ".join(asked)), gateway.scopes(" ".join(known))
+    except Problem:
+        raise InvalidScope from None
+    return {
+        one.text
+        for one in wanted
+        if any(
+            one.level == wide.level
+            and one.type == wide.type
+            and one.permissions <= wide.permissions
+            and ("?" not in wide.text or one.text.partition("?")[2] == wide.text.partition("?")[2])
+            for wide in approved
+        )
+    }
+
+
+async def _is_at_hand(gateway: Gateway, approval: Document, now: datetime) -> bool:
+    """Whether the person is still logged in, where the approval is for as long as they are (`online_access`)."""
+    if approval["offline"]:
+        return True
+    return await find_session_by_key(gateway.mongo, bytes(approval["session"]), now) is not None
+
+
+async def _issue(
+    gateway: Gateway,
+    approval: Document,
+    scope: str,
+    refresh_token: str | None,
+    known: Document,
+    changes: Document,
+    now: datetime,
+) -> Issued:
+    lifetime = LASTS if approval["until"] is None else min(LASTS, approval["until"] - now)
+    grant = Grant(
+        client=approval["client"],
+        kind=approval["kind"],
+        scope=scope,
+        actors=tuple(approval["actors"]),
+        software=tuple(approval["software"]),
+        user=approval["user"],
+        patient=approval["patient"],
+        purpose=approval["purpose"],
+        lifetime=lifetime,
+        id=approval["_id"],
+    )
+    access_token = OWN_PREFIX + secrets.token_urlsafe(32)
+    if not await store.issue(gateway.mongo, approval["_id"], access_token, fields_of(grant, now), known, changes):
+        raise InvalidGrant
+    return Issued(access_token, refresh_token, approval, scope, int(lifetime.total_seconds()))
+
+
+def _answers(verifier: str, challenge: str) -> bool:
+    digest = base64.urlsafe_b64encode(sha256(verifier.encode()).digest()).rstrip(b"=")
+    return hmac.compare_digest(digest, challenge.encode())

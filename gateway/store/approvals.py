@@ -1,0 +1,113 @@
+"""What people approved for clients, and what leads there and away from there: requests, codes, launches, approvals.
+
+Knows: how each is stored (secrets by their hash only), and the order that leaves no token of an approval that has ended: who
+issues one does it in one transaction with the approval, who ends it marks it first and takes its tokens afterwards.
+Must not know: what a scope or a Consent means, what the secrets look like.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from gateway.store.mongo import Document, Mongo, Session, Stale, Step, Unmatched
+from gateway.store.schema import APPROVALS, AUTHORIZATIONS, CODES, LAUNCHES, TOKENS
+
+_SECONDS = 5.0  # that a transaction of one or two statements may take
+
+
+async def put_authorization(mongo: Mongo, handle: str, fields: Document) -> None:
+    """Keep a request that somebody is about to decide on."""
+    await mongo.insert(AUTHORIZATIONS, [{"_id": hash_of(handle), **fields}])
+
+
+async def find_authorization(mongo: Mongo, handle: str, now: datetime) -> Document | None:
+    """The request behind a handle, None where there is none that is still open."""
+    return await mongo.find_one(AUTHORIZATIONS, {"_id": hash_of(handle), "expires": {"$gt": now}})
+
+
+async def take_authorization(mongo: Mongo, handle: str, now: datetime) -> bool:
+    """Close a request: it is decided on. Returns whether it was open, which it is for one of those who decide at once."""
+    where = {"_id": hash_of(handle), "expires": {"$gt": now}}
+    return await mongo.change(AUTHORIZATIONS, where, {"$set": {"expires": now}}) is not None
+
+
+async def put_launch(mongo: Mongo, handle: str, fields: Document) -> None:
+    """Keep the context of a launch."""
+    await mongo.insert(LAUNCHES, [{"_id": hash_of(handle), **fields}])
+
+
+async def find_launch(mongo: Mongo, handle: str, now: datetime) -> Document | None:
+    """The context behind a launch, None where there is none any more."""
+    return await mongo.find_one(LAUNCHES, {"_id": hash_of(handle), "expires": {"$gt": now}})
+
+
+async def add_approval(mongo: Mongo, approval: Document, code: str, fields: Document, session: Session = None) -> None:
+    """Store an approval with the code that stands for it, in this transaction or in one of its own."""
+    steps = [Step(APPROVALS, [approval]), Step(CODES, [{"_id": hash_of(code), "used": False, **fields}])]
+    if session is None:
+        await mongo.write_all(steps, seconds=_SECONDS)
+        return
+    for step in steps:
+        await mongo.write(step, session)
+
+
+async def claim_code(mongo: Mongo, code: str, now: datetime) -> tuple[Document | None, bool]:
+    """The code, if this is the first who claims it in time; and whether somebody claimed it before."""
+    key = hash_of(code)
+    found = await mongo.change(CODES, {"_id": key, "used": False, "expires": {"$gt": now}}, {"$set": {"used": True}})
+    if found is not None:
+        return found, False
+    found = await mongo.find_one(CODES, {"_id": key})
+    return found, found is not None and bool(found["used"])
+
+
+async def find_approval(mongo: Mongo, identifier: str) -> Document | None:
+    """An approval, ended or not."""
+    return await mongo.find_one(APPROVALS, {"_id": identifier})
+
+
+async def find_approvals(mongo: Mongo, patient: str) -> list[Document]:
+    """The approvals that are open about a patient's record, the newest first."""
+    where = {"bucket": patient[:3], "patient": patient, "ended": None}
+    return await mongo.find(APPROVALS, where, sort=[("began", -1)], limit=200)
+
+
+async def issue(mongo: Mongo, approval: str, token: str, fields: Document, known: Document, changes: Document) -> bool:
+    """Store an access token of an approval and `changes` of it, in one transaction.
+
+    Returns whether the approval is open and its fields are still as `known`; else nothing is stored.
+    """
+    update = {"$set": changes, "$inc": {"tokens": 1}} if changes else {"$inc": {"tokens": 1}}
+    steps = [
+        Step(APPROVALS, updates=[({"_id": approval, "ended": None, **known}, update)]),
+        Step(TOKENS, [{"_id": hash_of(token), **fields}]),
+    ]
+    try:
+        await mongo.write_all(steps, seconds=_SECONDS)
+    except (Unmatched, Stale):
+        return False
+    return True
+
+
+async def end_approvals(mongo: Mongo, identifiers: Iterable[str], now: datetime) -> None:
+    """End approvals: when this returns, none of their tokens is good for anything."""
+    for identifier in identifiers:
+        await mongo.change(APPROVALS, {"_id": identifier, "ended": None}, {"$set": {"ended": now}})
+        await mongo.delete(TOKENS, {"grant": identifier})
+
+
+async def find_consents(mongo: Mongo, patient: str, identifiers: Sequence[str], session: Session = None) -> list[Document]:
+    """The Consents of a patient with these identifiers (`system|value`). Never told to a caller as such."""
+    where: dict[str, Any] = {
+        "bucket": patient[:3],
+        "patient": patient,
+        "search.identifier": {"$in": list(identifiers)},
+        "deleted": {"$ne": True},
+    }
+    return await mongo.find("Consent", where, {"body": 1, "version": 1, "search.identifier": 1}, session=session)
+
+
+def hash_of(secret: str) -> bytes:
+    """What a secret of ours is stored under: it has 256 random bits, which no list of guesses reaches."""
+    return sha256(secret.encode()).digest()
