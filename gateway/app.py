@@ -21,7 +21,7 @@ from gateway.access.policy import Policy, read_policy
 from gateway.access.scope import Scope, parse_scopes
 from gateway.api.description import build_description
 from gateway.api.edge import Edge
-from gateway.api.pretty import Pretty
+from gateway.api.presentation import Presentation
 from gateway.api.routes import add_routes, route_pattern
 from gateway.exchange.catalogue import REFERENCED
 from gateway.exchange.cursor import Cursors
@@ -39,6 +39,9 @@ from gateway.fhir.registry import Registry, check_bindings, read_registry
 from gateway.fhir.search import Reading
 from gateway.fhir.subset import Subsets
 from gateway.fhir.types import Types
+from gateway.fhir.xml_read import XmlReader
+from gateway.fhir.xml_shape import Shapes
+from gateway.fhir.xml_write import XmlWriter
 from gateway.issuers.files import Checks, Issuer, read_issuers
 from gateway.issuers.issuers import Issuers
 from gateway.jobs.seal import end_audit, seal_audit
@@ -122,6 +125,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         limits=limits,
         registry=registry,
         codec=codec,
+        xml=XmlReader(Shapes(registry.types), limits.depth),
         references=References(registry.types, codec),
         index=Index(registry, policy.label_systems, codec),
         subsets=Subsets(registry.types),
@@ -253,7 +257,7 @@ def create_app(settings: Settings | None = None, clock: Callable[[], datetime] =
     app.state.security_uris = security_uris(metadata)
     app.state.openapi = build_description(schemas.registry, schemas.limits, settings.base_url, app.routes)
     app.add_middleware(Edge, limits=schemas.limits, route_of=functools.partial(_route_of, schemas.registry))
-    app.add_middleware(Pretty)
+    app.add_middleware(Presentation, writer=XmlWriter(Shapes(schemas.registry.types)))
     app.add_middleware(Cors, everybody=OPEN, shared=("/fhir", "/oauth/"), find=_origins)
     return app
 

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.negotiate import require_json_answer, require_no_query
+from gateway.api.negotiate import require_answer_format, require_no_query
 from gateway.api.respond import respond_body
 from gateway.api.visit import gateway_of
 from gateway.fhir.capability import build_capability_statement
@@ -11,7 +11,7 @@ from gateway.fhir.capability import build_capability_statement
 
 async def capabilities(request: Request) -> Response:
     """What this service can do, as its registry says at this moment."""
-    require_json_answer(request)
+    require_answer_format(request)
     require_no_query(request, ("mode", "full"))
     gateway = gateway_of(request)
     statement = build_capability_statement(gateway.registry, gateway.settings.base_url, request.app.state.security_uris)

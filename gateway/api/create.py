@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.negotiate import require_json_body, require_no_query
+from gateway.api.negotiate import require_no_query, require_resource_body
 from gateway.api.respond import respond
 from gateway.api.visit import call_of, gateway_of, visitor
 from gateway.exchange.owners import preview
@@ -15,10 +15,10 @@ async def create(request: Request) -> Response:
     """Create a resource, or answer with the one that is there already (by `If-None-Exist` or business identifier)."""
     gateway = gateway_of(request)
     require_no_query(request)
-    require_json_body(request)
+    sent = require_resource_body(request)
     body = await request.body()
     kind = gateway.registry.find(request.path_params["type"])
-    access = await visitor(request, preview(gateway, kind, body) if kind is not None else About())
-    call = call_of(request, "create", body=body, calm=gateway.codec.check_body(body))
+    access = await visitor(request, preview(gateway, kind, body) if kind is not None and sent == "json" else About())
+    call = call_of(request, "create", body=body, sent=sent)
     answer = await perform(gateway, access, call)
     return respond(gateway.settings.base_url, answer, call.prefer)

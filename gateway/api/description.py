@@ -227,10 +227,15 @@ def _content(body: Body | None, type_name: str, media_types: list[str]) -> dict[
     if body == "patch":
         operations = {"type": "array", "items": {"type": "object"}}
         parameters = {"$ref": "#/components/schemas/Parameters"}
-        return {name: {"schema": operations if "patch" in name else parameters} for name in PATCH_FORMATS}
+        return {name: _media([name], operations if "patch" in name else parameters)[name] for name in PATCH_FORMATS}
     own = {"$ref": f"#/components/schemas/{'Bundle' if body == 'Bundle' else type_name}"}
     schema = {"anyOf": [own, {"$ref": "#/components/schemas/Parameters"}]} if body == "arguments" else own
-    return {name: {"schema": schema} for name in media_types}
+    return _media(media_types, schema)
+
+
+def _media(media_types: Iterable[str], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The same in every format; JSON Schema says nothing of XML (https://hl7.org/fhir/R4/xml.html does)."""
+    return {name: {"schema": schema} if name.endswith("json") else {} for name in media_types}
 
 
 def _responses(row: _Row, path: str, method: str, media_types: list[str], gives: str) -> dict[str, Any]:
@@ -243,12 +248,12 @@ def _responses(row: _Row, path: str, method: str, media_types: list[str], gives:
         found[str(status)] = {"description": _TEXTS[status]}
         if status not in _WITHOUT_BODY:
             schema = _resource_of(gives) if gives else {"type": "object"}
-            found[str(status)]["content"] = {name: {"schema": schema} for name in media_types}
+            found[str(status)]["content"] = _media(media_types, schema)
     return found | {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(refusals)}
 
 
 def _refusals(media_types: list[str]) -> dict[str, Any]:
-    content = {name: {"schema": _resource_of("OperationOutcome")} for name in media_types}
+    content = _media(media_types, _resource_of("OperationOutcome"))
     return {str(s): {"description": text, "content": content} for s, text in _TEXTS.items() if s >= 400}
 
 

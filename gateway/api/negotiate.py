@@ -3,54 +3,76 @@
 Knows: the headers and general parameters of https://hl7.org/fhir/R4/http.html. Must not know: interactions, stores.
 """
 
-import functools
-from collections.abc import Mapping
 from typing import get_args
 
 from starlette.requests import Request
 
-from gateway.api.pretty import note_pretty
-from gateway.exchange.call import Origin, PatchLanguage, Return
+from gateway.api.formats import JSON, XML, accepted_formats, body_format, is_utf8, read_media_type
+from gateway.exchange.call import Format, Origin, PatchLanguage, Return
 from gateway.exchange.parameters import PRESENTATION, Pairs, read_pairs
 from gateway.fhir.capability import JSON_PATCH, PATCH_FORMATS
 from gateway.fhir.search import clip
 from gateway.problem import Problem
 
-JSON = "application/fhir+json"
-_UTF8 = ("utf-8", "utf8")
-_JSON_TYPES = frozenset({JSON, "application/json", "text/json", "json"})
-# How closely a media range names what is sent (https://www.rfc-editor.org/rfc/rfc9110#section-12.5.1).
-_CLOSENESS: Mapping[str, int] = {"*/*": 1, "application/*": 2, **dict.fromkeys(_JSON_TYPES, 3)}
 
+def require_answer_format(request: Request, parameters: Pairs | None = None) -> None:
+    """Refuse with 406 an `_format` or `Accept` that leaves no room for FHIR 4.0; note how the answer is to be written.
 
-def require_json_answer(request: Request, parameters: Pairs | None = None) -> None:
-    """Refuse with 406 an `_format` or `Accept` that leaves no room for FHIR JSON 4.0; note whether it is to be `_pretty`.
-
-    `parameters`: those of the request, where they are not all in its URL. `_format` goes before `Accept`.
+    `parameters`: those of the request, where they are not all in its URL.
     """
     if parameters is None:
-        parameters = tuple(request.query_params.multi_items()) if request.scope["query_string"] else ()
-    note_pretty(request, parameters)
+        parameters = _own(request)
+    _note_pretty(request, parameters)
+    chosen = choose_format(request, parameters)
+    if chosen != "json" or parameters:
+        request.state.format = chosen or "json"
+    if chosen is None:
+        raise Problem("not-supported", f"answers are {JSON} or {XML} of FHIR version 4.0", status=406)
+
+
+def choose_format(request: Request, parameters: Pairs | None = None) -> Format | None:
+    """The format of the answer, None where none is acceptable. `_format` goes before `Accept`; what is equal to the client is
+    answered in the format of its body.
+    """
+    if parameters is None:
+        parameters = _own(request)
     # An unescaped + arrives as a space.
     asked = [value.replace(" ", "+") for name, value in parameters if name == "_format"] or request.headers.getlist("accept")
-    if not _accepts(",".join(asked)):
-        raise Problem("not-supported", f"answers are {JSON} of FHIR version 4.0", status=406)
+    formats = accepted_formats(",".join(asked))
+    if len(formats) > 1:
+        return body_format(request.headers.get("content-type", "")) or "json"
+    return formats[0] if formats else None
 
 
-def require_json_body(request: Request) -> None:
-    """Refuse with 415 a body that is not FHIR JSON in UTF-8."""
-    if not _is_json(request.headers.get("content-type", "")):
-        raise Problem("not-supported", f"a body is sent as {JSON}", status=415)
+def _own(request: Request) -> Pairs:
+    return tuple(request.query_params.multi_items()) if request.scope["query_string"] else ()
 
 
-def patch_language(request: Request) -> PatchLanguage:
-    """In which language the body of a patch is, as its media type says. Raises Problem 415 for any other."""
+def _note_pretty(request: Request, parameters: Pairs) -> None:
+    asked = [value for name, value in parameters if name == "_pretty"]
+    if asked:
+        if asked not in (["true"], ["false"]):
+            raise Problem("invalid", "'_pretty' is true or false, once", "_pretty")
+        request.state.pretty = asked == ["true"]
+
+
+def require_resource_body(request: Request) -> Format:
+    """The format of the body. Raises Problem 415 where it is not FHIR in UTF-8."""
+    sent = body_format(request.headers.get("content-type", ""))
+    if sent is None:
+        raise Problem("not-supported", f"a body is sent as {JSON} or {XML}", status=415)
+    return sent
+
+
+def patch_language(request: Request) -> tuple[PatchLanguage, Format]:
+    """In which language the body of a patch is, and in which format. Raises Problem 415 for a media type that is neither's."""
     content_type = request.headers.get("content-type", "")
-    media_type, parameters = _read_media_type(content_type)
-    if media_type == JSON_PATCH and parameters.get("charset", "utf-8") in _UTF8:
-        return "json"
-    if _is_json(content_type):
-        return "fhirpath"
+    media_type, parameters = read_media_type(content_type)
+    if media_type == JSON_PATCH and is_utf8(parameters):
+        return "json", "json"
+    sent = body_format(content_type)
+    if sent is not None:
+        return "fhirpath", sent
     accepted = ", ".join(PATCH_FORMATS)  # https://www.rfc-editor.org/rfc/rfc5789#section-2.2
     raise Problem("not-supported", f"a patch is sent as one of {accepted}", status=415, headers={"Accept-Patch": accepted})
 
@@ -110,38 +132,3 @@ def _preferences(request: Request) -> dict[str, str]:
             name, _, value = preference.partition("=")
             found.setdefault(name.strip().lower(), value.strip().strip('"'))
     return found
-
-
-@functools.lru_cache(maxsize=256)
-def _accepts(accept: str) -> bool:
-    """Whether these media ranges admit FHIR JSON 4.0: what the closest of them says of it counts."""
-    closest, admitted = 0, not accept.strip()
-    for media_range in accept.split(","):
-        media_type, parameters = _read_media_type(media_range)
-        closeness = _CLOSENESS.get(media_type, 0)
-        if not closeness or not _is_our_version(parameters):
-            continue
-        is_wanted = parameters.get("q", "1").strip("0") not in ("", ".")
-        if closeness > closest:
-            closest, admitted = closeness, is_wanted
-        elif closeness == closest:
-            admitted = admitted or is_wanted
-    return admitted
-
-
-@functools.lru_cache(maxsize=256)
-def _is_json(content_type: str) -> bool:
-    media_type, parameters = _read_media_type(content_type)
-    is_utf8 = parameters.get("charset", "utf-8") in _UTF8
-    return media_type in _JSON_TYPES and is_utf8 and _is_our_version(parameters)
-
-
-def _read_media_type(text: str) -> tuple[str, dict[str, str]]:
-    """A media type or range and its parameters, all in lower case: https://www.rfc-editor.org/rfc/rfc9110#section-8.3.1."""
-    media_type, *parameters = (part.strip().lower() for part in text.split(";"))
-    split = (parameter.partition("=") for parameter in parameters)
-    return media_type, {name.strip(): value.strip().strip('"') for name, _, value in split}
-
-
-def _is_our_version(parameters: Mapping[str, str]) -> bool:
-    return parameters.get("fhirversion", "4.0") in ("4.0", "4.0.1")

@@ -6,7 +6,7 @@ What each of them does is in `exchange/operations`; over HTTP they are all alike
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.negotiate import query_pairs, require_json_body
+from gateway.api.negotiate import query_pairs, require_resource_body
 from gateway.api.respond import respond
 from gateway.api.visit import about_resource, call_of, gateway_of, visitor
 from gateway.exchange.operations.arguments import read_arguments
@@ -27,9 +27,9 @@ async def operation(request: Request) -> Response:
         methods = ", ".join(found.methods).replace("GET", "GET, HEAD")
         raise Problem("not-supported", "the operation is not asked this way", headers={"Allow": methods})
     body = await request.body()
-    if body:
-        require_json_body(request)
-    calm = gateway.codec.check_body(body)
+    if body and require_resource_body(request) == "xml":
+        body = gateway.xml.read(body)
+    gateway.codec.check_body(body)
     parameters, resource = read_arguments(gateway, found, query_pairs(request), body)
-    call = call_of(request, found.interaction, parameters=parameters, body=resource, calm=calm)
+    call = call_of(request, found.interaction, parameters=parameters, body=resource)
     return respond(gateway.settings.base_url, await perform(gateway, access, call))

@@ -13,9 +13,8 @@ async def patch(request: Request) -> Response:
     """Change parts of a resource, by JSON Patch or FHIRPath Patch; what comes out is checked as an update is."""
     gateway = gateway_of(request)
     about, criteria = target_of(request)
-    language = patch_language(request)
+    language, sent = patch_language(request)
     access = await visitor(request, about)
-    body = await request.body()
-    call = call_of(request, "patch", criteria=criteria, body=body, calm=gateway.codec.check_body(body), patch=language)
+    call = call_of(request, "patch", criteria=criteria, body=await request.body(), sent=sent, patch=language)
     answer = await perform(gateway, access, call)
     return respond(gateway.settings.base_url, answer, call.prefer)

@@ -8,7 +8,7 @@ from email.utils import format_datetime
 import msgspec
 from starlette.responses import Response
 
-from gateway.api.negotiate import JSON
+from gateway.api.formats import JSON
 from gateway.exchange.call import Answer, Return
 from gateway.problem import Problem
 

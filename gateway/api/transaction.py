@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.negotiate import is_lenient, origin_of, preferred_return, require_json_body, require_no_query
+from gateway.api.negotiate import is_lenient, origin_of, preferred_return, require_no_query, require_resource_body
 from gateway.api.respond import respond_body
 from gateway.api.visit import gateway_of, visitor
 from gateway.exchange.bundle import process_bundle
@@ -14,13 +14,14 @@ async def transaction(request: Request) -> Response:
     """Carry out every entry: as a whole for a transaction, each on its own for a batch."""
     gateway = gateway_of(request)
     require_no_query(request)
-    require_json_body(request)
+    sent = require_resource_body(request)
     access = await visitor(request, About())
     body = await process_bundle(
         gateway,
         access,
         await request.body(),
         origin_of(request),
+        sent=sent,
         prefer=preferred_return(request),
         lenient=is_lenient(request),
     )

@@ -12,10 +12,10 @@ from gateway.api.negotiate import (
     origin_of,
     preferred_return,
     query_pairs,
-    require_json_answer,
+    require_answer_format,
     require_no_query,
 )
-from gateway.exchange.call import Call, PatchLanguage
+from gateway.exchange.call import Call, Format, PatchLanguage
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.parameters import PRESENTATION, Pairs
 from gateway.exchange.search import record_named
@@ -51,7 +51,7 @@ async def visitor(request: Request, about: About, parameters: Pairs | None = Non
 
     `parameters`: those of the request, where they are not all in its URL.
     """
-    require_json_answer(request, parameters)
+    require_answer_format(request, parameters)
     return await authenticate(gateway_of(request), bearer_token(request), about)
 
 
@@ -60,13 +60,13 @@ def call_of(
     interaction: str,
     *,
     body: bytes | None = None,
-    calm: bool = False,
+    sent: Format = "json",
     patch: PatchLanguage | None = None,
     criteria: Pairs | None = None,
     parameters: Pairs = (),
     raw: str | None = None,
 ) -> Call:
-    """The call that this request makes."""
+    """The call that this request makes. Raises Problem for JSON that is nested too deeply."""
     headers, path = request.headers, request.path_params
     return Call(
         interaction=interaction,
@@ -77,7 +77,8 @@ def call_of(
         criteria=criteria,
         parameters=parameters,
         body=body,
-        calm=calm,
+        sent=sent,
+        calm=body is not None and sent == "json" and gateway_of(request).codec.check_body(body),
         patch=patch,
         if_match=headers.get("if-match"),
         if_none_match=headers.get("if-none-match"),

@@ -16,7 +16,7 @@ import msgspec
 from gateway.access.access import Access
 from gateway.exchange.asked import Asked, Ways, read_entry_request
 from gateway.exchange.audit import refused
-from gateway.exchange.call import Answer, Call, Origin, Return
+from gateway.exchange.call import Answer, Call, Format, Origin, Return
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.perform import READS, carry_out
 from gateway.exchange.search import record_named
@@ -34,13 +34,22 @@ _AT_ONCE = 32  # entries of a batch; one client shall not fill the connections o
 
 
 async def process_bundle(
-    gateway: Gateway, access: Access, body: bytes, origin: Origin, *, prefer: Return | None, lenient: bool
+    gateway: Gateway,
+    access: Access,
+    body: bytes,
+    origin: Origin,
+    *,
+    prefer: Return | None,
+    lenient: bool,
+    sent: Format = "json",
 ) -> bytes:
     """Carry out a batch or transaction Bundle. Returns the response Bundle, entries in the order they were asked in.
 
     Raises Problem for a Bundle that cannot be read and for a transaction that cannot be carried out as a whole.
     """
     try:
+        if sent == "xml":
+            body = gateway.xml.read(body)
         calm = gateway.codec.check_body(body)
         bundle = read_bundle(gateway.codec, body, calm=calm, most_entries=gateway.limits.bundle_entries)
         ways = Ways(origin, calm, prefer, lenient)

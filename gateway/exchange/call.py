@@ -14,6 +14,7 @@ from gateway.problem import Issue, operation_outcome
 
 Return = Literal["minimal", "representation", "OperationOutcome"]
 PatchLanguage = Literal["json", "fhirpath"]
+Format = Literal["json", "xml"]
 
 # The interactions that share an address, each with its method: that of a type, and that of a resource.
 _CHANGES: Mapping[str, str] = {"update": "PUT", "patch": "PATCH", "delete": "DELETE"}
@@ -32,10 +33,10 @@ class Call(msgspec.Struct, frozen=True):
     """An interaction as asked.
 
     `criteria`: in place of the id of what is updated, patched or deleted, the search that finds it; `parameters`: decoded
-    name-value pairs of a search or history; `raw`: the request line (and form) of a search, for the audit alone; `patch`: in
-    which language the body of a patch is; `renews`: whether a create makes a new version of what is known under the same
-    identifier and says something else; `bodiless`: in a Bundle, that of what is read only the status and version are wanted;
-    `place`: where the call stands in a Bundle, for expressions.
+    name-value pairs of a search or history; `raw`: the request line (and form) of a search, for the audit alone; `sent`: in
+    which format the body is; `patch`: in which language that of a patch is; `renews`: whether a create makes a new version of
+    what is known under the same identifier and says something else; `bodiless`: in a Bundle, that of what is read only the
+    status and version are wanted; `place`: where the call stands in a Bundle, for expressions.
     """
 
     interaction: str
@@ -46,6 +47,7 @@ class Call(msgspec.Struct, frozen=True):
     criteria: Pairs | None = None
     parameters: Pairs = ()
     body: bytes | None = None
+    sent: Format = "json"
     calm: bool = False
     bodiless: bool = False
     patch: PatchLanguage | None = None

@@ -20,6 +20,7 @@ from gateway.fhir.index import Index
 from gateway.fhir.references import References
 from gateway.fhir.registry import Registry
 from gateway.fhir.subset import Subsets
+from gateway.fhir.xml_read import XmlReader
 from gateway.issuers.issuers import Issuers
 from gateway.settings import Limits, Settings
 from gateway.store.audit import AuditWriter
@@ -43,6 +44,7 @@ class Gateway:
     limits: Limits
     registry: Registry
     codec: Codec
+    xml: XmlReader
     references: References
     index: Index
     subsets: Subsets

@@ -7,6 +7,8 @@ Must not know: HTTP, MongoDB.
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+import msgspec
+
 from gateway.access.access import Access
 from gateway.exchange.audit import refused
 from gateway.exchange.call import Answer, Call
@@ -49,6 +51,8 @@ def check_operations(schemas: Path, registry: Registry) -> None:
 async def perform(gateway: Gateway, access: Access, call: Call) -> Answer:
     """Carry out one call. It is answered, refused by a Problem or given up only after its audit event is durable."""
     try:
+        if call.sent == "xml":
+            call = _from_xml(gateway, call)
         answer, events = await carry_out(gateway, access, call)
     except Exception as error:
         problem = as_problem(error, call.origin.request_id)
@@ -73,6 +77,12 @@ async def carry_out(gateway: Gateway, access: Access, call: Call, session: Sessi
         return await _OPERATIONS[call.interaction](gateway, access, call, session)
     written, events = await write(gateway, access, [(call, None)])
     return written[0][1], events
+
+
+def _from_xml(gateway: Gateway, call: Call) -> Call:
+    """The same call with the JSON that its body says. Raises Problem where it says none."""
+    body = gateway.xml.read(call.body or b"")
+    return msgspec.structs.replace(call, body=body, sent="json", calm=gateway.codec.check_body(body))
 
 
 def find_operation(gateway: Gateway, call: Call) -> Operation | None:

@@ -13,7 +13,7 @@ from gateway.fhir.search import implied_parameters, modifiers_of
 
 _DEFINITIONS = "http://hl7.org/fhir/SearchParameter"
 JSON_PATCH = "application/json-patch+json"
-PATCH_FORMATS = (JSON_PATCH, "application/fhir+json")
+PATCH_FORMATS = (JSON_PATCH, "application/fhir+json", "application/fhir+xml")
 
 _SECURITY = "http://terminology.hl7.org/CodeSystem/restful-security-service"
 _OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
@@ -30,7 +30,7 @@ def build_capability_statement(registry: Registry, base_url: str, security_uris:
         "software": {"name": "fhir-document-gateway", "version": __version__},
         "implementation": {"description": "FHIR document exchange gateway", "url": base_url},
         "fhirVersion": "4.0.1",
-        "format": ["application/fhir+json", "json"],
+        "format": ["application/fhir+json", "application/fhir+xml", "json", "xml"],
         "patchFormat": list(PATCH_FORMATS),
         "rest": [
             {

@@ -82,10 +82,13 @@ async def test_its_parameters(world: World, query: str, status: int) -> None:
 async def test_each_declared_format_is_answered_and_no_other(world: World) -> None:
     formats = (await statement(world))["format"]
     for name in formats:
-        assert (await statement(world, Accept=name))["resourceType"] == "CapabilityStatement"
-        assert (await world.http.get(f"{BASE}/metadata", params={"_format": name})).status_code == 200
-    assert not any("xml" in name or "turtle" in name for name in formats)
-    for name in ("application/fhir+xml", "xml", "text/turtle", "ttl"):
+        accepted = await world.http.get(f"{BASE}/metadata", headers={"Accept": name})
+        asked = await world.http.get(f"{BASE}/metadata", params={"_format": name})
+        assert (accepted.status_code, asked.status_code, accepted.content) == (200, 200, asked.content)
+        assert name.rpartition("+")[2] in accepted.headers["content-type"]
+        assert accepted.content.startswith(b"<?xml" if "xml" in name else b'{"resourceType":"CapabilityStatement"')
+    assert {"application/fhir+json", "application/fhir+xml"} < set(formats)
+    for name in ("text/turtle", "ttl"):
         assert (await world.http.get(f"{BASE}/metadata", params={"_format": name})).status_code == 406
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import httpx
 import pytest
+from lxml import etree
 
 from tests.world import BASE, Actor, World, bundle, entry, issues, observation
 
@@ -38,24 +39,26 @@ async def ask(camille: Actor, headers: list[tuple[str, str]], query: str = "") -
         (["application/*"], 200),
         (["text/html, application/xhtml+xml, */*;q=0.8"], 200),
         (["text/html", "application/fhir+json"], 200),
-        (["application/fhir+xml;q=1.0, application/fhir+json;q=0.1"], 200),
+        (["application/fhir+xml;q=0.1, application/fhir+json;q=0.2"], 200),
+        (["application/fhir+xml, application/fhir+json"], 200),
+        (["application/xml;q=0.5, */*"], 200),
         (["application/fhir+json; fhirVersion=4.0"], 200),
         (["application/fhir+json;fhirversion=4.0.1"], 200),
         (['application/fhir+json; fhirVersion="4.0"; charset=utf-8'], 200),
         (["application/fhir+json; fhirVersion=5.0, application/fhir+json; fhirVersion=4.0; q=0.5"], 200),
         (["application/fhir+json;q=0, application/json"], 200),
         (["text/turtle"], 406),
-        (["application/fhir+xml"], 406),
         (["text/*"], 406),
         (["json/application"], 406),
         (["application/fhir+json; fhirVersion=5.0"], 406),
-        (["application/fhir+json; fhirVersion=3.0, application/fhir+xml"], 406),
+        (["application/fhir+json; fhirVersion=3.0, application/fhir+xml; fhirVersion=5.0"], 406),
+        (["application/fhir+xml;q=0"], 406),
+        (["application/fhir+xml;q=0, application/fhir+json;q=0, */*"], 406),
         (["*/*; fhirVersion=5.0"], 406),
         (["application/fhir+json;q=0"], 406),
         (["application/fhir+json; Q=0.000"], 406),
         (["*/*;q=0"], 406),
-        (["application/fhir+json;q=0, */*"], 406),
-        (["application/fhir+json;q=0, application/*;q=0.5, */*"], 406),
+        (["application/fhir+json;q=0, application/fhir+xml;q=0, */*"], 406),
         ([";"], 406),
     ],
 )
@@ -65,6 +68,32 @@ async def test_accept(camille: Actor, accept: list[str], status: int) -> None:
     assert answer.headers["content-type"] == "application/fhir+json; charset=utf-8"
     if status == 406:
         assert issues(answer)[0]["code"] == "not-supported"
+
+
+@pytest.mark.requirement("CORE-11", "CORE-12")
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/fhir+xml",
+        "application/FHIR+XML; charset=utf-8; fhirVersion=4.0",
+        "application/xml",
+        "text/xml",
+        "application/fhir+xml;q=1.0, application/fhir+json;q=0.1",
+        "application/fhir+json;q=0.5, text/xml;q=0.6",
+        "application/fhir+json;q=0, application/*",
+        "application/fhir+json;q=0, */*",
+        "application/json;Q=0.1, application/*;q=0.5, */*;q=0",
+        "application/fhir+json; fhirVersion=3.0, application/fhir+xml",
+        "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+        "application/fhir+xml;q=x, application/fhir+json;q=0.9",
+    ],
+)
+async def test_accept_of_xml(camille: Actor, accept: str) -> None:
+    answer = await ask(camille, [("Accept", accept)])
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/fhir+xml; charset=utf-8"
+    assert int(answer.headers["content-length"]) == len(answer.content)
+    assert etree.fromstring(answer.content).tag == "{http://hl7.org/fhir}Bundle"
 
 
 @pytest.mark.requirement("CORE-11")
@@ -77,35 +106,43 @@ async def test_accept(camille: Actor, accept: list[str], status: int) -> None:
         ("application/json", 200),
         ("text/json", 200),
         ("application/fhir%2Bjson%3B%20fhirVersion%3D4.0", 200),
-        ("xml", 406),
-        ("application/fhir%2Bxml", 406),
+        ("xml", 200),
+        ("application/fhir%2Bxml", 200),
+        ("application/fhir+xml", 200),
+        ("application/xml", 200),
+        ("text/xml", 200),
         ("html", 406),
+        ("application/fhir%2Bxml%3BfhirVersion%3D5.0", 406),
         ("application/fhir%2Bjson%3BfhirVersion%3D5.0", 406),
     ],
 )
 async def test_format_goes_before_accept(camille: Actor, asked: str, status: int) -> None:
-    for accept in ("text/html", "application/fhir+json"):
+    written = "xml" if status == 200 and "xml" in asked else "json"
+    for accept in ("text/html", "application/fhir+json", "application/fhir+xml"):
         answer = await ask(camille, [("Accept", accept)], f"?_format={asked}")
-        assert answer.status_code == status
+        assert (answer.status_code, written_as(answer)) == (status, written)
         posted = await camille.http.post(
             f"{BASE}/Observation/_search",
             content=f"_format={asked}",
             headers={"Authorization": f"Bearer {camille.token}", "Accept": accept, "Content-Type": FORM},
         )
-        assert posted.status_code == status
+        assert (posted.status_code, written_as(posted)) == (status, written)
 
 
 async def test_format_is_understood_everywhere(camille: Actor) -> None:
     stored = await camille.create(observation(camille.patient))
     path = f"Observation/{stored['id']}"
     for rest in ("", "/_history", "/_history/1"):
-        assert (await camille.get(f"{path}{rest}?_format=json")).status_code == 200
-        assert (await camille.get(f"{path}{rest}?_format=xml")).status_code == 406
-    assert (await camille.get("metadata?_format=json")).status_code == 200
-    assert (await camille.get("metadata?_format=xml")).status_code == 406
-    assert (await camille.put(f"{path}?_format=json", stored)).status_code == 200
-    assert (await camille.put(f"{path}?_format=xml", stored)).status_code == 406
-    assert (await camille.delete(f"{path}?_format=xml")).status_code == 406
+        for name in ("json", "xml"):
+            answer = await camille.get(f"{path}{rest}?_format={name}")
+            assert (answer.status_code, written_as(answer)) == (200, name)
+        assert (await camille.get(f"{path}{rest}?_format=ttl")).status_code == 406
+    for name in ("json", "xml"):
+        assert written_as(await camille.get(f"metadata?_format={name}")) == name
+    assert (await camille.get("metadata?_format=ttl")).status_code == 406
+    assert (await camille.put(f"{path}?_format=xml", stored)).status_code == 200
+    assert (await camille.put(f"{path}?_format=ttl", stored)).status_code == 406
+    assert (await camille.delete(f"{path}?_format=ttl")).status_code == 406
     assert (await camille.get(path)).headers["etag"] == 'W/"2"'
 
 
@@ -119,7 +156,9 @@ async def test_format_is_understood_everywhere(camille: Actor) -> None:
         ("application/json", 201),
         ("Application/JSON", 201),
         ("text/plain", 415),
-        ("application/fhir+xml", 415),
+        ("application/fhir+xml; charset=utf-16", 415),
+        ("application/fhir+xml; fhirVersion=5.0", 415),
+        ("text/html", 415),
         ("application/json-patch+json", 415),
         ("application/fhir+json; charset=iso-8859-1", 415),
         ("application/fhir+json; fhirVersion=5.0", 415),
@@ -236,6 +275,14 @@ async def test_addresses_come_from_the_settings_not_from_the_request(camille: Ac
     page = (await camille.get(f"Observation?patient={camille.patient}&_count=1", **spoofed)).json()
     urls = [link["url"] for link in page["link"]] + [page["entry"][0]["fullUrl"]]
     assert all(url.startswith(f"{BASE}/Observation") for url in urls)
+
+
+def written_as(answer: httpx.Response) -> str:
+    """The format an answer says it is in, and is."""
+    media_type, _, charset = answer.headers["content-type"].partition("; ")
+    assert (media_type.rpartition("+")[0], charset) == ("application/fhir", "charset=utf-8")
+    assert answer.content.startswith(b"<?xml" if media_type.endswith("xml") else b"{")
+    return str(media_type.rpartition("+")[2])
 
 
 def stored_with(sent: Mapping[str, object]) -> dict[str, str]:

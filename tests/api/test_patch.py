@@ -193,7 +193,7 @@ async def test_what_is_no_patch_is_refused_at_its_place(world: World, camille: A
 async def test_other_media_types_are_refused_with_those_that_are_not(camille: Actor, media_type: str) -> None:
     answer = await camille.send("PATCH", "Observation/000-x", b"[]", Content_Type=media_type)
     assert (answer.status_code, issues(answer)[0]["code"]) == (415, "not-supported")
-    assert answer.headers["accept-patch"] == f"{JSON_PATCH}, {JSON}"
+    assert answer.headers["accept-patch"] == f"{JSON_PATCH}, {JSON}, application/fhir+xml"
 
 
 async def test_a_list_that_loses_its_last_item_is_left_out(camille: Actor) -> None:
