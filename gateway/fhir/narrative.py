@@ -8,7 +8,7 @@ from typing import Any
 
 from lxml import etree
 
-from gateway.fhir.xhtml import XHTML, parse_div
+from gateway.fhir.xhtml import MOST_ATTRIBUTES, XHTML, parse_div
 
 _XHTML = f"{{{XHTML}}}"
 _ELEMENTS = frozenset(
@@ -52,6 +52,8 @@ def _is_harmless(element: Any) -> bool:
         # (`<!-->` ends a comment in HTML, and not in XML: what follows would be live there)
         return "<" not in element.text and ">" not in element.text
     if not isinstance(element.tag, str) or element.tag.removeprefix(_XHTML) not in _ELEMENTS:
+        return False
+    if len(element.attrib) > MOST_ATTRIBUTES:
         return False
     return all(_is_harmless_attribute(name, value) for name, value in element.attrib.items())
 

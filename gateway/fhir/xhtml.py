@@ -5,7 +5,7 @@ Knows: how a `div` is parsed without any harm, and the one way it is written her
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from lxml import etree
@@ -13,6 +13,10 @@ from lxml import etree
 XHTML = "http://www.w3.org/1999/xhtml"
 _XML = "http://www.w3.org/XML/1998/namespace"
 _PREFIXES: Mapping[str, str] = {"": "", f"{{{_XML}}}": "xml:"}
+# (nothing in FHIR or XHTML has as many, and lxml lists them in a time that grows with their square)
+MOST_ATTRIBUTES = 64
+_DEEPEST = 256
+_TAG = f"{{{XHTML}}}"
 # Those that HTML knows no end tag of: any other is written with one, or a browser would take what follows for its content.
 _VOID = frozenset({"area", "br", "col", "hr", "img"})
 _MARKUP: Mapping[str, str] = {
@@ -36,38 +40,34 @@ def parse_div(text: str) -> Any:
 
 
 def write_div(div: Any) -> str:
-    """The text of an XHTML element, in the default namespace. Raises ValueError for elements and attributes of any other.
+    """The text of an XHTML element, in the default namespace. Raises ValueError for elements and attributes of any other,
+    for too many attributes, and for what is nested too deeply.
 
     Equal elements give equal text, whatever prefixes, quotes and entities they were written with.
     """
-    return "".join(_pieces(div))
+    pieces: list[str] = []
+    _write(pieces, div, f' xmlns="{XHTML}"', 0)
+    return "".join(pieces)
 
 
-def _pieces(div: Any) -> Iterator[str]:
-    namespace = f' xmlns="{XHTML}"'
-    for event, element in etree.iterwalk(div, events=("start", "end", "comment", "pi")):
-        if event == "start":
-            attributes = "".join([f' {_attribute(name)}="{_escape(_IN_VALUE, value)}"' for name, value in element.items()])
-            is_void = _element(element.tag) in _VOID and len(element) == 0 and not element.text
-            yield f"<{_element(element.tag)}{namespace}{attributes}{'/' if is_void else ''}>"
-            yield _escape(_IN_TEXT, element.text or "")
-            namespace = ""
-            continue
-        if event == "end" and not (_element(element.tag) in _VOID and len(element) == 0 and not element.text):
-            yield f"</{_element(element.tag)}>"
-        elif event == "comment":
-            yield f"<!--{element.text}-->"
-        elif event == "pi":
-            raise ValueError("an instruction")
-        if element is not div:
-            yield _escape(_IN_TEXT, element.tail or "")
-
-
-def _element(tag: Any) -> str:
-    namespace, _, name = str(tag).rpartition("}")
-    if namespace != f"{{{XHTML}":
-        raise ValueError("an element of another namespace")
-    return name
+def _write(pieces: list[str], element: Any, namespace: str, depth: int) -> None:
+    tag, text = element.tag, element.text or ""
+    if tag is etree.Comment:
+        pieces.append(f"<!--{text}-->")
+        return
+    if not isinstance(tag, str) or not tag.startswith(_TAG) or depth > _DEEPEST or len(element.attrib) > MOST_ATTRIBUTES:
+        raise ValueError("not written here")
+    name = tag[len(_TAG) :]
+    start = name + namespace + "".join([f' {_attribute(n)}="{_escape(_IN_VALUE, v)}"' for n, v in element.items()])
+    if name in _VOID and not text and len(element) == 0:
+        pieces.append(f"<{start}/>")
+        return
+    pieces.append(f"<{start}>{_escape(_IN_TEXT, text)}")
+    for child in element:
+        _write(pieces, child, "", depth + 1)
+        if child.tail:
+            pieces.append(_escape(_IN_TEXT, child.tail))
+    pieces.append(f"</{name}>")
 
 
 def _attribute(name: str) -> str:

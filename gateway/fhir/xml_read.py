@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from lxml import etree
 
-from gateway.fhir.xhtml import hardened_parser, write_div
+from gateway.fhir.xhtml import MOST_ATTRIBUTES, hardened_parser, write_div
 from gateway.fhir.xml_place import place_of
 from gateway.fhir.xml_shape import FHIR, PRIMITIVE, Shape, Shapes, Slot
 from gateway.problem import Problem
@@ -67,6 +67,8 @@ class XmlReader:
         """What the attributes (without one of them) and children of an element say."""
         if depth > self._depth:
             raise self._refuse(element, "structure", f"XML nested deeper than {self._depth} levels")
+        if len(element.attrib) > MOST_ATTRIBUTES:
+            raise self._refuse(element, "structure", f"an element has at most {MOST_ATTRIBUTES} attributes")
         found: Json = {}
         for name, value in element.items():
             if name in shape.attributes:

@@ -96,11 +96,13 @@ def run_jobs(world: World, raw: Raw, seconds: float, clients: int, wanted: set[s
 
         return page
 
-    def reading(n: int) -> Callable[[], None]:
+    def reading(n: int, query: str = "") -> Callable[[], None]:
         connection, turn = Connection(world.port), itertools.cycle(ids[n::clients])
-        return lambda: [None, _ask(connection, request("GET", f"/fhir/Observation/{next(turn)}", world.professional), (200,))][
-            0
-        ]
+
+        def read() -> None:
+            _ask(connection, request("GET", f"/fhir/Observation/{next(turn)}{query}", world.professional), (200,))
+
+        return read
 
     if "W1" in wanted:
         raw_rate = raw.insert_days(clients, seconds).rate * READINGS
@@ -119,7 +121,9 @@ def run_jobs(world: World, raw: Raw, seconds: float, clients: int, wanted: set[s
         measure("W3/1", "the same, one client", 1, 1, paging, raw.find_pages(world, 1, seconds).rate)
     if "R1" in wanted:
         ids = raw.ids(4_000)
-        measure("R1", "reads by id", 1, clients, reading, raw.find_one(ids, clients, seconds).rate)
+        raw_rate = raw.find_one(ids, clients, seconds).rate
+        measure("R1", "reads by id", 1, clients, reading, raw_rate)
+        measure("R1/xml", "the same, in XML", 1, clients, lambda n: reading(n, "?_format=xml"), raw_rate)
     return rows
 
 

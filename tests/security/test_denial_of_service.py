@@ -10,12 +10,20 @@ import pytest
 
 from gateway.exchange.owners import preview
 from gateway.fhir.codec import Codec
+from gateway.fhir.narrative import check_div
 from gateway.fhir.primitives import primitive_types
 from gateway.fhir.values import string_value
+from gateway.fhir.xhtml import XHTML
+from gateway.fhir.xml_read import XmlReader
+from gateway.fhir.xml_shape import FHIR, Shapes
+from tests.conftest import packaged
 from tests.security.cost import seconds_of, seconds_of_request
 from tests.world import World, bundle, consent, device, document, entry, expression, issues, observation, unique
 
 MEGABYTE = 1 << 20
+
+READER = XmlReader(Shapes(packaged().registry.types), 64)
+_ATTRIBUTES = " ".join(f'a{n}="b"' for n in range(40_000))
 
 # Each took from three seconds to many hours, growing with the square of its size, before it was bounded.
 COSTLY: dict[str, Callable[[Codec], Any]] = {
@@ -24,6 +32,11 @@ COSTLY: dict[str, Callable[[Codec], Any]] = {
     "a key repeated behind many others": lambda codec: codec.decode("Bundle", _with_keys(30_000)),
     "marks to be put in order": lambda _: string_value("a" + "\u0301\u0323" * 50_000),
     "characters that decompose into many": lambda _: string_value("\ufdfa" * MEGABYTE),
+    "attributes of a narrative": lambda _: check_div(f'<div xmlns="{XHTML}" {_ATTRIBUTES}>a</div>'),
+    "attributes of an element": lambda _: READER.read(f'<Patient xmlns="{FHIR}" {_ATTRIBUTES}/>'.encode()),
+    "attributes inside a narrative": lambda _: READER.read(
+        f'<Patient xmlns="{FHIR}"><text><div xmlns="{XHTML}"><b {_ATTRIBUTES}/></div></text></Patient>'.encode()
+    ),
 }
 
 
