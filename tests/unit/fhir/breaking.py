@@ -156,8 +156,17 @@ def _bound(place: Place) -> bool:
     return bool(place.element.codes) and place.value is not None
 
 
-def _has_no_markdown(place: Place) -> bool:
-    return place.element.type == "Extension" and "valueMarkdown" not in place.value
+def _has_other_value(place: Place) -> bool:
+    return place.element.type == "Extension" and "valueMarkdown" not in place.value and "extension" not in place.value
+
+
+def _has_parts(place: Place) -> bool:
+    return place.element.type == "Extension" and "extension" in place.value
+
+
+def _add_markdown(place: Place) -> str:
+    """Give an extension another value. The mistake is the extension's own, not that of the value."""
+    return _add("valueMarkdown", "x")(place).rpartition(".")[0]
 
 
 def _plain_list(place: Place) -> bool:
@@ -205,7 +214,8 @@ BREAKINGS: tuple[Breaking, ...] = (
     Breaking("blank in a uri", primitive("uri", "url", "canonical"), _put("http://a b")),
     Breaking("bad id", lambda p: p.element.type == "id", _put("a/b")),
     Breaking("twin longer than its list", _plain_list, _twin_too_long),
-    Breaking("two values in an extension", _has_no_markdown, lambda p: _add("valueMarkdown", "x")(p).rpartition(".")[0]),
+    Breaking("two values in an extension", _has_other_value, _add_markdown),
+    Breaking("value beside the parts of an extension", _has_parts, _add_markdown),
     Breaking("script in the narrative", in_types("xhtml"), _put('<div xmlns="http://www.w3.org/1999/xhtml"><script/>x</div>')),
 )
 

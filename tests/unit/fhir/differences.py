@@ -108,6 +108,11 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
     _we_refuse("quantity code without system", _OBSERVATION % '"valueQuantity":{"value":1,"code":"mg"}', "qty-3"),
     _we_refuse("extension that says nothing", _PATIENT % '"extension":[{"url":"a"}]', "ext-1"),
+    _we_refuse(
+        "value beside the parts of an extension",
+        _PATIENT % '"extension":[{"url":"a","valueCode":"b","extension":[{"url":"c","valueCode":"d"}]}]',
+        "ext-1",
+    ),
     # What R4B added: https://hl7.org/fhir/R4B/diff.html
     _we_refuse(
         "datatype of R4B",
