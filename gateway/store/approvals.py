@@ -73,6 +73,11 @@ async def find_approvals(mongo: Mongo, patient: str) -> list[Document]:
     return await mongo.find(APPROVALS, where, sort=[("began", -1)], limit=200)
 
 
+async def find_approvals_of(mongo: Mongo, user: str) -> list[Document]:
+    """The approvals that are open for who uses clients as themselves, the newest first."""
+    return await mongo.find(APPROVALS, {"user": user, "ended": None}, sort=[("began", -1)], limit=200)
+
+
 async def issue(mongo: Mongo, approval: str, token: str, fields: Document, known: Document, changes: Document) -> bool:
     """Store an access token of an approval and `changes` of it, in one transaction.
 

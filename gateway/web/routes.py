@@ -10,7 +10,7 @@ from starlette.types import Scope
 
 from gateway.web.authorize import authorize, decide, decision_page
 from gateway.web.login import code, code_page, login, login_page, logout
-from gateway.web.me import me
+from gateway.web.me import me, take_back
 from gateway.web.pages import Pages
 from gateway.web.visit import sent, shown
 
@@ -33,6 +33,7 @@ ROUTES = (
     ("POST", "/login/code", sent(code)),
     ("POST", "/logout", sent(logout)),
     ("GET", "/me", shown(me)),
+    ("POST", "/me/take-back", sent(take_back)),
 )
 
 
