@@ -56,6 +56,7 @@ from gateway.store.commit import Committer
 from gateway.store.ids import Ids
 from gateway.store.lookups import Lookups
 from gateway.store.mongo import Mongo
+from gateway.store.receipts import Receipts
 from gateway.store.schema import (
     StoreError,
     create_missing_indexes,
@@ -137,6 +138,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         clients=Clients(mongo),
         standings=Standings(mongo),
         lookups=Lookups(mongo),
+        receipts=Receipts(mongo, settings.secret),
         audit=audit,
         committer=Committer(mongo, audit, codec.encode, care_team_of, limits.request_seconds / 2),
         cursors=Cursors(settings.secret),

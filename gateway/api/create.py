@@ -4,6 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.negotiate import require_no_query, require_resource_body
+from gateway.api.once import read_once
 from gateway.api.respond import respond
 from gateway.api.visit import call_of, gateway_of, visitor
 from gateway.exchange.owners import preview
@@ -19,6 +20,7 @@ async def create(request: Request) -> Response:
     body = await request.body()
     kind = gateway.registry.find(request.path_params["type"])
     access = await visitor(request, preview(gateway, kind, body) if kind is not None and sent == "json" else About())
+    once = read_once(request, body)
     call = call_of(request, "create", body=body, sent=sent)
-    answer = await perform(gateway, access, call)
+    answer = await perform(gateway, access, call, once)
     return respond(gateway.settings.base_url, answer, call.prefer)

@@ -27,6 +27,7 @@ _HEADERS: Mapping[str, str] = {
     "If-Match": "the version the client knows, as in an ETag",
     "If-None-Match": "the version the client has, as in an ETag",
     "If-Modified-Since": "the time of the version the client has",
+    "Idempotency-Key": "a string of the client's own: what is sent again with it is done once",
     "If-None-Exist": "search parameters: nothing is created where they find something",
 }
 # What every answer may be besides what its endpoint gives; and with a body, or with an id.
@@ -76,7 +77,9 @@ class _Row:
 _ROWS: Mapping[str, _Row] = {
     "capabilities": _Row("what this service can do", gives="CapabilityStatement", is_open=True),
     "openapi": _Row("this description", is_open=True),
-    "transaction": _Row("a batch or a transaction", also=(409, 410, 412), body="Bundle", headers=("Prefer",), gives="Bundle"),
+    "transaction": _Row(
+        "a batch or a transaction", also=(409, 410, 412), body="Bundle", headers=("Prefer", "Idempotency-Key"), gives="Bundle"
+    ),
     "read": _Row("the current version", (200, 304), query="read", headers=("If-None-Match", "If-Modified-Since")),
     "vread": _Row("one version", (200, 304), query="read", headers=("If-None-Match", "If-Modified-Since")),
     "history_instance": _Row("every version, newest first", query="history", gives="Bundle"),
@@ -84,9 +87,9 @@ _ROWS: Mapping[str, _Row] = {
     "history_system": _Row("every version of all, newest first", query="histories", gives="Bundle"),
     "search_system": _Row("a page of several types", also=(422,), query="system", headers=("Prefer",), gives="Bundle"),
     "search_type": _Row("a page of what matches", also=(413, 422), query="search", headers=("Prefer",), gives="Bundle"),
-    "create": _Row("create", (200, 201), (409, 410, 412), "resource", headers=("If-None-Exist", "Prefer")),
+    "create": _Row("create", (200, 201), (409, 410, 412), "resource", headers=("If-None-Exist", "Prefer", "Idempotency-Key")),
     "update": _Row("a new version", (200,), (409, 412), "resource", headers=("If-Match", "Prefer")),
-    "patch": _Row("change parts", (200,), (409, 412), "patch", headers=("If-Match", "Prefer")),
+    "patch": _Row("change parts", (200,), (409, 412), "patch", headers=("If-Match", "Prefer", "Idempotency-Key")),
     "delete": _Row("delete", (200, 204), (409, 412, 422), headers=("If-Match", "Prefer")),
     "operation": _Row("an operation", (200, 304), headers=("If-None-Match", "If-Modified-Since")),
 }

@@ -4,6 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.negotiate import patch_language
+from gateway.api.once import read_once
 from gateway.api.respond import respond
 from gateway.api.visit import call_of, gateway_of, target_of, visitor
 from gateway.exchange.perform import perform
@@ -15,6 +16,8 @@ async def patch(request: Request) -> Response:
     about, criteria = target_of(request)
     language, sent = patch_language(request)
     access = await visitor(request, about)
-    call = call_of(request, "patch", criteria=criteria, body=await request.body(), sent=sent, patch=language)
-    answer = await perform(gateway, access, call)
+    body = await request.body()
+    once = read_once(request, body)
+    call = call_of(request, "patch", criteria=criteria, body=body, sent=sent, patch=language)
+    answer = await perform(gateway, access, call, once)
     return respond(gateway.settings.base_url, answer, call.prefer)

@@ -24,6 +24,8 @@ def respond(base_url: str, answer: Answer, prefer: Return | None = None) -> Resp
         headers["last-modified"] = format_datetime(answer.updated, usegmt=True)
     if answer.location is not None:
         headers["location"] = f"{base_url}/{answer.location}"
+    if answer.replayed:
+        headers["idempotency-replayed"] = "true"
     if answer.status == 304:
         return Response(status_code=304, headers=headers)
     if prefer == "OperationOutcome":

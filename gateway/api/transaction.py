@@ -4,7 +4,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.negotiate import is_lenient, origin_of, preferred_return, require_no_query, require_resource_body
-from gateway.api.respond import respond_body
+from gateway.api.once import read_once
+from gateway.api.respond import respond
 from gateway.api.visit import gateway_of, visitor
 from gateway.exchange.bundle import process_bundle
 from gateway.store.standing import About
@@ -16,13 +17,15 @@ async def transaction(request: Request) -> Response:
     require_no_query(request)
     sent = require_resource_body(request)
     access = await visitor(request, About())
-    body = await process_bundle(
+    body = await request.body()
+    answer = await process_bundle(
         gateway,
         access,
-        await request.body(),
+        body,
         origin_of(request),
         sent=sent,
         prefer=preferred_return(request),
         lenient=is_lenient(request),
+        once=read_once(request, body),
     )
-    return respond_body(body)
+    return respond(gateway.settings.base_url, answer)

@@ -8,12 +8,13 @@ strangers could fill the audit. It leaves a line in the log, with its status.
 """
 
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from gateway.access.access import Access
 from gateway.exchange.call import Call
+from gateway.exchange.entries import Entry
 from gateway.fhir.balp import BROKEN, DONE, FAILED, REFUSED, Event
 from gateway.fhir.registry import ResourceType
 from gateway.problem import Problem
@@ -27,6 +28,23 @@ def happened(access: Access, call: Call, entities: Iterable[tuple[str | None, st
     for patient, reference in entities:
         touched.setdefault(patient, []).append(reference)
     return [event(access, call, patient, DONE, references) for patient, references in touched.items()]
+
+
+def written(access: Access, entries: Iterable[Entry], commits: Mapping[str, int]) -> list[Event]:
+    """The events of writes: one for each record, type and kind of write. What was written is told apart from what was there.
+
+    `commits`: the number of each record's commit.
+    """
+    groups: dict[tuple[str | None, str, str, bool], list[Entry]] = {}
+    for entry in entries:
+        key = (entry.patient, entry.kind.name, entry.call.interaction, entry.change is not None)
+        groups.setdefault(key, []).append(entry)
+    events = []
+    for (patient, _, _, is_new), group in groups.items():
+        references = [f"{e.kind.name}/{e.id}" for e in group if e.id is not None]
+        commit = commits.get(patient or group[0].kind.name) if is_new else None
+        events.append(event(access, group[0].call, patient, DONE, references, commit=commit))
+    return events
 
 
 def searched(
@@ -55,6 +73,12 @@ def _search(access: Access, call: Call, kinds: Iterable[ResourceType], patient: 
 def existing(access: Access, patients: Iterable[str]) -> list[str]:
     """Those of these patients whose records were looked up and are there."""
     return [p for p in patients if (record := access.records.get(p)) is not None and record.moment is not None]
+
+
+def sought_in(access: Access, kind: ResourceType) -> str | None:
+    """The record of what was to be deleted and is not there, so that the patient sees that it was tried."""
+    asked = existing(access, access.records)
+    return asked[0] if len(asked) == 1 and kind.in_compartment else None
 
 
 def refused(access: Access, call: Call, problem: Problem) -> list[Event]:

@@ -8,6 +8,7 @@ Must not know: HTTP, MongoDB.
 import asyncio
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -27,6 +28,7 @@ from gateway.fhir.bundle import build_bundle, read_bundle
 from gateway.fhir.dates import write_instant
 from gateway.problem import Problem, as_problem
 from gateway.store.mongo import Session
+from gateway.store.receipts import Once
 from gateway.store.standing import About
 from gateway.telemetry import log
 
@@ -42,9 +44,11 @@ async def process_bundle(
     prefer: Return | None,
     lenient: bool,
     sent: Format = "json",
-) -> bytes:
-    """Carry out a batch or transaction Bundle. Returns the response Bundle, entries in the order they were asked in.
+    once: Once | None = None,
+) -> Answer:
+    """Carry out a batch or transaction Bundle. Answers with the response Bundle, entries in the order they were asked in.
 
+    `once`: what its client wants done once, a transaction as a whole and a batch entry by entry; reads are done again.
     Raises Problem for a Bundle that cannot be read and for a transaction that cannot be carried out as a whole.
     """
     try:
@@ -54,18 +58,21 @@ async def process_bundle(
         bundle = read_bundle(gateway.codec, body, calm=calm, most_entries=gateway.limits.bundle_entries)
         ways = Ways(origin, calm, prefer, lenient)
         if bundle.type == "batch":
-            answers = await _batch(gateway, access, bundle.entry or [], ways)
+            answers, replayed = await _batch(gateway, access, bundle.entry or [], ways, once)
         else:
             asked = [read_entry_request(gateway, entry, n, ways) for n, entry in enumerate(bundle.entry or ())]
-            answers = await _transaction(gateway, access, asked)
+            answers, replayed = await _transaction(gateway, access, asked, once)
     except Exception as error:
         call, problem = Call("transaction", "Bundle", origin), as_problem(error, origin.request_id)
         await gateway.audit.record(refused(access, call, problem), access.now)
         raise
-    return build_bundle(f"{bundle.type}-response", answers)
+    return Answer(200, build_bundle(f"{bundle.type}-response", answers), replayed=replayed)
 
 
-async def _transaction(gateway: Gateway, access: Access, asked: list[Asked]) -> list[dict[str, Any]]:
+async def _transaction(
+    gateway: Gateway, access: Access, asked: list[Asked], once: Once | None
+) -> tuple[list[dict[str, Any]], bool]:
+    """The responses, and whether they are those of an earlier request."""
     writes = [a for a in asked if a.call.interaction not in READS]
     readings = [a for a in asked if a.call.interaction in READS]
     answers: dict[int, Answer] = {}
@@ -84,11 +91,12 @@ async def _transaction(gateway: Gateway, access: Access, asked: list[Asked]) -> 
             events += seen
         return events
 
-    written, events = await write(gateway, access, [(w.call, w.full_url) for w in writes], read_behind if readings else None)
+    reads = read_behind if readings else None
+    written, events = await write(gateway, access, [(w.call, w.full_url) for w in writes], reads, once=once)
     await gateway.audit.record(events, access.now)
-    for one, (_, answer) in zip(writes, written, strict=True):
+    for one, answer in zip(writes, written, strict=True):
         answers[id(one)] = answer
-    return [_response(gateway, one.call, answers[id(one)]) for one in asked]
+    return [_response(gateway, one.call, answers[id(one)]) for one in asked], any(answer.replayed for answer in written)
 
 
 class _Held:
@@ -105,13 +113,22 @@ class _Held:
             raise Problem("too-costly", "the answer has become too large: ask for the rest in another Bundle", status=413)
 
 
-async def _batch(gateway: Gateway, access: Access, entries: list[Any], ways: Ways) -> list[dict[str, Any]]:
-    """Each entry stands for itself: neither rights nor refusals of one concern the records of another."""
+async def _batch(
+    gateway: Gateway, access: Access, entries: list[Any], ways: Ways, once: Once | None
+) -> tuple[list[dict[str, Any]], bool]:
+    """Each entry stands for itself: neither rights nor refusals of one concern the records of another.
+
+    The responses, and whether any of them is that of an earlier request.
+    """
+    if once is not None:
+        await gateway.receipts.find(access, once)  # refuses a key that came with something else
+    replayed = False
     events: list[Event] = []
     known: dict[About, Access] = {}
     held = _Held()
 
     async def answer(position: int, entry: Any) -> dict[str, Any]:
+        nonlocal replayed
         call, widened = Call("batch", "Bundle", ways.origin), access
         try:
             call = read_entry_request(gateway, entry, position, ways).call
@@ -121,7 +138,9 @@ async def _batch(gateway: Gateway, access: Access, entries: list[Any], ways: Way
             widened = known[about]
             if call.interaction in READS:
                 held.require_room(gateway.limits.answer_bytes)
-            answer, seen = await carry_out(gateway, widened, call)
+            mine = None if once is None else replace(once, position=position + 1)
+            answer, seen = await carry_out(gateway, widened, call, once=mine)
+            replayed = replayed or answer.replayed
             held.add(answer)
         except Exception as error:  # noqa: BLE001 (what fails in one entry is no matter of the others)
             problem = as_problem(error, ways.origin.request_id)
@@ -136,7 +155,7 @@ async def _batch(gateway: Gateway, access: Access, entries: list[Any], ways: Way
     for run in _runs(entries):
         responses += await asyncio.gather(*(answer(len(responses) + n, entry) for n, entry in enumerate(run)))
     await gateway.audit.record(events, access.now)
-    return responses
+    return responses, replayed
 
 
 def _runs(entries: list[Any]) -> Iterator[list[Any]]:

@@ -65,7 +65,7 @@ class Call(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True):
     """What an interaction gives. `body` is JSON; `type`, `id` and `version` name the resource it is about, if one.
 
-    `located`: whether its client is told where the resource is.
+    `located`: whether its client is told where the resource is; `replayed`: whether it was done by an earlier request.
     """
 
     status: int
@@ -75,6 +75,7 @@ class Answer(msgspec.Struct, frozen=True):
     version: int | None = None
     updated: datetime | None = None
     located: bool = False
+    replayed: bool = False
 
     @property
     def etag(self) -> str | None:

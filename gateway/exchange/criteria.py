@@ -8,7 +8,7 @@ Must not know: HTTP, MongoDB.
 import msgspec
 
 from gateway.access.access import Access
-from gateway.exchange.audit import existing
+from gateway.exchange.audit import sought_in
 from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry, require_kind
 from gateway.exchange.gateway import Gateway
@@ -71,8 +71,7 @@ async def find_by_criteria(gateway: Gateway, draft: Draft, entries: list[Entry])
 def _settle_unmatched(gateway: Gateway, access: Access, entry: Entry, clause: Clause) -> None:
     """Nothing meets the criteria: an update creates, a deletion has nothing to do."""
     if entry.call.interaction == "delete":
-        asked = existing(access, access.records)
-        entry.patient = asked[0] if len(asked) == 1 and entry.kind.in_compartment else None  # who sees that it was tried
+        entry.patient = sought_in(access, entry.kind)
         return
     if entry.call.interaction == "patch":
         raise Problem("not-found", f"there is no such {entry.kind.name} here", entry.call.place)

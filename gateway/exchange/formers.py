@@ -41,12 +41,17 @@ async def find_formers(gateway: Gateway, draft: Draft, entries: Iterable[Entry])
             patch_entry(gateway, entry)
 
 
+def missing_former(entry: Entry) -> Problem:
+    """What is answered where there is nothing to replace, or nothing that the caller may see."""
+    if entry.call.interaction == "update":
+        return Problem("not-supported", "ids are given by this service: create with POST", entry.call.place)
+    return Problem("not-found", f"there is no such {entry.kind.name} here", entry.call.place)
+
+
 def _check_former(entry: Entry) -> None:
     former = entry.former
     if former is None:
-        if entry.call.interaction in ("patch", "delete"):
-            raise Problem("not-found", f"there is no such {entry.kind.name} here", entry.call.place)
-        raise Problem("not-supported", "ids are given by this service: create with POST", entry.call.place)
+        raise missing_former(entry)
     if former.get("deleted") and entry.call.interaction in ("update", "patch"):
         raise Problem("deleted", f"this {entry.kind.name} has been deleted", entry.call.place)
     if entry.call.if_match is not None and not names_version(entry.call.if_match, former["version"]):

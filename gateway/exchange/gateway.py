@@ -29,6 +29,7 @@ from gateway.store.commit import Committer
 from gateway.store.ids import Ids
 from gateway.store.lookups import Lookups
 from gateway.store.mongo import Mongo
+from gateway.store.receipts import Receipts
 from gateway.store.standing import Standings
 
 
@@ -56,6 +57,7 @@ class Gateway:
     clients: Clients
     standings: Standings
     lookups: Lookups
+    receipts: Receipts
     audit: AuditWriter
     committer: Committer
     cursors: Cursors

@@ -26,6 +26,7 @@ from gateway.fhir.registry import Registry
 from gateway.problem import Problem, as_problem
 from gateway.schemas import SchemaError
 from gateway.store.mongo import Session
+from gateway.store.receipts import Once
 
 Reader = Callable[[Gateway, Access, Call, Session], Awaitable[Result]]
 
@@ -48,12 +49,12 @@ def check_operations(schemas: Path, registry: Registry) -> None:
             raise SchemaError(schemas / "operations" / f"{operation.code}.toml", "code", "is no operation that is served here")
 
 
-async def perform(gateway: Gateway, access: Access, call: Call) -> Answer:
+async def perform(gateway: Gateway, access: Access, call: Call, once: Once | None = None) -> Answer:
     """Carry out one call. It is answered, refused by a Problem or given up only after its audit event is durable."""
     try:
         if call.sent == "xml":
             call = _from_xml(gateway, call)
-        answer, events = await carry_out(gateway, access, call)
+        answer, events = await carry_out(gateway, access, call, once=once)
     except Exception as error:
         problem = as_problem(error, call.origin.request_id)
         await gateway.audit.record(refused(access, call, problem), access.now)
@@ -62,8 +63,13 @@ async def perform(gateway: Gateway, access: Access, call: Call) -> Answer:
     return answer
 
 
-async def carry_out(gateway: Gateway, access: Access, call: Call, session: Session = None) -> tuple[Answer, list[Event]]:
-    """Carry out one call; returns its answer and the events still to be recorded before the answer may leave."""
+async def carry_out(
+    gateway: Gateway, access: Access, call: Call, session: Session = None, once: Once | None = None
+) -> tuple[Answer, list[Event]]:
+    """Carry out one call; returns its answer and the events still to be recorded before the answer may leave.
+
+    `once`: a write that its client wants done once.
+    """
     if call.interaction in _READERS:
         kind = require_kind(gateway, call)
         if not access.is_offered(call.interaction):
@@ -75,8 +81,8 @@ async def carry_out(gateway: Gateway, access: Access, call: Call, session: Sessi
     if call.interaction in _OPERATIONS:
         _require_operation(gateway, access, call)
         return await _OPERATIONS[call.interaction](gateway, access, call, session)
-    written, events = await write(gateway, access, [(call, None)])
-    return written[0][1], events
+    answers, events = await write(gateway, access, [(call, None)], once=once)
+    return answers[0], events
 
 
 def _from_xml(gateway: Gateway, call: Call) -> Call:

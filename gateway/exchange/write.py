@@ -1,26 +1,29 @@
 """Carrying out writes: plan, commit, answer; again from the beginning where the record has changed in between.
 
-Knows: what a write answers and what the audit says of it. Must not know: HTTP, MongoDB.
+Knows: what a write answers, and that what is to be done once is not done twice. Must not know: HTTP, MongoDB.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
+import msgspec
+
 from gateway.access.access import Access
-from gateway.exchange.audit import event, existing
+from gateway.exchange.audit import existing, written
 from gateway.exchange.call import Answer, Call
 from gateway.exchange.entries import Entry, read_entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.plan import make_plan
-from gateway.fhir.balp import DONE, Event
+from gateway.exchange.replay import replay
+from gateway.fhir.balp import Event
 from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.change import Plan
 from gateway.store.commit import Work
 from gateway.store.mongo import Document, Session, Stale
+from gateway.store.receipts import Done, Once
 
-Written = list[tuple[Entry, Answer]]
 Reads = Callable[[Access, Session], Awaitable[list[Event]]]
 
 _ATTEMPTS = 50
@@ -34,42 +37,65 @@ async def write(
     reads: Reads | None = None,
     *,
     urls: Mapping[str, str] = _NONE,
-) -> tuple[Written, list[Event]]:
+    once: Once | None = None,
+) -> tuple[list[Answer], list[Event]]:
     """Carry out these writes as one: all or none. `calls`: each with its fullUrl, None outside a Bundle.
 
     Returns the answers in order and what is still to be audited (a write audits itself in its own transaction). `reads`:
     what is to be read behind the writes, in the same transaction; `urls`: what links stand for that none of the writes is.
+    `once`: where it was done before, it is answered again.
     """
     asked = list(calls)
+    once = once if asked else None
     held: frozenset[str] = frozenset()
     for _ in range(_ATTEMPTS):
+        done = await gateway.receipts.find(access, once) if once is not None else None
+        if done is not None:
+            answers, events, access = await replay(gateway, access, [call for call, _ in asked], done)
+            return answers, [*events, *(await reads(access, None) if reads is not None else [])]
         async with gateway.committer.turn(held):
             entries = [read_entry(gateway, access, call, full_url) for call, full_url in asked]
             widened, plan = access, Plan()
             try:
                 widened, plan = await make_plan(gateway, access, entries, urls)
-                documents, events = await _commit(gateway, widened, entries, plan, reads, held)
+                return await _commit(gateway, widened, entries, plan, reads, held, once)
             except Stale:
                 access = access.afresh()
                 held = frozenset(plan.heads)  # next time it plans only when it is its turn
-                continue
             except Problem as problem:
-                raise problem.about(existing(widened, widened.records)) from None
-        stored = {document["_id"]: document for document in documents}
-        return [(entry, await _answer(gateway, widened, entry, stored)) for entry in entries], events
+                # Where it is refused because it is done already, by another request with the same key, that one answers.
+                if once is None or await gateway.receipts.find(access, once) is None:
+                    raise problem.about(existing(widened, widened.records)) from None
     raise Problem("transient", "the record is being written to too often", headers={"Retry-After": "1"})
 
 
 async def _commit(
-    gateway: Gateway, access: Access, entries: list[Entry], plan: Plan, reads: Reads | None, held: frozenset[str]
-) -> tuple[list[Document], list[Event]]:
-    """The stored documents, and the events of a plan that writes nothing."""
+    gateway: Gateway,
+    access: Access,
+    entries: list[Entry],
+    plan: Plan,
+    reads: Reads | None,
+    held: frozenset[str],
+    once: Once | None,
+) -> tuple[list[Answer], list[Event]]:
+    """Make the plan durable, and its receipt; the events are those of a plan that writes nothing."""
+    changes = {change.id: change.version for change in plan.changes}
+    done = [_done(entry, changes) for entry in entries]
+    receipt = gateway.receipts.document(access, once, done) if once is not None else None
     read_behind = None if reads is None else partial(reads, _behind(access, plan))
+    documents: list[Document] = []
+    events: list[Event] = []
     if plan.changes:
-        work = Work(access, plan, partial(_events, access, entries), read_behind, held)
-        return await gateway.committer.commit(work), []
-    seen = await read_behind(None) if read_behind is not None else []
-    return [], [*_events(access, entries, {}), *seen]
+        work = Work(access, plan, partial(written, access, entries), read_behind, held, receipt)
+        documents = await gateway.committer.commit(work)
+    else:
+        if receipt is not None:
+            await gateway.receipts.keep(receipt)
+        seen = await read_behind(None) if read_behind is not None else []
+        events = [*written(access, entries, {}), *seen]
+    stored = {document["_id"]: document for document in documents}
+    answers = [await _answer(gateway, access, entry, one, stored) for entry, one in zip(entries, done, strict=True)]
+    return answers, events
 
 
 def _behind(access: Access, plan: Plan) -> Access:
@@ -84,40 +110,25 @@ def _behind(access: Access, plan: Plan) -> Access:
     return access.over(replace(records[patient], wide=records[patient].wide | names) for patient, names in wide.items())
 
 
-def _events(access: Access, entries: list[Entry], commits: Mapping[str, int]) -> list[Event]:
-    """One event for each record, type and kind of write; what was already there is told apart from what was written."""
-    groups: dict[tuple[str | None, str, str, bool], list[Entry]] = {}
-    for entry in entries:
-        key = (entry.patient, entry.kind.name, entry.call.interaction, entry.change is not None)
-        groups.setdefault(key, []).append(entry)
-    events = []
-    for (patient, _, _, written), group in groups.items():
-        references = [f"{e.kind.name}/{e.id}" for e in group if e.id is not None]
-        head = patient or group[0].kind.name
-        commit = commits.get(head) if written else None
-        events.append(event(access, group[0].call, patient, DONE, references, commit=commit))
-    return events
+def _done(entry: Entry, changes: Mapping[str, int]) -> Done:
+    """What becomes of an entry. `changes`: the versions that the plan makes, by id."""
+    present = entry.former or entry.existing or {}
+    version = changes.get(entry.id or "", present.get("version"))
+    created = entry.is_create and entry.change is not None
+    status = 204 if entry.call.interaction == "delete" else 201 if created else 200
+    return Done(entry.call.interaction, status, entry.kind.name, entry.id, version)
 
 
-async def _answer(gateway: Gateway, access: Access, entry: Entry, stored: Mapping[str, Document]) -> Answer:
-    kind, document = entry.kind, stored.get(entry.id or "")
-    if entry.call.interaction == "delete":
-        version = document["version"] if document else (entry.former or {}).get("version")
-        return Answer(204, type=kind.name, id=entry.id, version=version)
-    if document is not None:
-        created = entry.is_create and entry.change is not None
-        return Answer(
-            status=201 if created else 200,
-            body=bytes(document["body"]),
-            type=kind.name,
-            id=entry.id,
-            version=document["version"],
-            updated=document["updated"],
-            located=entry.is_create,
-        )
-    known = entry.existing or {}
+async def _answer(gateway: Gateway, access: Access, entry: Entry, done: Done, stored: Mapping[str, Document]) -> Answer:
+    answer = Answer(done.status, type=done.type, id=done.id, version=done.version, located=entry.is_create)
+    if done.interaction == "delete":
+        return answer
+    document = stored.get(done.id or "")
     body = None
-    if entry.call.prefer == "representation":
-        found = await store.read(access, gateway.mongo, kind, entry.id or "")
+    if document is not None:
+        body = bytes(document["body"])
+    elif entry.call.prefer == "representation":
+        found = await store.read(access, gateway.mongo, entry.kind, done.id or "")
         body = bytes(found["body"]) if found is not None and "body" in found else None
-    return Answer(200, body, kind.name, entry.id, known.get("version"), known.get("updated"), located=True)
+    updated = (document or entry.existing or {}).get("updated")
+    return msgspec.structs.replace(answer, body=body, updated=updated)

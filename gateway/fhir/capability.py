@@ -35,6 +35,7 @@ def build_capability_statement(registry: Registry, base_url: str, security_uris:
         "rest": [
             {
                 "mode": "server",
+                "documentation": "POST and PATCH take an Idempotency-Key: what is sent again with it is done once.",
                 "security": _security(security_uris),
                 "resource": [*(_resource(registry, kind) for kind in registry.resource_types.values()), *_others(registry)],
                 "interaction": [_interaction(code) for code in _system_interactions(registry)],

@@ -16,10 +16,10 @@ import msgspec
 
 from gateway.access.access import Access, Caller
 from gateway.exchange.audit import refused
-from gateway.exchange.call import Call, Origin
+from gateway.exchange.call import Answer, Call, Origin
 from gateway.exchange.content import content_issues
 from gateway.exchange.gateway import Gateway
-from gateway.exchange.write import Written, write
+from gateway.exchange.write import write
 from gateway.fhir.balp import Event
 from gateway.fhir.identity import digest_of, identifier_key, references_of
 from gateway.fhir.registry import ResourceType
@@ -177,14 +177,14 @@ class Load:
             access = self._access()
             calls = [(item.call(self._origin, n), item.links[0] if item.links else None) for n, item in enumerate(items)]
             try:
-                written, events = await write(self._gateway, access, calls, urls=known)
+                answers, events = await write(self._gateway, access, calls, urls=known)
             except Problem as problem:
                 if problem.status >= 500:
                     raise
                 items = await self._without(items, problem)
                 continue
             await self._gateway.audit.record(events, access.now)
-            self._count(items, written)
+            self._count(items, answers)
             return
 
     def _ready(self, items: list[_Item]) -> tuple[list[_Item], Mapping[str, str]]:
@@ -235,13 +235,13 @@ class Load:
         events, self._refusals = self._refusals, []
         await self._gateway.audit.record(events, self._gateway.clock())
 
-    def _count(self, items: list[_Item], written: Written) -> None:
-        for item, (entry, _) in zip(items, written, strict=True):
-            self._scratch.add_links((link, f"{item.kind.name}/{entry.id}") for link in item.links)
-            if entry.change is None:
-                self.counts.known += 1
-            elif entry.is_create:
+    def _count(self, items: list[_Item], answers: list[Answer]) -> None:
+        for item, answer in zip(items, answers, strict=True):
+            self._scratch.add_links((link, f"{item.kind.name}/{answer.id}") for link in item.links)
+            if answer.status == 201:
                 self.counts.created += 1
+            elif answer.located:  # asked to create what is there
+                self.counts.known += 1
             else:
                 self.counts.updated += 1
 

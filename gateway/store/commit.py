@@ -27,6 +27,7 @@ from gateway.store.change import Change, Encode, Plan, require, steps_of
 from gateway.store.conditions import is_any_met
 from gateway.store.gather import Gather
 from gateway.store.mongo import Document, Mongo, Session, Stale, Step, Unmatched
+from gateway.store.receipts import receipt_steps
 from gateway.store.schema import HEADS
 
 Moment = tuple[int, datetime]  # number and time of a commit
@@ -45,7 +46,8 @@ class Work:
     """A plan with what belongs to it.
 
     `events`: what to audit, given the commit number of each record. `reads`: what is to be read in the same transaction
-    behind the writes; it returns what to audit of that. `held`: the records whose turn the writer has already.
+    behind the writes; it returns what to audit of that. `held`: the records whose turn the writer has already. `receipt`: of
+    what is to be done once.
     """
 
     access: Access
@@ -53,6 +55,7 @@ class Work:
     events: Callable[[Mapping[str, int]], Iterable[Event]]
     reads: Callable[[Session], Awaitable[list[Event]]] | None = None
     held: frozenset[str] = frozenset()
+    receipt: Document | None = None
 
     @property
     def asks_behind_heads(self) -> bool:
@@ -154,7 +157,8 @@ class Committer:
         if hints and not any(work.asks_behind_heads for work in group):
             draft = self._draft(group, heads, hints)
             audited = self._events(group, draft)
-            await self._mongo.write_all([draft.counting, *draft.steps, self._audit.step(audited)], seconds=self._seconds)
+            steps = [*draft.receipts, draft.counting, *draft.steps, self._audit.step(audited)]
+            await self._mongo.write_all(steps, seconds=self._seconds)
         else:
             draft, audited = await self._mongo.transaction(
                 partial(self._ask_and_write, group, heads, hints), seconds=self._seconds
@@ -168,7 +172,8 @@ class Committer:
     ) -> tuple["_Draft", list[Document]]:
         """Write; ask in between what is to be asked only when nobody else can write to these records."""
         draft = self._draft(group, heads, hints or await self._find_moments(heads, session))
-        await self._mongo.write(draft.counting, session)
+        for step in (*draft.receipts, draft.counting):
+            await self._mongo.write(step, session)
         asked = [(work, condition) for work in group for condition in work.plan.conditions]
         if any(work.is_met_by(other) for work, _ in asked for other in group if other is not work):
             raise Stale
@@ -209,7 +214,9 @@ class Committer:
         changes = [change for work in group for change in work.plan.changes]
         moments, counting = self._count(group, changes, heads, known)
         documents = [[change.document(*moments[change.head], self._encode) for change in work.plan.changes] for work in group]
-        return _Draft(moments, counting, steps_of(changes, [one for found in documents for one in found]), documents)
+        receipts = receipt_steps([work.receipt for work in group if work.receipt is not None])
+        steps = steps_of(changes, [one for found in documents for one in found])
+        return _Draft(moments, receipts, counting, steps, documents)
 
     def _count(
         self, group: list[Work], changes: list[Change], heads: list[str], known: Mapping[str, Moment]
@@ -243,9 +250,12 @@ class Committer:
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """What a group writes: `counting` locks its records, `steps` are the resources and their former versions."""
+    """What a group writes: `receipts`, of what is to be done once; `counting` locks its records, `steps` are the resources
+    and their former versions.
+    """
 
     moments: dict[str, Moment]
+    receipts: list[Step]
     counting: Step
     steps: list[Step]
     documents: list[list[Document]]

@@ -6,7 +6,7 @@ values of documents and are never passed on. Must not know: what was asked of th
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pymongo.errors import (
@@ -27,6 +27,7 @@ from gateway.telemetry import log
 
 _DUPLICATE_KEY = 11000
 _MAX_TIME_EXPIRED = 50
+_WRITE_CONFLICT = 112
 _TOO_LARGE = 10334
 
 
@@ -43,7 +44,26 @@ class Unmatched(Stale):
 
 
 class Conflict(Exception):
-    """The server asks to repeat the transaction: nothing of it was done."""
+    """The server asks to repeat the transaction: nothing of it was done. `problem`: what to say if that never ends."""
+
+    def __init__(self, problem: Problem | None = None) -> None:
+        super().__init__()
+        self.problem = problem
+
+
+@contextmanager
+def instead(otherwise: Callable[[], Problem] | None, contended: Callable[[], Problem] | None) -> Iterator[None]:
+    """Raise this Problem in place of the store's; the other one where a transaction is repeated for too long."""
+    try:
+        yield
+    except PyMongoError as error:
+        if contended is None or not isinstance(error, OperationFailure) or error.code != _WRITE_CONFLICT:
+            raise
+        raise Conflict(contended()) from None
+    except Problem:
+        if otherwise is None:
+            raise
+        raise otherwise() from None
 
 
 @contextmanager

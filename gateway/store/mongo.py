@@ -23,7 +23,7 @@ from pymongo.write_concern import WriteConcern
 
 from gateway.problem import Problem
 from gateway.settings import SettingsError
-from gateway.store.driver_errors import Conflict, Stale, Unmatched, driver_errors, require_unknown_outcome, too_costly
+from gateway.store.driver_errors import Conflict, Stale, Unmatched, driver_errors, instead, require_unknown_outcome, too_costly
 
 T = TypeVar("T")
 Document = dict[str, Any]
@@ -77,7 +77,8 @@ class Part:
 class Step:
     """Writes to one collection, done in one call. Each of `updates` and `replacements` is to find its one document.
 
-    `otherwise`: the Problem to raise where the store cannot do it, in place of its own.
+    `otherwise`: the Problem to raise where the store cannot do it, in place of its own; `contended`: where others are at the
+    same documents for too long.
     """
 
     collection: str
@@ -85,6 +86,7 @@ class Step:
     updates: Sequence[tuple[Document, Document]] = ()
     replacements: Sequence[tuple[Document, Document]] = ()
     otherwise: Callable[[], Problem] | None = None
+    contended: Callable[[], Problem] | None = None
 
     def requests(self) -> list[Any]:
         """The step as the driver takes it."""
@@ -221,7 +223,7 @@ class Mongo:
 
     async def write(self, step: Step, session: Session) -> None:
         """Carry out a step of a transaction. Raises Stale where a unique key is taken, Unmatched where something is gone."""
-        with _instead(step), self._writing():
+        with instead(step.otherwise, step.contended), self._writing():
             answer = await self._collection(step.collection).bulk_write(step.requests(), ordered=step.is_mixed, session=session)
         step.require_all(answer.matched_count)
 
@@ -309,7 +311,7 @@ class Mongo:
         with self._client.delegate.start_session() as session:
             session.start_transaction(read_concern=_SNAPSHOT, write_concern=_WRITE)  # aborted by the end of its session
             for step in steps:
-                with _instead(step), self._writing():
+                with instead(step.otherwise, step.contended), self._writing():
                     answer = database[step.collection].bulk_write(step.requests(), ordered=step.is_mixed, session=session)
                 step.require_all(answer.matched_count)
             while True:
@@ -374,24 +376,17 @@ class Mongo:
 
 async def _repeated(once: Callable[[], Awaitable[T]], deadline: float) -> T:
     """The result of a transaction, tried again while others are in its way."""
+    problem: Problem | None = None
     for attempt in range(1_000):
         try:
             with driver_errors(transaction=True):
                 return await once()
-        except Conflict:
+        except Conflict as conflict:
+            problem = conflict.problem
             if time.monotonic() > deadline:
                 break
         await asyncio.sleep(_jitter() * min(0.002 * 2 ** min(attempt, 6), 0.1))
-    raise Problem("transient", "the store could not carry out this write in time", headers={"Retry-After": "1"})
-
-
-@contextmanager
-def _instead(step: Step) -> Iterator[None]:
-    """Raise the step's own Problem in place of the store's."""
-    try:
-        yield
-    except Problem as problem:
-        raise (step.otherwise() if step.otherwise else problem) from None
+    raise problem or Problem("transient", "the store could not carry out this write in time", headers={"Retry-After": "1"})
 
 
 def _jitter() -> float:

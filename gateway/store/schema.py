@@ -23,6 +23,7 @@ AUTHORIZATIONS = "authorizations"  # requests that somebody is about to decide o
 LAUNCHES = "launches"  # contexts in which professionals' software starts an app
 CODES = "codes"  # that stand for an approval for a minute
 APPROVALS = "approvals"  # what people approved for clients: tokens come from them
+RECEIPTS = "receipts"  # of what came with an Idempotency-Key
 SEALS = "seals"
 WRITERS = "writers"
 META = "meta"
@@ -35,6 +36,9 @@ def history_of(type_name: str) -> str:
 
 
 _SHORT_LIVED = (AUTHORIZATIONS, LAUNCHES, CODES)
+_OF_PEOPLE = (ACCOUNTS, SESSIONS, *_SHORT_LIVED, APPROVALS)
+_OTHERS = (HEADS, TOKENS, SIGNING_KEYS, CATALOGUE, *_OF_PEOPLE, RECEIPTS, SEALS, WRITERS, META)
+_RECEIPT_SECONDS = 48 * 3_600  # a client that was cut off on a Friday evening has sent everything again by then
 
 # Options that change what an index holds or whether it is used.
 _TELLING = ("partialFilterExpression", "expireAfterSeconds", "sparse", "hidden", "collation")
@@ -74,6 +78,7 @@ def required_indexes(registry: Registry) -> list[Index]:
     found.append(Index(TOKENS, "client", (("client", 1),)))
     found.append(Index(TOKENS, "grant", (("grant", 1),), {"partialFilterExpression": {"grant": {"$exists": True}}}))
     found.append(Index(SIGNING_KEYS, "number", (("number", 1),), {"unique": True}))
+    found.append(Index(RECEIPTS, "at", (("at", 1),), {"expireAfterSeconds": _RECEIPT_SECONDS}))
     found.append(Index("AuditEvent", "writer,n", (("writer", 1), ("n", 1)), {"unique": True}))
     found.append(Index(SEALS, "writer,number", (("writer", 1), ("number", 1)), {"unique": True}))
     return found
@@ -94,8 +99,7 @@ def sort_field(parameter: str) -> str:
 def required_collections(registry: Registry) -> list[str]:
     """Every collection the gateway writes to."""
     types = list(registry.resource_types)
-    of_people = (ACCOUNTS, SESSIONS, *_SHORT_LIVED, APPROVALS)
-    return [*types, *map(history_of, types), HEADS, TOKENS, SIGNING_KEYS, CATALOGUE, *of_people, SEALS, WRITERS, META]
+    return [*types, *map(history_of, types), *_OTHERS]
 
 
 def _type_indexes(kind: ResourceType) -> Iterator[Index]:

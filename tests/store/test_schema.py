@@ -92,6 +92,7 @@ CHANGES: dict[str, tuple[str, str, list[tuple[str, int]] | None, dict[str, Any]]
     "hidden": ("Observation", NEWEST, "same", {"hidden": True}),  # type: ignore[dict-item]
     "collation": ("Observation", NEWEST, "same", {"collation": {"locale": "fr"}}),  # type: ignore[dict-item]
     "text": ("Observation", NEWEST, [("body", "text")], {}),  # type: ignore[list-item]
+    "receipts gone sooner": ("receipts", "at", [("at", 1)], {"expireAfterSeconds": 3_600}),
     "expires otherwise": ("tokens", "expires", [("expires", 1)], {"expireAfterSeconds": 1}),
     "history": ("Observation_history", "id,version", None, {}),
     "seals": ("seals", "writer,number", [("writer", 1), ("number", 1)], {}),

@@ -20,6 +20,7 @@ REQUIREMENTS = (
     + [f"SRCH-{n:02}" for n in range(1, 14)]
     + [f"AUD-{n:02}" for n in range(1, 9) if n != 6]
     + [f"SEC-{n:03}" for n in (1, 2, 11, 12, *range(40, 49))]
+    + [f"REL-{n:03}" for n in (1, 2, 7, 10)]
 )
 
 
