@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.fhir.include import declared_includes, declared_revincludes
 from gateway.fhir.registry import SearchParameter
 from gateway.fhir.search import implied_parameters, modifiers_of
 from tests.conftest import packaged
@@ -125,3 +126,51 @@ async def test_who_sees_a_part_finds_what_the_owner_finds_less_what_is_hidden(
     expected = [one for one in whole[0] if one in visible]
     assert part == (expected, {len(expected)}), query
     assert whole[1] == {len(whole[0])}, query
+
+
+INCLUDES = st.sampled_from(TYPES).flatmap(
+    lambda name: st.tuples(
+        st.just(name),
+        st.lists(
+            st.sampled_from(
+                [
+                    *(("_include", value) for value in declared_includes(REGISTRY, REGISTRY[name])),
+                    *(("_revinclude", value) for value in declared_revincludes(REGISTRY, REGISTRY[name])),
+                ]
+            ),
+            min_size=1,
+            max_size=3,
+            unique=True,
+        ),
+    )
+)
+
+
+async def comes_along(actor: Actor, query: str) -> tuple[set[str], set[str]]:
+    """What matches and what is included."""
+    answer = await actor.get(query)
+    assert answer.status_code == 200, (query, answer.text)
+    found: dict[str, set[str]] = {"match": set(), "include": set()}
+    for one in answer.json().get("entry", ()):
+        found[one["search"]["mode"]].add(f"{one['resource']['resourceType']}/{one['resource']['id']}")
+    assert answer.json()["total"] == len(found["match"])
+    return found["match"], found["include"]
+
+
+@pytest.mark.requirement("SRCH-08", "SRCH-11")
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(asked=INCLUDES, kind=st.sampled_from(["professional", "service", "app"]))
+async def test_what_comes_along_is_what_comes_for_the_owner_less_what_is_hidden(
+    seen: tuple[Actor, dict[str, Actor], dict[str, str], set[str]], asked: tuple[str, list[tuple[str, str]]], kind: str
+) -> None:
+    owner, readers, _, visible = seen
+    name, pairs = asked
+    logged = [pair for pair in pairs if not pair[1].startswith(("AuditEvent", "Provenance"))]  # each reading adds to them
+    query = urlencode([("patient", owner.patient), ("_id", ",".join(sorted(visible))), ("_count", "200"), *logged])
+    whole, part = [await comes_along(actor, f"{name}?{query}") for actor in (owner, readers[kind])]
+    assert part[0] == whole[0]
+    readable = {one for one in whole[1] if one.partition("/")[2] in visible or not one.startswith(TYPES)}
+    for one in [*readable]:
+        if not one.startswith(TYPES) and (await readers[kind].get(one)).status_code != 200:
+            readable.discard(one)
+    assert part[1] == readable, query
