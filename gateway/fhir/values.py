@@ -20,7 +20,7 @@ from gateway.fhir.dates import EARLIEST, LATEST, Span, read_span
 Convert = Callable[[Any], Sequence[Any]]
 
 # Nearly all dates are moments or days. They can be found in an index by where they begin, give or take this much; the few
-# that cover more are marked, and looked for apart.
+# that cover more are marked, and the record that holds them is searched exactly.
 COMMON_SPAN = timedelta(days=1)
 
 _PART_TO_ESCAPE = re.compile(r"([\\|])")

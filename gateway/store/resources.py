@@ -147,23 +147,19 @@ async def find(
     if kind.in_compartment and "patient" not in _fixed(asked):
         fields["patient"] = 1
     fields |= {stored_field(name): 1 for name in values}
-    branches = _branches(access, kind, asked)
-    if with_keys or len(branches) > 1:
+    if with_keys:
         fields |= {key.field: 1 for key in order.keys}
-    pages = [
-        await mongo.find(
-            kind.name,
-            {"$and": [where, *behind]} if behind else where,
-            fields,
-            sort=sort,
-            limit=limit,
-            hint=choose_index(kind, asked, order),
-            seconds=seconds,
-            session=session,
-        )
-        for where in branches
-    ]
-    return pages[0] if len(pages) == 1 else merge_pages(pages, order)[:limit]
+    where = _where(access, kind, asked)
+    return await mongo.find(
+        kind.name,
+        {"$and": [where, *behind]} if behind else where,
+        fields,
+        sort=sort,
+        limit=limit,
+        hint=choose_index(kind, asked, order),
+        seconds=seconds,
+        session=session,
+    )
 
 
 async def count(
@@ -172,8 +168,7 @@ async def count(
     """How many resources satisfy the search among those the caller may see."""
     asked = every(clause, access.clause(kind, "search-type"))
     require_bounded(kind, clause, asked)
-    branches = _branches(access, kind, asked)
-    return sum([await mongo.count(kind.name, where, seconds=seconds, session=session) for where in branches])
+    return await mongo.count(kind.name, _where(access, kind, asked), seconds=seconds, session=session)
 
 
 async def find_ids(
@@ -275,23 +270,19 @@ async def find_identified(mongo: Mongo, type_name: str, token: str) -> str | Non
     return found[0]["_id"] if len(found) == 1 else None
 
 
-def _branches(access: Access, kind: ResourceType, clause: Clause) -> list[Document]:
-    """The filters that together match the search, each of which one index serves.
+def _where(access: Access, kind: ResourceType, clause: Clause) -> Document:
+    """The filter of a search, which an index bounds as closely as can be.
 
     Nearly all records hold only moments and days, which are found by where they begin. Where a record also holds longer
-    periods, those few are looked for apart.
+    periods, the filter is the exact one. (Looking for those few apart would look at as many, and tell by a second call that
+    there are some, to whom they are hidden as well.)
     """
     patients = {part.value for part in _parts(clause) if isinstance(part, Test) and part.parameter == "patient"}
     record = access.records.get(patients.pop()) if len(patients) == 1 else None
     dates = [p.name for p in kind.search.values() if p.type == "date"]
     compared = [name for name in dates if name in parameters_of(clause)]
-    if record is None or not compared:
-        return [to_filter(clause) | LIVE]
-    bounded = to_filter(clause, common_spans=True) | LIVE
-    if kind.name not in record.wide:
-        return [bounded]
-    wide = [{f"search.{name}.wide": True} for name in compared]
-    return [{"$and": [bounded, {"$nor": wide}]}, {"$and": [to_filter(clause) | LIVE, {"$or": wide}]}]
+    is_common = record is not None and bool(compared) and kind.name not in record.wide
+    return to_filter(clause, common_spans=is_common) | LIVE
 
 
 def merge_pages(pages: list[list[Document]], order: Order) -> list[Document]:

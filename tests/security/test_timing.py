@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from tests.world import Actor, World, observation, patient
+from tests.world import Actor, World, consent, label, observation, patient
 
 
 async def medians(actor: Actor, one: str, other: str, rounds: int) -> tuple[float, float]:
@@ -61,4 +61,25 @@ async def test_who_is_known_by_identifier_is_told_by_no_count_of_calls(world: Wo
     known, unknown = (f"{one['system']}|{one['value']}" for one in (*victim["identifier"], *patient()["identifier"]))
     actor = await {"professional": world.professional, "service": world.service, "patient": world.patient}[kind]()
     counts = [await world.calls_of(partial(actor.search, path.format(token))) for token in (known, unknown)]
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("query", ["date=ge2026-01-01", "date=lt2030&_total=accurate", "date=2026-11-20&_summary=count"])
+@pytest.mark.requirement("ATK-T43", "SRCH-11")
+async def test_a_long_period_that_is_hidden_is_told_by_no_count_of_calls(world: World, query: str) -> None:
+    """Records that hold longer periods than days are searched by other filters, but not more often."""
+    doctor = await world.professional()
+    counts = []
+    for has_period in (False, True):
+        owner = await world.patient()
+        await world.consent(owner, doctor)
+        await owner.create(consent(owner, doctor, type="deny", securityLabel=[label("R")]))
+        await owner.create(observation(owner.patient))
+        hidden = observation(owner.patient, meta={"security": [label("R")]})
+        if has_period:
+            hidden["effectivePeriod"] = {"start": "2026-01-01", "end": hidden.pop("effectiveDateTime")}
+        await owner.create(hidden)
+        path = f"Observation?patient={owner.patient}&{query}"
+        assert (await doctor.get(path)).json()["total"] == 1
+        counts.append(await world.calls_of(partial(doctor.search, path)))
     assert counts[0] == counts[1]
