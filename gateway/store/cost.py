@@ -10,7 +10,7 @@ from gateway.fhir.registry import ResourceType
 from gateway.problem import Problem
 
 # What bounds an index on where spans begin: the others also look at where they end.
-_BOUNDING = frozenset({"is", "starts", "eq", "lt", "le", "sa", "eb", "overlaps"})
+_BOUNDING = frozenset({"is", "starts", "eq", "lt", "le", "sa", "eb"})
 
 
 def require_bounded(kind: ResourceType, query: Clause, asked: Clause, sorted_by: tuple[str, ...] = ("_id",)) -> None:
@@ -43,7 +43,10 @@ def is_bounded(kind: ResourceType, clause: Clause) -> bool:
         case Test("_lastUpdated", op):
             return op not in ("ne", "missing") and "_lastUpdated" in _leading(kind)
         case Test(parameter, op, value):
-            return parameter in _leading(kind) and (op in _BOUNDING or (op == "missing" and value is True))
+            if op != "missing" or parameter not in _leading(kind):
+                return op in _BOUNDING and parameter in _leading(kind)
+            # (of dates it is their beginning that is indexed, not whether there are any)
+            return value is True and kind.search[parameter].type != "date"
 
 
 def _leading(kind: ResourceType) -> dict[str, None]:

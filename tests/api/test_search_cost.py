@@ -66,12 +66,10 @@ async def crowd(mongo_url: str) -> AsyncIterator[World]:
 async def owner(crowd: World) -> Actor:
     """A patient with one resource of every type among those."""
     owner = await crowd.patient()
-    for name in TYPES:
-        if name not in ("AuditEvent", "Provenance"):
-            await bring(crowd, name, owner)
     mongo = crowd.gateway.mongo
     for name in TYPES:
-        [model, *_] = await mongo.find(name, {}, limit=1) or [{"updated": crowd.clock(), "search": {}}]
+        where = {"_id": (await bring(crowd, name, owner))["id"]} if name not in ("AuditEvent", "Provenance") else {}
+        [model, *_] = await mongo.find(name, where, limit=1) or [{"updated": crowd.clock(), "search": {}}]
         await mongo.insert(name, [decoy(model, n) for n in range(DECOYS)])
     return owner
 
@@ -196,7 +194,16 @@ FOUND: dict[str, set[str]] = {
     "PractitionerRole": {"", "identifier=x", "practitioner=Device/x", "specialty=x"},
 }
 REFUSED: dict[str, set[str]] = {
-    "Patient": {"gender=x", "family:contains=x", "_security=x", "birthdate=ne2026", "identifier:missing=false", "gender:not=x"},
+    "Patient": {
+        "gender=x",
+        "family:contains=x",
+        "_security=x",
+        "birthdate=ne2026",
+        "birthdate=ap2026",
+        "birthdate:missing=true",
+        "identifier:missing=false",
+        "gender:not=x",
+    },
     "Organization": {"active=x", "name:contains=x", "_sort=_lastUpdated,_id"},
     "Practitioner": {"_security:not=x", "gender=x"},
 }
