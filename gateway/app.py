@@ -47,7 +47,7 @@ from gateway.issuers.issuers import Issuers
 from gateway.jobs.seal import end_audit, seal_audit
 from gateway.oauth.cors import Cors
 from gateway.oauth.metadata import security_uris
-from gateway.oauth.routes import OPEN, add_oauth, oauth_pattern, offered, start_oauth
+from gateway.oauth.routes import OPEN, add_oauth, oauth_pattern, offered, serving_oauth
 from gateway.schemas import find_schemas
 from gateway.settings import Limits, Settings, read_gateway_file, read_networks, read_settings
 from gateway.store.audit import AuditWriter
@@ -236,9 +236,11 @@ def create_app(settings: Settings | None = None, clock: Callable[[], datetime] =
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(build_gateway(settings, schemas, Ids(settings.secret), clock)) as gateway:
+        async with (
+            running(build_gateway(settings, schemas, Ids(settings.secret), clock)) as gateway,
+            serving_oauth(app, gateway, metadata),
+        ):
             app.state.gateway = gateway
-            start_oauth(app, gateway, metadata)
             _spare_the_collector()
             log("started", version=__version__)
             yield

@@ -39,27 +39,34 @@ class Reply:
 
 
 class Outbound:
-    """Asks the hosts of `urls`, and no others.
+    """Asks the hosts of `urls`, those that are admitted, and no others.
 
     Proxies and credentials of the environment are not used, redirects are not followed, cookies are not kept.
     `networks`: addresses that are no public ones and may be called nevertheless.
     """
 
     def __init__(self, urls: Iterable[str], networks: Iterable[Network] = (), resolve: Resolve | None = None) -> None:
-        origins = {_origin(url) for url in urls}
-        tls = httpx.create_ssl_context() if origins else None
+        self._networks = tuple(networks)
+        self._resolve = resolve or _resolve
+        self._tls: ssl.SSLContext | None = None
         # A client for each origin: a connection made for one host must never serve another that has the same address.
-        self._clients = {
-            origin: httpx.AsyncClient(
-                transport=_CheckedTransport(tls, tuple(networks), resolve or _resolve),
+        self._clients: dict[tuple[str, str, int | None], httpx.AsyncClient] = {}
+        for url in urls:
+            self.admit(url)
+
+    def admit(self, url: str) -> None:
+        """Ask the host of this URL from now on, too."""
+        origin = _origin(url)
+        if origin not in self._clients:
+            self._tls = self._tls or httpx.create_ssl_context()  # takes a while, and only those who ask anybody
+            self._clients[origin] = httpx.AsyncClient(
+                transport=_CheckedTransport(self._tls, self._networks, self._resolve),
                 timeout=httpx.Timeout(_SECONDS, connect=_CONNECT_SECONDS),
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
                 headers={"Accept-Encoding": "identity"},
                 follow_redirects=False,
                 trust_env=False,
             )
-            for origin in origins
-        }
 
     async def ask(
         self,
@@ -115,9 +122,9 @@ def may_be_called(url: str, networks: Iterable[Network]) -> bool:
 class _CheckedTransport(httpx.AsyncHTTPTransport):
     """Connects to addresses that were checked, so that a name cannot stand for another address a moment later."""
 
-    def __init__(self, tls: ssl.SSLContext | None, networks: tuple[Network, ...], resolve: Resolve) -> None:
+    def __init__(self, tls: ssl.SSLContext, networks: tuple[Network, ...], resolve: Resolve) -> None:
         limits = httpx.Limits(max_connections=_MOST_CONNECTIONS)
-        super().__init__(verify=tls if tls is not None else False, trust_env=False, limits=limits)
+        super().__init__(verify=tls, trust_env=False, limits=limits)
         self._networks = networks
         self._resolve = resolve
 

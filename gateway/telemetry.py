@@ -47,6 +47,7 @@ def set_up_logging(level: str) -> None:
     _log.handlers[:] = [handler]
     _log.setLevel(level.upper())
     _log.propagate = False
+    logging.getLogger("authlib").setLevel(logging.INFO)  # below that it logs whole tokens
     root = logging.getLogger()
     if not root.handlers:  # else whoever runs this process takes care of it
         root.addHandler(handler)

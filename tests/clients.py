@@ -4,13 +4,15 @@ Knows: how to bring one and what it sends. Must not know: how the gateway answer
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
+from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
 from gateway.exchange.catalogue import add_client, set_state
@@ -20,6 +22,7 @@ from tests.world import World, organization, unique
 SITE = "http://gateway.test"
 EC = ECKey.generate_key("P-384", {"kid": "e1"})
 RSA = RSAKey.generate_key(2_048, {"kid": "r1"})
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 PUBLIC = [EC.as_dict(private=False), RSA.as_dict(private=False)]
 
 
@@ -97,4 +100,43 @@ async def preflight(world: World, path: str, origin: str, method: str = "POST") 
     return await world.http.options(SITE + path, headers=headers)
 
 
-HOUR = timedelta(hours=1)
+def assertion(client: str, now: datetime, key: Any = EC, algorithm: str = "", header: Any = None, **claims: Any) -> str:
+    """What a client signs to show that it is one. `claims` and `header` in place of what belongs there; None leaves out."""
+    algorithm = algorithm or {"EC": "ES384", "RSA": "RS384"}[key.key_type]
+    said = {
+        "iss": client,
+        "sub": client,
+        "aud": f"{SITE}/oauth/token",
+        "exp": int(now.timestamp()) + 300,
+        "jti": unique("jti"),
+        **claims,
+    }
+    named = {"alg": algorithm, "typ": "JWT", "kid": key.kid, **(header or {})}
+    sent = ({n: v for n, v in part.items() if v is not None} for part in (named, said))
+    return jwt.encode(*sent, key, algorithms=[algorithm])
+
+
+def asked_with(signed: str, **form: str | None) -> dict[str, str]:
+    """The form of a client that shows this assertion."""
+    found = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": signed, **form}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+async def ask(world: World, form: Mapping[str, str], path: str = "/oauth/token", **headers: str) -> httpx.Response:
+    """A request of a client; what is answered must not be kept."""
+    answer = await world.http.post(SITE + path, data=dict(form), headers=headers)
+    assert (answer.headers["cache-control"], answer.headers["pragma"]) == ("no-store", "no-cache")
+    return answer
+
+
+async def ask_token(world: World, client: str, scope: str = "system/Observation.rs", **form: str | None) -> httpx.Response:
+    """A system asks for a token as it should."""
+    signed = assertion(client, world.clock())
+    return await ask(world, asked_with(signed, grant_type="client_credentials", scope=scope, **form))
+
+
+def error_of(answer: httpx.Response) -> tuple[int, str]:
+    """Status and code of a refusal (RFC 6749 §5.2)."""
+    body = answer.json()
+    assert body.keys() == {"error", "error_description"}, body
+    return answer.status_code, body["error"]

@@ -155,6 +155,18 @@ class Access:
         rights = self._record_rights(self.records[patient], kind, DIRECTIONS[interaction])
         return every(self._scopes(kind, interaction), rights) != NOTHING
 
+    def opens_anything(self) -> bool:
+        """Whether there is anything at all in the record in the token's context that it may reach; of others nobody asks."""
+        record = self.records.get(self.caller.patient or "")
+        if self.caller.patient is None or self.caller.kind == "patient":
+            return True
+        kinds = [kind for kind in self._registry.resource_types.values() if kind.in_compartment]
+        return record is not None and any(
+            every(self._scopes(kind, interaction), self._record_rights(record, kind, DIRECTIONS[interaction])) != NOTHING
+            for kind in kinds
+            for interaction in kind.interactions
+        )
+
     def rights(self, kind: ResourceType, direction: str) -> Clause:
         """What base policy and consents allow, whatever the scopes."""
         if self.caller.kind in ("operator", "feed") and kind.in_compartment:

@@ -6,6 +6,7 @@ Must not know: where entries are kept, how a client shows that it is one.
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -72,6 +73,11 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def ceiling(self, levels: Iterable[str]) -> Ceiling:
         """The most it may be granted at these levels."""
         return Ceiling(frozenset(levels), frozenset(self.read), frozenset(self.write))
+
+    def system_ceiling(self) -> Ceiling:
+        """The most it may be granted where nobody logs in. Establishments deposit: who reads must be known by name."""
+        ceiling = self.ceiling(("system",))
+        return replace(ceiling, read=frozenset()) if self.kind == "establishment" else ceiling
 
     def terms(self) -> dict[str, Any]:
         """What patients are told and agree to: when any of it changes, they are asked again."""

@@ -9,7 +9,6 @@ Must not know: HTTP, how a client shows that it is one, what an id_token looks l
 import base64
 import hmac
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,9 +17,8 @@ from typing import Any
 
 from gateway.exchange.client import Client
 from gateway.exchange.gateway import Gateway
-from gateway.exchange.tokens import Grant, fields_of
+from gateway.exchange.tokens import Grant, fields_of, new_token
 from gateway.exchange.withdrawal import is_live
-from gateway.issuers.issuers import OWN_PREFIX
 from gateway.problem import Problem
 from gateway.store import approvals as store
 from gateway.store.accounts import find_session_by_key
@@ -162,7 +160,7 @@ async def _issue(
         lifetime=lifetime,
         id=approval["_id"],
     )
-    access_token = OWN_PREFIX + secrets.token_urlsafe(32)
+    access_token = new_token()
     if not await store.issue(gateway.mongo, approval["_id"], access_token, fields_of(grant, now), known, changes):
         raise InvalidGrant
     return Issued(access_token, refresh_token, approval, scope, int(lifetime.total_seconds()))

@@ -5,6 +5,7 @@ or a Consent means.
 """
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from gateway.fhir.codec import Codec
 from gateway.problem import Problem
 from gateway.store.mongo import Document
 from gateway.store.resources import find_owner
-from gateway.store.standing import About, StoredRecord
+from gateway.store.standing import About, Standing, StoredRecord
 
 _LONGEST_TOKEN = 512  # of ours
 
@@ -38,11 +39,16 @@ async def authenticate(gateway: Gateway, token: str | None, about: About) -> Acc
         found = await gateway.standings.find(token, about, now) if len(token) <= _LONGEST_TOKEN else None
     if found is None:
         raise unknown_token()
-    caller = _caller(gateway, found.token)
-    records = [read_record(gateway, caller, found.record)] if found.record else []
-    access = Access(caller, gateway.registry, gateway.policy, now, records, found.prefetched)
+    access = _access(gateway, found, now)
     # Without a patient in the token's context, the record found is the one the request is about.
-    return access if caller.patient is None else await extend(gateway, access, about)
+    return access if access.caller.patient is None else await extend(gateway, access, about)
+
+
+async def examine(gateway: Gateway, token: str) -> tuple[Document, Access] | None:
+    """A token of ours as it is stored, with the access that it gives now; None where it does not hold."""
+    now = gateway.clock()
+    found = await gateway.standings.find(token, About(), now) if len(token) <= _LONGEST_TOKEN else None
+    return None if found is None else (found.token, _access(gateway, found, now))
 
 
 def is_confined(access: Access) -> bool:
@@ -82,6 +88,12 @@ def care_team_of(patient: Any) -> list[str]:
     """Whom a Patient names as treating: they are of its care team."""
     named = (practitioner.reference for practitioner in patient.generalPractitioner or ())
     return [reference.partition("/_history/")[0] for reference in named if reference]
+
+
+def _access(gateway: Gateway, found: Standing, now: datetime) -> Access:
+    caller = _caller(gateway, found.token)
+    records = [read_record(gateway, caller, found.record)] if found.record else []
+    return Access(caller, gateway.registry, gateway.policy, now, records, found.prefetched)
 
 
 def _caller(gateway: Gateway, token: Document) -> Caller:

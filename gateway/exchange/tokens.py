@@ -46,9 +46,14 @@ async def issue_token(gateway: Gateway, grant: Grant, token: str | None = None) 
     `token`: a text chosen beforehand, for sandboxes. Raises Problem where the grant cannot be.
     """
     await _check(gateway, grant)
-    token = token or OWN_PREFIX + secrets.token_urlsafe(32)
+    token = token or new_token()
     await put_token(gateway.mongo, token, fields_of(grant, gateway.clock()))
     return token
+
+
+def new_token() -> str:
+    """The text of a token: 256 random bits, in letters that need no escape anywhere."""
+    return OWN_PREFIX + secrets.token_urlsafe(32)
 
 
 def fields_of(grant: Grant, now: datetime) -> Document:

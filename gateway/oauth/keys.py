@@ -32,6 +32,7 @@ _ATTEMPTS = 5
 class SigningKey:
     """One key. `signs`: from when on; `ends`: when it is published no more, None while nothing comes after it."""
 
+    number: int
     signs: datetime
     ends: datetime | None
     key: RSAKey
@@ -54,7 +55,7 @@ class SigningKeys:
     async def signing(self) -> SigningKey:
         """The key to sign with now: the newest whose time has come."""
         now = self._clock()
-        return max((key for key in await self._published(now) if key.signs <= now), key=lambda key: key.signs)
+        return max((key for key in await self._published(now) if key.signs <= now), key=lambda key: key.number)
 
     async def public_set(self) -> dict[str, list[Any]]:
         """The JWK Set to publish (RFC 7517 §5)."""
@@ -69,7 +70,7 @@ class SigningKeys:
             now, known = self._clock(), await self._load()
             signs = now if compromised or not known else now + BEFORE_USE
             last = now if compromised else signs + AFTER_USE
-            ends = {old.id: last for old in known if old.ends is None or old.ends > last}
+            ends = {old.number: last for old in known if old.ends is None or old.ends > last}
             made = await self._add(len(known) + 1, signs, ends)
             self._known = None
             if made is not None:
@@ -90,15 +91,15 @@ class SigningKeys:
         return [self._open(document) for document in await find_signing_keys(self._mongo)]
 
     def _open(self, document: Document) -> SigningKey:
-        private = msgspec.json.decode(self._sealer.open(document["sealed"], document["_id"]))
-        return SigningKey(document["signs"], document.get("ends"), RSAKey.import_key(private))
+        private = msgspec.json.decode(self._sealer.open(document["sealed"], document["kid"]))
+        return SigningKey(document["_id"], document["signs"], document.get("ends"), RSAKey.import_key(private))
 
-    async def _add(self, number: int, signs: datetime, ends: dict[str, datetime]) -> str | None:
+    async def _add(self, number: int, signs: datetime, ends: dict[int, datetime]) -> str | None:
         """Make the key of this number; None where another process was faster."""
         key = await asyncio.to_thread(_generate)  # takes a while
         identifier = str(key.kid)
         sealed = self._sealer.seal(msgspec.json.encode(key.as_dict(private=True)), identifier)
-        document: Document = {"_id": identifier, "number": number, "signs": signs, "sealed": sealed}
+        document: Document = {"_id": number, "kid": identifier, "signs": signs, "sealed": sealed}
         return identifier if await add_signing_key(self._mongo, document, ends, _SECONDS) else None
 
 

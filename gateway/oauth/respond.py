@@ -3,6 +3,7 @@
 Knows: the one error of this package and how RFC 6749 §5.2 tells it; what may be kept and what never. Must not know: endpoints.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,13 @@ from starlette.responses import Response
 from gateway.problem import Problem
 
 JSON = "application/json"
+_NOT_TOLD = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")  # RFC 6749 §5.2
+_ERRORS: Mapping[int, str] = {
+    401: "invalid_token",
+    500: "server_error",
+    503: "temporarily_unavailable",
+    504: "temporarily_unavailable",
+}
 _NEVER_KEPT = {"cache-control": "no-store", "pragma": "no-cache"}  # RFC 6749 §5.1
 
 
@@ -35,9 +43,7 @@ def respond_public(body: Mapping[str, Any], seconds: int) -> Response:
 
 def respond_error(problem: Problem) -> Response:
     """The error that a problem is to an OAuth client."""
-    if isinstance(problem, OAuthError):
-        error = problem.error
-    else:
-        error = "temporarily_unavailable" if problem.status in (503, 504) else "server_error" if problem.status >= 500 else ""
-    body = {"error": error or "invalid_request", "error_description": problem.issues[0].text}
+    error = problem.error if isinstance(problem, OAuthError) else _ERRORS.get(problem.status, "invalid_request")
+    text = _NOT_TOLD.sub("?", problem.issues[0].text)
+    body = {"error": error, "error_description": text}
     return respond_json(body, problem.status, problem.headers)

@@ -4,7 +4,8 @@ Knows: which path and method is which endpoint, and what follows from that for t
 Must not know: what the endpoints do.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,10 +13,18 @@ from starlette.types import Scope
 
 from gateway.exchange.gateway import Gateway
 from gateway.fhir.registry import Registry
+from gateway.oauth.core import Core
 from gateway.oauth.discovery import jwks, oauth, openid, smart
+from gateway.oauth.fetched_keys import FetchedKeys
+from gateway.oauth.introspect import introspect
 from gateway.oauth.keys import SigningKeys
-from gateway.oauth.metadata import AUTHORIZE, JWKS, Offer, build_metadata
+from gateway.oauth.metadata import AUTHORIZE, INTROSPECT, JWKS, REVOKE, TOKEN, Offer, build_metadata
+from gateway.oauth.revoke import revoke
+from gateway.oauth.token import token
 from gateway.oauth.visit import Endpoint, Server, told
+from gateway.outbound import Outbound
+from gateway.settings import read_networks
+from gateway.store.issuing import Issuing
 
 _SMART = "/fhir/.well-known/smart-configuration"
 _OAUTH = "/.well-known/oauth-authorization-server"
@@ -25,7 +34,14 @@ ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", _SMART, smart),
     ("GET", _OAUTH, oauth),
     ("GET", JWKS, jwks),
+    ("POST", TOKEN, token),
+    ("POST", INTROSPECT, introspect),
+    ("POST", REVOKE, revoke),
 )
+# What the token endpoint grants, and at which levels its scopes are.
+_GRANTS = ("client_credentials",)
+_LEVELS = ("system",)
+_CAPABILITIES = ("client-confidential-symmetric", "client-confidential-asymmetric", "permission-v1", "permission-v2")
 # What is offered only where people log in.
 _WITH_PEOPLE: tuple[tuple[str, str, Endpoint], ...] = (("GET", _OPENID, openid),)
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # what is not taken is refused as OAuth errors are told
@@ -41,7 +57,8 @@ def offered_routes() -> tuple[tuple[str, str, Endpoint], ...]:
 
 def offered(registry: Registry, site: str) -> Mapping[str, Any]:
     """What this server says of itself."""
-    offer = Offer(paths={path for _, path, _ in offered_routes()}, grants=(), levels=())
+    paths = {path for _, path, _ in offered_routes()}
+    offer = Offer(paths, _GRANTS, _LEVELS, capabilities=_CAPABILITIES)
     return build_metadata(offer, registry, site)
 
 
@@ -51,9 +68,16 @@ def add_oauth(app: FastAPI) -> None:
         app.add_route(path, told(method, endpoint), methods=list(_METHODS))
 
 
-def start_oauth(app: FastAPI, gateway: Gateway, metadata: Mapping[str, Any]) -> None:
-    """Wire the authorization server, now that there is a database."""
-    app.state.oauth = Server(gateway, metadata, SigningKeys(gateway.mongo, gateway.sealer, gateway.clock))
+@asynccontextmanager
+async def serving_oauth(app: FastAPI, gateway: Gateway, metadata: Mapping[str, Any]) -> AsyncIterator[None]:
+    """The authorization server wired, now that there is a database; what it opened is closed at the end."""
+    fetched = FetchedKeys(Outbound((), read_networks(gateway.settings.outbound_networks)), gateway.clock)
+    keys = SigningKeys(gateway.mongo, gateway.sealer, gateway.clock)
+    app.state.oauth = Server(gateway, metadata, keys, fetched, Core(gateway.scopes), Issuing(gateway.mongo))
+    try:
+        yield
+    finally:
+        await fetched.close()
 
 
 def oauth_pattern(scope: Scope) -> str | None:

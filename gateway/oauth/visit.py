@@ -15,9 +15,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.exchange.gateway import Gateway
+from gateway.oauth.core import Core
+from gateway.oauth.fetched_keys import FetchedKeys
 from gateway.oauth.keys import SigningKeys
 from gateway.oauth.respond import OAuthError, respond_error
 from gateway.problem import Problem, as_problem
+from gateway.store.issuing import Issuing
 from gateway.telemetry import log
 
 _MOST_BYTES, _MOST_FIELDS = 32_768, 50
@@ -26,11 +29,14 @@ _FORM = "application/x-www-form-urlencoded"
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The authorization server, wired. `metadata`: what it says of itself."""
+    """The authorization server, wired. `metadata`: what it says of itself; `fetched`: keys of clients that publish them."""
 
     gateway: Gateway
     metadata: Mapping[str, Any]
     keys: SigningKeys
+    fetched: FetchedKeys
+    core: Core
+    issuing: Issuing
 
 
 Endpoint = Callable[[Request, Server], Awaitable[Response]]

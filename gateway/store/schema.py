@@ -18,6 +18,7 @@ TOKENS = "tokens"
 ACCOUNTS = "accounts"  # of people who log in here
 SESSIONS = "sessions"  # of people in their browsers
 SIGNING_KEYS = "signing_keys"  # of the authorization server
+ASSERTIONS = "assertions"  # of clients, that were used; kept as long as they could be used again
 CATALOGUE = "catalogue"  # the clients that may ask for tokens
 AUTHORIZATIONS = "authorizations"  # requests that somebody is about to decide on
 LAUNCHES = "launches"  # contexts in which professionals' software starts an app
@@ -37,7 +38,7 @@ def history_of(type_name: str) -> str:
 
 _SHORT_LIVED = (AUTHORIZATIONS, LAUNCHES, CODES)
 _OF_PEOPLE = (ACCOUNTS, SESSIONS, *_SHORT_LIVED, APPROVALS)
-_OTHERS = (HEADS, TOKENS, SIGNING_KEYS, CATALOGUE, *_OF_PEOPLE, RECEIPTS, SEALS, WRITERS, META)
+_OTHERS = (HEADS, TOKENS, ASSERTIONS, SIGNING_KEYS, CATALOGUE, *_OF_PEOPLE, RECEIPTS, SEALS, WRITERS, META)
 _RECEIPT_SECONDS = 48 * 3_600  # a client that was cut off on a Friday evening has sent everything again by then
 
 # Options that change what an index holds or whether it is used.
@@ -77,7 +78,7 @@ def required_indexes(registry: Registry) -> list[Index]:
     found.append(Index(SESSIONS, "account", (("account", 1),)))
     found.append(Index(TOKENS, "client", (("client", 1),)))
     found.append(Index(TOKENS, "grant", (("grant", 1),), {"partialFilterExpression": {"grant": {"$exists": True}}}))
-    found.append(Index(SIGNING_KEYS, "number", (("number", 1),), {"unique": True}))
+    found.append(Index(ASSERTIONS, "ends", (("ends", 1),), {"expireAfterSeconds": 0}))
     found.append(Index(RECEIPTS, "at", (("at", 1),), {"expireAfterSeconds": _RECEIPT_SECONDS}))
     found.append(Index("AuditEvent", "writer,n", (("writer", 1), ("n", 1)), {"unique": True}))
     found.append(Index(SEALS, "writer,number", (("writer", 1), ("number", 1)), {"unique": True}))

@@ -12,15 +12,15 @@ from gateway.store.schema import SIGNING_KEYS
 
 async def find_signing_keys(mongo: Mongo) -> list[Document]:
     """All keys that were ever made, the oldest first."""
-    return await mongo.find(SIGNING_KEYS, {}, sort=[("number", 1)])
+    return await mongo.find(SIGNING_KEYS, {}, sort=[("_id", 1)])
 
 
-async def add_signing_key(mongo: Mongo, key: Document, ends: dict[str, datetime], seconds: float) -> bool:
-    """Store a key with its number, and when those before it (`ends`, by id) cease to be published.
+async def add_signing_key(mongo: Mongo, key: Document, ends: dict[int, datetime], seconds: float) -> bool:
+    """Store a key under its number, and when those before it (`ends`, by number) cease to be published.
 
     Returns whether the number was still free.
     """
-    changes = [({"_id": identifier}, {"$set": {"ends": end}}) for identifier, end in ends.items()]
+    changes = [({"_id": number}, {"$set": {"ends": end}}) for number, end in ends.items()]
     try:
         await mongo.write_all([Step(SIGNING_KEYS, inserts=[key], updates=changes)], seconds=seconds)
     except Stale:

@@ -205,6 +205,11 @@ async def put_token(mongo: Mongo, token: str, fields: Document) -> None:
     )
 
 
+async def delete_token_of(mongo: Mongo, token: str, client: str) -> None:
+    """Forget a token if it is this client's."""
+    await mongo.delete(TOKENS, {"_id": token_key(token), "client": client})
+
+
 async def delete_token(mongo: Mongo, token: str) -> bool:
     """Forget a token, whose next use is then refused. Returns whether it was known."""
     return await mongo.delete(TOKENS, {"_id": token_key(token)}) == 1

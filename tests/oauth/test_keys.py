@@ -82,9 +82,9 @@ async def test_rotations_at_once_each_make_a_key(world: World) -> None:
 async def test_private_halves_lie_sealed(world: World) -> None:
     await published(keys_of(world))
     for stored in await world.stored("signing_keys"):
-        assert set(stored) <= {"_id", "number", "signs", "ends", "sealed"}
-        assert b'"kty"' in world.gateway.sealer.open(stored["sealed"], stored["_id"])
-        for sealer, owner in ((Sealer("x" * 32, b"gateway-seal"), stored["_id"]), (world.gateway.sealer, "another")):
+        assert set(stored) <= {"_id", "kid", "signs", "ends", "sealed"}
+        assert b'"kty"' in world.gateway.sealer.open(stored["sealed"], stored["kid"])
+        for sealer, owner in ((Sealer("x" * 32, b"gateway-seal"), stored["kid"]), (world.gateway.sealer, "another")):
             with pytest.raises(Problem):
                 sealer.open(stored["sealed"], owner)
 

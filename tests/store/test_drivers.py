@@ -255,10 +255,9 @@ async def test_the_smaller_calls(mongo: Mongo) -> None:
 
 
 async def test_a_taken_key_is_told_as_such_beside_a_change_in_the_same_step(driver_world: World) -> None:
-    mongo, number = driver_world.gateway.mongo, unique("number")
-    await mongo.insert("signing_keys", [{"_id": unique(), "number": number}])
-    (there,) = await driver_world.stored("signing_keys", number=number)
-    step = Step("signing_keys", [{"_id": unique(), "number": number}], [({"_id": there["_id"]}, {"$set": {"ends": 1}})])
+    mongo, there = driver_world.gateway.mongo, {"_id": unique("number")}
+    await mongo.insert("signing_keys", [there])
+    step = Step("signing_keys", [dict(there)], [(dict(there), {"$set": {"ends": 1}})])
     with pytest.raises(Stale):
         await mongo.write_all([step], seconds=1)
-    assert await driver_world.stored("signing_keys", number=number) == [there]
+    assert await driver_world.stored("signing_keys") == [there]

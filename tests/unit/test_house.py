@@ -19,7 +19,7 @@ REQUIREMENTS = (
     + [f"BUN-{n:02}" for n in range(1, 12)]
     + [f"SRCH-{n:02}" for n in range(1, 14)]
     + [f"AUD-{n:02}" for n in range(1, 9) if n != 6]
-    + [f"SEC-{n:03}" for n in (1, 2, 11, 12, *range(40, 49))]
+    + [f"SEC-{n:03}" for n in (1, 2, 9, 10, 11, 12, *range(17, 26), 30, *range(40, 49))]
     + [f"REL-{n:03}" for n in (1, 2, 7, 10)]
 )
 

@@ -1,0 +1,107 @@
+"""The keys of clients that publish them at an address of their own.
+
+Knows: how long a set holds (as long as its client says, ten minutes at most), and how often it may be asked for: whoever sends
+assertions with invented names must not make the gateway flood a client. Must not know: assertions.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+from joserfc.jwk import Key
+
+from gateway.oauth.client_keys import find_key, usable_keys
+from gateway.outbound import Outbound, Reply, Unreachable
+from gateway.telemetry import log
+
+_MOST_BYTES = 262_144
+_MOST_SETS = 1_000
+_LONGEST, _BETWEEN = 600.0, 30.0  # seconds
+_AT_ONCE = 1.0  # seconds; requests that come together share what one of them fetched, whatever the client says
+_MAX_AGE = re.compile(r"\bmax-age=(\d{1,9})\b")
+
+
+@dataclass(slots=True)
+class _Held:
+    """What is known of one address. `fetched`, `tried`: when, in seconds; `fresh`: for how long the keys hold."""
+
+    keys: Sequence[Key] = ()
+    fetched: float = float("-inf")
+    tried: float = float("-inf")
+    fresh: float = 0.0
+    fetching: asyncio.Task[None] | None = None
+
+
+class FetchedKeys:
+    """The key sets of clients, by address."""
+
+    def __init__(self, outbound: Outbound, clock: Callable[[], datetime]) -> None:
+        self._outbound = outbound
+        self._clock = clock
+        self._sets: dict[str, _Held] = {}
+
+    async def find(self, url: str, key_id: str, key_type: str) -> Key | None:
+        """The one key of this name and type in the set at this address. Raises Unreachable where there is no set."""
+        held = self._hold(url)
+        if not self._is_fresh(held):
+            await self._fetch_once(url, held, _AT_ONCE)
+            if not self._is_fresh(held):
+                raise Unreachable("the keys of the client cannot be fetched")
+        found = find_key(held.keys, key_id, key_type)
+        if found is None:
+            await self._fetch_once(url, held, _BETWEEN)  # it may have come since
+            found = find_key(held.keys, key_id, key_type)
+        return found
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._outbound.close()
+
+    def _hold(self, url: str) -> _Held:
+        held = self._sets.pop(url, None) or _Held()
+        self._sets[url] = held  # the last that was asked for goes last
+        if len(self._sets) > _MOST_SETS:
+            del self._sets[next(iter(self._sets))]
+        return held
+
+    def _is_fresh(self, held: _Held) -> bool:
+        return 0 <= self._clock().timestamp() - held.fetched < max(held.fresh, _AT_ONCE)
+
+    async def _fetch_once(self, url: str, held: _Held, between: float) -> None:
+        if held.fetching is None or held.fetching.done():
+            now = self._clock().timestamp()
+            if 0 <= now - held.tried < between:
+                return
+            held.tried = now
+            held.fetching = asyncio.create_task(self._fetch(url, held, now))
+        # Whoever began it may go away: the others still wait for it.
+        await asyncio.shield(held.fetching)
+
+    async def _fetch(self, url: str, held: _Held, now: float) -> None:
+        try:
+            self._outbound.admit(url)
+            reply = await self._outbound.ask("GET", url, most_bytes=_MOST_BYTES, headers={"Accept": "application/json"})
+            held.keys, held.fresh, held.fetched = _read(reply), _lifetime(reply), now
+        except Unreachable as error:
+            log("client.unreachable", level=logging.WARNING, detail=str(error))
+
+
+def _read(reply: Reply) -> Sequence[Key]:
+    if reply.status != 200:
+        raise Unreachable(f"status {reply.status}")
+    try:
+        return usable_keys(msgspec.json.decode(reply.body)["keys"])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
+        raise Unreachable("no key set in the answer") from None
+
+
+def _lifetime(reply: Reply) -> float:
+    said = reply.headers.get("cache-control", "").lower()
+    if "no-store" in said or "no-cache" in said:
+        return 0.0
+    told = _MAX_AGE.search(said)
+    return min(float(told[1]), _LONGEST) if told else _LONGEST

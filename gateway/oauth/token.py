@@ -1,0 +1,40 @@
+"""POST /oauth/token (RFC 6749 §3.2): who asks is looked up, the core decides, what it decided is written before the answer."""
+
+import secrets
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.exchange.catalogue import find_entry
+from gateway.exchange.tokens import fields_of, revoke_token
+from gateway.oauth.authenticate import Asker, authenticate, require_asker
+from gateway.oauth.core import Asked
+from gateway.oauth.respond import respond_json
+from gateway.oauth.spend import spend
+from gateway.oauth.visit import Server, read_form
+from gateway.store.issuing import Issue
+from gateway.store.standing import token_key
+
+
+async def token(request: Request, server: Server) -> Response:
+    """A token, or the reason why not."""
+    form = await read_form(request)
+    asker = await authenticate(server, request, form)
+    asked = Asked(form, asker.entry, asker.method, secrets.token_urlsafe(16), server.gateway.clock())
+    decided = server.core.decide(asked)
+    await _write(server, asker, asked)
+    return respond_json(decided.body, decided.status)
+
+
+async def _write(server: Server, asker: Asker, asked: Asked) -> None:
+    """Store what was issued; take it back where the client lost its standing meanwhile."""
+    tokens = [{"_id": token_key(one.token), **fields_of(one.grant, asked.now)} for one in asked.issued]
+    await spend(server, Issue(tokens[0] if tokens else None, asker.used))
+    for one in asked.issued:
+        # Who suspends a client says so first and then takes its tokens: either this one was among them, or it is seen here.
+        entry = await find_entry(server.gateway, one.grant.client)
+        try:
+            require_asker(entry, asker.entry.edition)
+        except Exception:
+            await revoke_token(server.gateway, one.token)
+            raise
