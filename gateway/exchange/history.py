@@ -18,7 +18,7 @@ from gateway.exchange.call import Answer, Call, write_etag
 from gateway.exchange.cursor import Cursor
 from gateway.exchange.entries import not_offered
 from gateway.exchange.gateway import Gateway
-from gateway.exchange.parameters import PRESENTATION
+from gateway.exchange.parameters import PRESENTATION, Pairs, format_asked
 from gateway.exchange.read import Result, body_of, not_found
 from gateway.fhir.balp import DONE
 from gateway.fhir.bundle import build_bundle
@@ -45,11 +45,10 @@ async def history_instance(gateway: Gateway, access: Access, call: Call, session
     if seen is None:
         raise not_found(call)
     found, go_on = seen
-    base = f"{gateway.settings.base_url}/{call.type}/{call.id}/_history"
-    applied = asked | ({"_count": limit} if "_count" in asked else {})
-    links = [{"relation": "self", "url": f"{base}?{urlencode(applied)}" if applied else base}]
+    path, kept = f"{call.type}/{call.id}/_history", format_asked(call.parameters)
+    links = [_link(gateway, "self", path, asked | ({"_count": limit} if "_count" in asked else {}), kept)]
     if go_on is not None:
-        links.append({"relation": "next", "url": f"{base}?{urlencode({'_count': limit, '_before': go_on})}"})
+        links.append(_link(gateway, "next", path, {"_count": limit, "_before": go_on}, kept))
     body = build_bundle("history", [_entry(gateway, kind, call.id or "", document) for document in found], link=links)
     owner = found[0].get("patient") if found else None
     return Answer(200, body), happened(access, call, [(owner, f"{call.type}/{call.id}")])
@@ -88,11 +87,12 @@ async def _history(gateway: Gateway, access: Access, call: Call, kinds: Sequence
     found.sort(key=lambda one: one[1].mark.updated, reverse=True)
     page = found[:count]
     shown = [(kind, v.mark.id, v.document) for kind, v in page if v.document is not None]
-    links = [_link(gateway, "self", path, values | ({"_count": str(count)} if "_count" in values else {}))]
+    kept = format_asked(call.parameters)
+    links = [_link(gateway, "self", path, values | ({"_count": str(count)} if "_count" in values else {}), kept)]
     if len(found) > count:
         mark = page[-1][1].mark
         cursor = gateway.cursors.seal(path, Cursor(tuple(applied.items()), (mark.updated,), mark.id))
-        links.append(_link(gateway, "next", path, {"_cursor": cursor}))
+        links.append(_link(gateway, "next", path, {"_cursor": cursor}, kept))
     body = build_bundle("history", [_entry(gateway, *one) for one in shown], link=links)
     touched = [(d.get("patient"), f"{kind.name}/{i}/_history/{d['version']}") for kind, i, d in shown]
     return Answer(200, body), happened(access, call, touched) or [event(access, call, None, DONE)]
@@ -109,9 +109,9 @@ def _open_cursor(gateway: Gateway, path: str, values: Mapping[str, str]) -> tupl
     return dict(cursor.pairs), None if updated is None else Mark(updated, cursor.id)
 
 
-def _link(gateway: Gateway, relation: str, path: str, values: Mapping[str, str]) -> dict[str, str]:
-    base = f"{gateway.settings.base_url}/{path}"
-    return {"relation": relation, "url": f"{base}?{urlencode(values)}" if values else base}
+def _link(gateway: Gateway, relation: str, path: str, values: Mapping[str, Any], kept: Pairs) -> dict[str, str]:
+    base, pairs = f"{gateway.settings.base_url}/{path}", (*values.items(), *kept)
+    return {"relation": relation, "url": f"{base}?{urlencode(pairs)}" if pairs else base}
 
 
 def _entry(gateway: Gateway, kind: ResourceType, identifier: str, document: Document) -> dict[str, Any]:

@@ -15,6 +15,11 @@ PRESENTATION = frozenset({"_format", "_pretty"})
 _MOST = 1_000  # decoded at all; how many are carried out, `gateway.toml` says
 
 
+def format_asked(pairs: Pairs) -> Pairs:
+    """The parameter that says in which format an answer is: a link in it leads to an answer in the same."""
+    return tuple(pair for pair in pairs if pair[0] == "_format")
+
+
 def read_pairs(text: bytes) -> Pairs:
     """The decoded parameters, in order.
 

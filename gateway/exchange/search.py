@@ -19,7 +19,7 @@ from gateway.exchange.control import CONTROLS, Control, read_control
 from gateway.exchange.cursor import Cursor
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.include import Found, find_included, needed_values, read_asked
-from gateway.exchange.parameters import PRESENTATION, Pairs
+from gateway.exchange.parameters import PRESENTATION, Pairs, format_asked
 from gateway.exchange.read import Result, body_of
 from gateway.exchange.standing import extend_to
 from gateway.fhir.bundle import Piece, build_searchset
@@ -95,7 +95,7 @@ async def _search(gateway: Gateway, access: Access, call: Call, asked: _Asked, s
     cursor = None if len(found) <= control.count else _cursor(gateway, asked, control.order, page[-1])
     matches = [_piece(gateway, one, controls[one[0].name].subset) for one in page]
     coming = [_piece(gateway, one, None) for one in included]
-    links = _links(gateway, asked, control, cursor)
+    links = _links(gateway, asked, control, cursor, format_asked(call.parameters))
     body = build_searchset(gateway.settings.base_url, matches, links, total=total, included=coming)
     owners = [document["patient"] for _, document in (*page, *included) if document.get("patient")]
     return Answer(200, body), searched(access, call, kinds, about, owners)
@@ -324,15 +324,16 @@ def _is_understood(gateway: Gateway, kind: ResourceType, pair: tuple[str, str], 
     return True
 
 
-def _links(gateway: Gateway, asked: _Asked, control: Control, cursor: Cursor | None) -> list[tuple[str, str]]:
+def _links(gateway: Gateway, asked: _Asked, control: Control, cursor: Cursor | None, kept: Pairs) -> list[tuple[str, str]]:
     base = f"{gateway.settings.base_url}/{asked.path}".rstrip("/")
     applied: list[tuple[str, Any]] = [pair for pair in asked.pairs if pair[0] == "_cursor"]
     if not applied:
         pairs = (*asked.types, *asked.pairs)
         applied = [(name, control.count if name == "_count" else value) for name, value in pairs]
+    applied += kept
     links = [("self", f"{base}?{urlencode(applied)}" if applied else base)]
     if cursor is not None:
-        following = f"{base}?_cursor={gateway.cursors.seal(asked.path, cursor)}"
+        following = f"{base}?{urlencode([('_cursor', gateway.cursors.seal(asked.path, cursor)), *kept])}"
         if len(following) > gateway.limits.url_bytes:
             raise Problem("too-costly", "a search this long is not paged: ask for less, or for all on one page", status=400)
         links.append(("next", following))

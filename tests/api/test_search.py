@@ -104,7 +104,9 @@ async def test_the_page_says_what_was_asked(camille: Actor) -> None:
     )
     page = answer.json()
     assert (page["resourceType"], page["type"], page["total"]) == ("Bundle", "searchset", 4)
-    expected = urlencode({"patient": f"Patient/{camille.patient}", "code": "99504-3", "_sort": "-date", "_count": "200"})
+    expected = urlencode(
+        {"patient": f"Patient/{camille.patient}", "code": "99504-3", "_sort": "-date", "_count": "200", "_format": "json"}
+    )
     assert own_link(answer) == f"{BASE}/Observation?{expected}"
     for entry in page["entry"]:
         assert entry["search"] == {"mode": "match"}

@@ -303,3 +303,29 @@ async def test_nobody_without_a_token_has_a_document_read(world: World) -> None:
     answer = await world.http.post(f"{BASE}/Observation", content=b"<!DOCTYPE x><x/>", headers={"Content-Type": XML})
     assert answer.status_code == 401
     assert answer.headers["content-type"] == f"{XML}; charset=utf-8"
+
+
+@pytest.mark.requirement("CORE-11")
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_the_links_of_a_page_lead_on_in_its_format(world: World, method: str) -> None:
+    owner = await world.patient()
+    for _ in range(3):
+        stored = await owner.create(observation(owner.patient))
+    await owner.put(f"Observation/{stored['id']}", {**stored, "status": "amended"})
+    client, seen = Client(world, owner), 0
+    first = {
+        "GET": ("Observation?code=99504-3&_count=2&_format=xml", None),
+        "POST": ("Observation/_search", b"code=99504-3&_count=2&_format=xml"),
+    }[method]
+    url, form = first
+    while url:
+        answer = await owner.send(method if form else "GET", url, form, Content_Type="application/x-www-form-urlencoded")
+        assert answer.headers["content-type"] == f"{XML}; charset=utf-8"
+        page, form = client.read(answer), None
+        links = {link["relation"]: link["url"] for link in page["link"]}
+        assert "_format=xml" in links["self"]
+        seen, url = seen + len(page["entry"]), links.get("next", "")
+    assert seen == 3
+    history = await owner.get(f"Observation/{stored['id']}/_history?_count=1&_format=xml")
+    following = client.read(history)["link"][1]["url"]
+    assert client.read(await owner.get(following))["entry"][0]["resource"]["status"] == "final"
