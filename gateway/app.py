@@ -30,7 +30,7 @@ from gateway.exchange.passwords import Passwords
 from gateway.exchange.perform import check_operations
 from gateway.exchange.refresh_tokens import RefreshTokens
 from gateway.exchange.sealer import Sealer
-from gateway.exchange.standing import care_team_of, read_provision
+from gateway.exchange.standing import head_facts, read_provision
 from gateway.fhir.codec import Codec
 from gateway.fhir.identity import Identities
 from gateway.fhir.index import Index
@@ -140,7 +140,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         lookups=Lookups(mongo),
         receipts=Receipts(mongo, settings.secret),
         audit=audit,
-        committer=Committer(mongo, audit, codec.encode, care_team_of, limits.request_seconds / 2),
+        committer=Committer(mongo, audit, codec.encode, head_facts, limits.request_seconds / 2),
         cursors=Cursors(settings.secret),
         passwords=Passwords(),
         sealer=Sealer(settings.secret, b"gateway-seal"),

@@ -11,7 +11,8 @@ from datetime import datetime
 from gateway.access.consent import Consent, Situation, consent_clauses
 from gateway.access.policy import DIRECTIONS, PERMISSIONS, Policy
 from gateway.access.scope import Scope, scope_clause
-from gateway.fhir.clause import EVERYTHING, NOTHING, Clause, Test, Values, every, matches, negate, parameters_of, some
+from gateway.fhir.clause import EVERYTHING, NOTHING, All, Clause, Not, Test, Values, every, matches, negate, parameters_of, some
+from gateway.fhir.clause import Any as AnyOf
 from gateway.fhir.registry import Registry, ResourceType
 from gateway.problem import Problem
 
@@ -45,7 +46,9 @@ class Record:
     """What is known, at this moment, of the record of one patient: its consents and who treats the patient.
 
     `wide`: the types of which it holds resources whose dates cover more than a common span. `moment`: number and time of its
-    last commit.
+    last commit. `closed`: whether the Patient is no longer active. Where several records are of one person: `merged`, all
+    their patients; `survivor`, the one that stands for the person now; `elsewhere`, the consents given in the others, whose
+    denials hold here too.
     """
 
     patient: str
@@ -53,6 +56,15 @@ class Record:
     care_team: frozenset[str] = frozenset()
     wide: frozenset[str] = frozenset()
     moment: tuple[int, datetime] | None = None
+    closed: bool = False
+    merged: tuple[str, ...] = ()
+    survivor: str | None = None
+    elsewhere: tuple[Consent, ...] = ()
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another record stands for this person now."""
+        return self.survivor not in (None, self.patient)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,20 +164,53 @@ class Access:
         has_unowned = not kind.is_patient and not kind.patient_required
         if len(self.records) == 1 and not (has_unowned and kind.in_compartment):
             return self.clause(kind, interaction) != NOTHING
-        rights = self._record_rights(self.records[patient], kind, DIRECTIONS[interaction])
+        records = (self.records[one] for one in self.ids_of(patient) if one in self.records)
+        rights = some(*(self._record_rights(record, kind, DIRECTIONS[interaction]) for record in records))
         return every(self._scopes(kind, interaction), rights) != NOTHING
 
     def opens_anything(self) -> bool:
         """Whether there is anything at all in the record in the token's context that it may reach; of others nobody asks."""
-        record = self.records.get(self.caller.patient or "")
+        records = [self.records[one] for one in self._persons() if one in self.records]
         if self.caller.patient is None or self.caller.kind == "patient":
             return True
         kinds = [kind for kind in self._registry.resource_types.values() if kind.in_compartment]
-        return record is not None and any(
+        return any(
             every(self._scopes(kind, interaction), self._record_rights(record, kind, DIRECTIONS[interaction])) != NOTHING
+            for record in records
             for kind in kinds
             for interaction in kind.interactions
         )
+
+    def ids_of(self, patient: str) -> tuple[str, ...]:
+        """All ids of the person whom this patient id means."""
+        record = self.records.get(patient)
+        return record.merged if record is not None and record.merged else (patient,)
+
+    def survivor_of(self, patient: str) -> str | None:
+        """The Patient that stands in place of this one, None where it stands for itself."""
+        record = self.records.get(patient)
+        return record.survivor if record is not None and record.is_replaced else None
+
+    def meant(self, kind: ResourceType, asked: Clause) -> Clause:
+        """A search with each patient in it meant as a person: all whose data is theirs, under whatever id."""
+        if not any(record.merged for record in self.records.values()):
+            return asked
+        return self._meant(kind, asked)
+
+    def _meant(self, kind: ResourceType, asked: Clause) -> Clause:
+        match asked:
+            case All(of):
+                return every(*(self._meant(kind, part) for part in of))
+            case AnyOf(of):
+                return some(*(self._meant(kind, part) for part in of))
+            case Not(part):
+                return negate(self._meant(kind, part))
+            case Test("_id", "is", value) if kind.is_patient:
+                return Test("_id", "is", self.survivor_of(value) or value)
+            case Test("patient", "is", value):
+                return some(*(Test("patient", "is", one) for one in self.ids_of(value)))
+            case _:
+                return asked
 
     def rights(self, kind: ResourceType, direction: str) -> Clause:
         """What base policy and consents allow, whatever the scopes."""
@@ -235,14 +280,24 @@ class Access:
     def _scopes(self, kind: ResourceType, interaction: str) -> Clause:
         key = (kind.name, interaction)
         if key not in self._in_scope:
-            self._in_scope[key] = scope_clause(self.caller.scopes, kind, PERMISSIONS[interaction], self.caller.patient)
+            self._in_scope[key] = scope_clause(self.caller.scopes, kind, PERMISSIONS[interaction], self._persons())
         return self._in_scope[key]
+
+    def _persons(self) -> tuple[str, ...]:
+        """All ids of the patient in context."""
+        return self.ids_of(self.caller.patient) if self.caller.patient is not None else ()
+
+    def _is_of_caller(self, record: Record, actor: str) -> bool:
+        """Whether the record is one of the patient in context. Who acts for a replaced Patient does so in that record only."""
+        if actor == "patient":
+            return record.patient in self._persons()
+        return self.caller.patient in (record.patient, record.survivor)
 
     def _record_rights(self, record: Record, kind: ResourceType, direction: str) -> Clause:
         actor = self.kind_of_actor(record)
         own = Test(kind.owner, "is", record.patient)
         holds = (actor, direction, kind.name) in self._policy.holds
-        if actor in ("patient", "proxy") and self.caller.patient != record.patient:
+        if actor in ("patient", "proxy") and not self._is_of_caller(record, actor):
             holds = False
         if actor == "patient":
             return own if holds else NOTHING  # nobody's Consent stands between patients and their own record
@@ -256,6 +311,7 @@ class Access:
                 permit, deny = consent_clauses(consent.provision, situation, kind)
                 permits.append(NOTHING if kind.name in self._policy.never_opened else permit)
                 denies.append(deny)
+        denies += (consent_clauses(c.provision, situation, kind)[1] for c in record.elsewhere if c.provision is not None)
         return every(own, some(*permits), negate(some(*denies)))
 
     def _limits_of_proxies(self) -> Clause:

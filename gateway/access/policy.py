@@ -75,6 +75,10 @@ class _RecipientsFile(msgspec.Struct, forbid_unknown_fields=True):
     never: list[str]
 
 
+class _RecordFile(msgspec.Struct, forbid_unknown_fields=True):
+    closed_to: list[Kind]
+
+
 class _LabelsFile(msgspec.Struct, forbid_unknown_fields=True):
     systems: list[str]
 
@@ -87,6 +91,7 @@ class _PolicyFile(msgspec.Struct, forbid_unknown_fields=True):
     history: _HistoryFile
     directory: _DirectoryFile
     recipients: _RecipientsFile
+    record: _RecordFile
     labels: _LabelsFile
 
 
@@ -105,6 +110,7 @@ class Policy:
     directory_writers: frozenset[str]
     recipients: frozenset[str]
     never_recipients: frozenset[str]
+    closed_to: frozenset[str]
     label_systems: frozenset[str]
 
 
@@ -132,5 +138,6 @@ def read_policy(schemas: Path, registry: Registry) -> Policy:
         directory_writers=frozenset(raw.directory.writers),
         recipients=frozenset(raw.recipients.categories),
         never_recipients=frozenset(raw.recipients.never),
+        closed_to=frozenset(raw.record.closed_to),
         label_systems=frozenset(raw.labels.systems),
     )

@@ -5,7 +5,7 @@ Must not know: consents, who the caller is beyond the patient in context.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -74,11 +74,12 @@ def _invalid(text: str) -> Problem:
     return Problem("invalid", f"'{clip(text)}' is not a scope this gateway knows")
 
 
-def scope_clause(scopes: Iterable[Scope], kind: ResourceType, permissions: str, patient: str | None) -> Clause:
+def scope_clause(scopes: Iterable[Scope], kind: ResourceType, permissions: str, patients: Sequence[str]) -> Clause:
     """What the scopes allow of a type: `permissions` (letters of cruds) are all needed, several scopes add up.
 
-    `patient/` scopes reach the patient in context, and what belongs to no patient; without a patient in context they reach
-    nothing. `user/` and `system/` scopes set no limit of their own, because rights and consents do.
+    `patient/` scopes reach the patient in context (`patients`: all ids of that person), and what belongs to no patient; without
+    a patient in context they reach nothing. `user/` and `system/` scopes set no limit of their own, because rights and consents
+    do.
     """
     allowed: list[Clause] = []
     for scope in scopes:
@@ -86,13 +87,13 @@ def scope_clause(scopes: Iterable[Scope], kind: ResourceType, permissions: str, 
             continue
         if scope.level != "patient":
             allowed.append(scope.filters)
-        elif patient is not None:
-            allowed.append(every(_within_record(kind, patient), scope.filters))
+        elif patients:
+            allowed.append(every(_within_record(kind, patients), scope.filters))
     return some(*allowed)
 
 
-def _within_record(kind: ResourceType, patient: str) -> Clause:
+def _within_record(kind: ResourceType, patients: Sequence[str]) -> Clause:
     if not kind.in_compartment:
         return EVERYTHING
-    own = Test(kind.owner, "is", patient)
+    own = some(*(Test(kind.owner, "is", patient) for patient in patients))
     return own if kind.is_patient or kind.patient_required else some(own, Test("patient", "missing", True))

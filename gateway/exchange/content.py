@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.access.consent import parse_consent
 from gateway.exchange.gateway import Gateway
+from gateway.fhir.merging import link_issues
 from gateway.problem import Issue, Problem
 
 Rule = Callable[[Gateway, Any], None]
@@ -33,4 +34,11 @@ def _is_enforceable(gateway: Gateway, resource: Any) -> None:
     parse_consent(resource, frozenset(gateway.registry.resource_types))
 
 
-_RULES: Mapping[str, Rule] = {"Consent": _is_enforceable}
+def _has_sound_links(_: Gateway, resource: Any) -> None:
+    """A Patient says of other Patients what they are to each other so that it can be true."""
+    issues = [*link_issues(resource)]
+    if issues:
+        raise Problem.of(issues, status=422)
+
+
+_RULES: Mapping[str, Rule] = {"Consent": _is_enforceable, "Patient": _has_sound_links}

@@ -83,10 +83,15 @@ async def check_references(gateway: Gateway, draft: Draft, targets: Iterable[Tar
     for entry, target, expression in targets:
         if target == f"Patient/{entry.patient}":
             continue
-        if target not in found or (found[target] is not None and found[target] != entry.patient):
+        if target not in found or (found[target] not in (None, entry.patient) and not _is_between_persons(entry, expression)):
             raise unknown_reference(expression)
         if ".actor[" in expression and found[target] is not None and target.startswith("Device/"):
             raise Problem("value", "an actor is of the catalogue, not a device of the patient", expression)
+
+
+def _is_between_persons(entry: Entry, expression: str) -> bool:
+    """Whether a reference is one that may lead to another record, if the writer may see what is there: Patient.link."""
+    return entry.kind.is_patient and ".link[" in expression
 
 
 def reference_issues(gateway: Gateway, resource: Any, known: Container[str] | None = None) -> Iterator[Issue]:

@@ -16,6 +16,7 @@ from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry, decode_entry, require_kind
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.links import check_references, resolve_references
+from gateway.exchange.merging import check_merges, keep_links, values_shown
 from gateway.exchange.owners import settle_ids
 from gateway.exchange.sought import check_sought, resolve_sought
 from gateway.fhir.identity import business_key
@@ -58,12 +59,13 @@ async def _make(gateway: Gateway, draft: Draft) -> Plan:
         except Problem as problem:
             raise entry.locate(problem) from None
         entry.change = _writing(gateway, draft.access, entry)
-        _check_record(draft, entry, entry.change)
+        _check_record(gateway, draft, entry, entry.change)
         _check_labels(draft.access, entry, entry.change)
     await _limit_consents(gateway, fresh)
     await check_references(gateway, draft, targets)
     await _check_keys(gateway, draft, fresh)
     await _compare_known(gateway, draft, [entry for entry in fresh if entry.existing is not None])
+    check_merges(gateway, draft)
     written = [entry for entry in draft.entries if entry.change is not None]
     conditions = [*draft.conditions, *(e.condition for e in written if e.condition)]
     return Plan([e.change for e in written if e.change], conditions)
@@ -175,7 +177,8 @@ def _deletion(entry: Entry) -> Change:
 def _writing(gateway: Gateway, access: Access, entry: Entry) -> Change:
     kind, resource, former = entry.kind, entry.resource, entry.former
     _clean_meta(gateway, resource)
-    values: Document = {"search": gateway.index.search_values(kind, resource)}
+    found = gateway.index.search_values(kind, resource)
+    values: Document = {"search": values_shown(resource, found) if kind.is_patient else found}
     labels = gateway.index.labels(kind, resource)
     if labels:
         values["labels"] = labels
@@ -204,15 +207,22 @@ def _writing(gateway: Gateway, access: Access, entry: Entry) -> Change:
     return change
 
 
-def _check_record(draft: Draft, entry: Entry, change: Change) -> None:
-    """Refuse what belongs to a patient who does not exist as it would be refused for one who may not be written to."""
+def _check_record(gateway: Gateway, draft: Draft, entry: Entry, change: Change) -> None:
+    """Refuse what belongs to a patient who does not exist as it would be refused for one who may not be written to.
+
+    To who may, it is told that a record takes nothing new.
+    """
     if entry.patient is None or entry.patient in draft.born or not entry.is_create or entry.existing is not None:
         return
-    record = draft.access.records.get(entry.patient)
-    if record is None or record.moment is None:
+    record, caller = draft.access.records.get(entry.patient), draft.access.caller
+    is_closed = record is not None and record.closed and caller.kind in gateway.policy.closed_to
+    if record is None or record.moment is None or record.is_replaced or is_closed:
         require(draft.access, change)
         expression = f"{entry.kind.name}.{entry.kind.patient_path or 'id'}"
-        raise entry.locate(unknown_reference(expression))
+        if record is None or record.moment is None:
+            raise entry.locate(unknown_reference(expression))
+        why = "another Patient has taken its place" if record.is_replaced else "its Patient is not active"
+        raise entry.locate(Problem("business-rule", f"this record is closed, and takes nothing new: {why}", expression))
 
 
 def _check_labels(access: Access, entry: Entry, change: Change) -> None:
@@ -263,6 +273,8 @@ async def _compare_known(gateway: Gateway, draft: Draft, entries: list[Entry]) -
         for entry in known:
             former = stored.get(entry.id or "", {})
             body = former.get("body")
+            if body is not None and entry.call.renews:
+                keep_links(gateway, entry, bytes(body))
             is_same = body is not None and _content(gateway, entry.resource) == _content(
                 gateway, gateway.codec.load(name, body)
             )

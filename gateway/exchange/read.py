@@ -27,9 +27,17 @@ _POSITIVE = re.compile(r"[1-9][0-9]{0,8}\Z")  # of each number one spelling
 
 
 async def read(gateway: Gateway, access: Access, call: Call, session: Session = None) -> Result:
-    """The current version. 404 where it is not there for this caller, 410 where it was and has been deleted."""
+    """The current version. 404 where it is not there for this caller, 410 where it was and has been deleted.
+
+    In place of a Patient that was replaced the surviving one answers, to who may see that one.
+    """
     kind = gateway.registry[call.type]
     subset = read_subset(gateway, kind, call.parameters)
+    survivor = access.survivor_of(call.id or "") if kind.is_patient else None
+    if survivor is not None and access.reaches(kind, "read", survivor):
+        found = await store.read(access, gateway.mongo, kind, survivor, session)
+        if found is not None:
+            return _answer_version(gateway, access, msgspec.structs.replace(call, id=survivor), found, subset)
     found = await store.read(access, gateway.mongo, kind, call.id or "", session)
     return _answer_version(gateway, access, call, found, subset)
 

@@ -5,6 +5,7 @@ or a Consent means.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from gateway.exchange.foreign import read_foreign_token
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.tokens import CHALLENGE, unknown_token
 from gateway.fhir.codec import Codec
+from gateway.fhir.merging import merging_links
 from gateway.problem import Problem
 from gateway.store.mongo import Document
 from gateway.store.resources import find_owner
@@ -72,7 +74,7 @@ async def extend_to(gateway: Gateway, access: Access, patients: Iterable[str]) -
     if not missing or is_confined(access):
         return access
     found = await gateway.standings.find_records(missing)
-    return access.over(read_record(gateway, access.caller, record) for record in found.values())
+    return access.over(one for record in found.values() for one in read_records(gateway, access.caller, record))
 
 
 def read_provision(codec: Codec, served: frozenset[str], body: bytes) -> Provision | None:
@@ -84,15 +86,23 @@ def read_provision(codec: Codec, served: frozenset[str], body: bytes) -> Provisi
         return DENY_ALL  # stored when it could be honoured, and no longer: nobody gets in by that
 
 
-def care_team_of(patient: Any) -> list[str]:
-    """Whom a Patient names as treating: they are of its care team."""
+def head_facts(patient: Any) -> dict[str, Any]:
+    """What the head of a record keeps of its Patient: whom it names as treating, and whether another one took its place."""
     named = (practitioner.reference for practitioner in patient.generalPractitioner or ())
-    return [reference.partition("/_history/")[0] for reference in named if reference]
+    links = merging_links(patient)
+    replaced = next((other for kind, other in links if kind == "replaced-by"), None)
+    return {
+        "care_team": [reference.partition("/_history/")[0] for reference in named if reference],
+        "closed": patient.active is False,
+        "merged": bool(links),
+        "replaced_by": replaced,
+        "replaces": [other for kind, other in links if kind == "replaces"],
+    }
 
 
 def _access(gateway: Gateway, found: Standing, now: datetime) -> Access:
     caller = _caller(gateway, found.token)
-    records = [read_record(gateway, caller, found.record)] if found.record else []
+    records = read_records(gateway, caller, found.record) if found.record else []
     return Access(caller, gateway.registry, gateway.policy, now, records, found.prefetched)
 
 
@@ -112,7 +122,28 @@ def _caller(gateway: Gateway, token: Document) -> Caller:
     )
 
 
-def read_record(gateway: Gateway, caller: Caller, stored: StoredRecord) -> Record:
+def read_records(gateway: Gateway, caller: Caller, stored: StoredRecord) -> list[Record]:
+    """The record, and all others of the same person."""
+    record = _record(gateway, caller, stored)
+    if not stored.others:
+        return [record]
+    found = [record, *(_record(gateway, caller, other) for other in stored.others)]
+    ids = tuple(sorted(one.patient for one in found))
+    # Who treats the person, the Patient says that stands for them now.
+    team = next((one.care_team for one in found if one.patient == stored.survivor), frozenset[str]())
+    return [
+        replace(
+            one,
+            care_team=team,
+            merged=ids,
+            survivor=stored.survivor,
+            elsewhere=tuple(consent for other in found if other is not one for consent in other.consents),
+        )
+        for one in found
+    ]
+
+
+def _record(gateway: Gateway, caller: Caller, stored: StoredRecord) -> Record:
     """The record, with the consents that speak of this caller or of everybody."""
     head = stored.head
     concerned = caller.actors | caller.software
@@ -124,6 +155,7 @@ def read_record(gateway: Gateway, caller: Caller, stored: StoredRecord) -> Recor
         care_team=frozenset(head.get("care_team", ())),
         wide=frozenset(head.get("wide", ())),
         moment=(int(head["commit"]), head["updated"]) if head else None,
+        closed=bool(head.get("closed")),
     )
 
 

@@ -85,16 +85,16 @@ class Work:
 class Committer:
     """Commits plans. Those that only add and wait at the same time share a transaction, each with its own outcome.
 
-    `care_team`: the references that a Patient names as treating. `seconds`: how long a transaction may take.
+    `facts`: what the head of a record keeps of its Patient. `seconds`: how long a transaction may take.
     """
 
     def __init__(
-        self, mongo: Mongo, audit: AuditWriter, encode: Encode, care_team: Callable[[Any], list[str]], seconds: float
+        self, mongo: Mongo, audit: AuditWriter, encode: Encode, facts: Callable[[Any], Document], seconds: float
     ) -> None:
         self._mongo = mongo
         self._audit = audit
         self._encode = encode
-        self._care_team = care_team
+        self._facts_of = facts
         self._seconds = seconds
         self._gather: Gather[Work, list[Document]] = Gather(
             self._commit_group, most=_MOST_IN_GROUP, weigh=_weigh, patience=_PATIENCE
@@ -244,7 +244,7 @@ class Committer:
     def _facts(self, mine: Sequence[Change]) -> "_Facts":
         """What the head keeps of a record besides its last commit. `mine`: the changes of that record."""
         patient = next((c.resource for c in mine if c.kind.is_patient and c.resource is not None), None)
-        once = {"care_team": self._care_team(patient)} if patient is not None else {}
+        once = self._facts_of(patient) if patient is not None else {}
         return _Facts(once, sorted({change.kind.name for change in mine if change.is_wide}))
 
 
@@ -272,7 +272,8 @@ class _Facts:
 
     @property
     def whole(self) -> Document:
-        return {**self.once, "wide": self.wide} if self.wide else self.once
+        told = {name: value for name, value in self.once.items() if value}
+        return {**told, "wide": self.wide} if self.wide else told
 
 
 def _weigh(work: Work) -> int:

@@ -14,14 +14,15 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from gateway.access.access import Access
-from gateway.fhir.clause import All, Clause, Test, Values, every, matches, parameters_of
 from gateway.fhir.clause import Any as AnyOf
+from gateway.fhir.clause import Clause, Test, Values, every, matches, parts_of
 from gateway.fhir.registry import ResourceType
 from gateway.store.cost import require_bounded
 from gateway.store.filter import stored_field, to_filter
 from gateway.store.ids import bucket_of
 from gateway.store.mongo import Document, Mongo, Session
 from gateway.store.schema import history_of, index_name, sort_field
+from gateway.store.search_filter import search_filter
 
 BODY: Mapping[str, Any] = {"body": 1, "event": 1, "version": 1, "updated": 1, "patient": 1, "deleted": 1}
 LIVE: Document = {"deleted": {"$exists": False}}
@@ -139,8 +140,7 @@ async def find(
 
     `values`: the parameters whose index values are wanted as well; `with_keys`: and what it is sorted by.
     """
-    asked = every(clause, access.clause(kind, "search-type"))
-    require_bounded(kind, clause, asked, tuple(key.parameter for key in order.keys))
+    asked = _within_limits(access, kind, clause, order)
     sort = [(key.field, key.direction) for key in order.complete()]
     behind = [] if after is None else [_behind(order, after)]
     fields: Document = {"event": 1, "updated": 1, "patient": 1} if kind.name == "AuditEvent" else {"body": 1}
@@ -149,7 +149,7 @@ async def find(
     fields |= {stored_field(name): 1 for name in values}
     if with_keys:
         fields |= {key.field: 1 for key in order.keys}
-    where = _where(access, kind, asked)
+    where = search_filter(access, kind, asked) | LIVE
     return await mongo.find(
         kind.name,
         {"$and": [where, *behind]} if behind else where,
@@ -166,9 +166,8 @@ async def count(
     access: Access, mongo: Mongo, kind: ResourceType, clause: Clause, *, seconds: float, session: Session = None
 ) -> int:
     """How many resources satisfy the search among those the caller may see."""
-    asked = every(clause, access.clause(kind, "search-type"))
-    require_bounded(kind, clause, asked)
-    return await mongo.count(kind.name, _where(access, kind, asked), seconds=seconds, session=session)
+    asked = _within_limits(access, kind, clause)
+    return await mongo.count(kind.name, search_filter(access, kind, asked) | LIVE, seconds=seconds, session=session)
 
 
 async def find_ids(
@@ -182,8 +181,7 @@ async def find_ids(
     session: Session = None,
 ) -> list[str]:
     """The ids of resources that satisfy the clause and that the caller may find, in no order."""
-    asked = every(clause, access.clause(kind, "search-type"))
-    require_bounded(kind, clause, asked)
+    asked = _within_limits(access, kind, clause)
     hint = choose_index(kind, asked, BY_ID)
     where = to_filter(asked) | LIVE
     found = await mongo.find(kind.name, where, {"_id": 1}, limit=limit, hint=hint, seconds=seconds, session=session)
@@ -217,11 +215,20 @@ async def find_referring(
     session: Session = None,
 ) -> list[Document]:
     """The resources that satisfy the clause and that the caller may find and read, in no order."""
-    asked = every(clause, access.clause(kind, "search-type"), access.clause(kind, "read"))
-    require_bounded(kind, clause, asked)
+    asked = _within_limits(access, kind, clause, also="read")
     hint = choose_index(kind, asked, BY_ID)
     where = to_filter(asked) | LIVE
     return await mongo.find(kind.name, where, _shown(values), limit=limit, hint=hint, seconds=seconds, session=session)
+
+
+def _within_limits(
+    access: Access, kind: ResourceType, clause: Clause, order: Order = BY_ID, also: str = "search-type"
+) -> Clause:
+    """A search within what the caller may find, and do `also`. Raises Problem where no index bounds it."""
+    limits = (access.clause(kind, interaction) for interaction in dict.fromkeys(("search-type", also)))
+    asked = every(access.meant(kind, clause), *limits)
+    require_bounded(kind, clause, asked, tuple(key.parameter for key in order.keys))
+    return asked
 
 
 def _shown(values: Iterable[str]) -> Document:
@@ -268,21 +275,6 @@ async def find_identified(mongo: Mongo, type_name: str, token: str) -> str | Non
     """The id of the one resource with this identifier (`system|value`), None for none or several. Never told to a caller."""
     found = await mongo.find(type_name, {"search.identifier": token, **LIVE}, {"_id": 1}, limit=2)
     return found[0]["_id"] if len(found) == 1 else None
-
-
-def _where(access: Access, kind: ResourceType, clause: Clause) -> Document:
-    """The filter of a search, which an index bounds as closely as can be.
-
-    Nearly all records hold only moments and days, which are found by where they begin. Where a record also holds longer
-    periods, the filter is the exact one. (Looking for those few apart would look at as many, and tell by a second call that
-    there are some, to whom they are hidden as well.)
-    """
-    patients = {part.value for part in _parts(clause) if isinstance(part, Test) and part.parameter == "patient"}
-    record = access.records.get(patients.pop()) if len(patients) == 1 else None
-    dates = [p.name for p in kind.search.values() if p.type == "date"]
-    compared = [name for name in dates if name in parameters_of(clause)]
-    is_common = record is not None and bool(compared) and kind.name not in record.wide
-    return to_filter(clause, common_spans=is_common) | LIVE
 
 
 def merge_pages(pages: list[list[Document]], order: Order) -> list[Document]:
@@ -333,14 +325,10 @@ def choose_index(kind: ResourceType, clause: Clause, order: Order) -> str | None
     return chosen
 
 
-def _parts(clause: Clause) -> Sequence[Clause]:
-    return clause.of if isinstance(clause, All) else (clause,)
-
-
 def _fixed(clause: Clause) -> list[str]:
     """The parameters that a clause fixes to one value or a few."""
     found: list[str] = []
-    for part in _parts(clause):
+    for part in parts_of(clause):
         if isinstance(part, Test) and part.op == "is":
             found.append(part.parameter)
         elif isinstance(part, AnyOf) and part.of:

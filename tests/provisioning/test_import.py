@@ -98,6 +98,23 @@ async def test_what_a_client_wrote_since_is_renewed(world: World, imports: Impor
     assert (await imports.body(row))["id"] == stored["id"]
 
 
+async def test_a_merge_outlives_the_files_that_know_nothing_of_it(world: World, imports: Imports) -> None:
+    old, new = patient(), patient()
+    await imports([old, new])
+    one, other = await imports.body(old), await imports.body(new)
+    replaced = {**one, "active": False, "link": [{"other": {"reference": f"Patient/{other['id']}"}, "type": "replaced-by"}]}
+    survivor = {**other, "link": [{"other": {"reference": f"Patient/{one['id']}"}, "type": "replaces"}]}
+    survivor["identifier"] = other["identifier"] + one["identifier"]
+    merging = bundle("transaction", *(entry("PUT", f"Patient/{b['id']}", b) for b in (replaced, survivor)))
+    assert (await world.operator.post("", merging)).status_code == 200
+    renewed = {**new, "identifier": survivor["identifier"], "gender": "female"}
+    assert await imports([old, renewed]) == Counts(updated=1, refused=1)
+    assert imports.refusals == [(1, "Patient.identifier", "business-rule")]
+    (found,) = await world.stored("Patient", _id=other["id"])
+    assert json.loads(found["body"])["link"] == survivor["link"]
+    assert await imports([renewed]) == Counts(known=1)
+
+
 async def test_the_same_row_twice_is_one_and_another_with_its_identifier_is_refused(imports: Imports) -> None:
     row = practitioner()
     assert await imports([row, row], [row, {**row, "gender": "male"}]) == Counts(created=1, known=2, refused=1)

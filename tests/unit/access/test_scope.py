@@ -118,17 +118,17 @@ def test_scopes_that_carry_no_right_are_passed_over(registry: Registry) -> None:
 )
 def test_what_scopes_allow(registry: Registry, scopes: str, letter: str, patient: str | None, admitted: bool) -> None:
     values = {"_id": "0a1-o", "patient": "0a1-me", "search": {"category": ["laboratory"], "code": ["99504-3"]}}
-    clause = scope_clause(parse(registry, scopes), registry["Observation"], letter, patient)
+    clause = scope_clause(parse(registry, scopes), registry["Observation"], letter, [patient] if patient else [])
     assert matches(clause, values) is admitted
 
 
 def test_no_scope_allows_nothing(registry: Registry) -> None:
-    assert scope_clause((), registry["Observation"], "r", "0a1-me") == NOTHING
+    assert scope_clause((), registry["Observation"], "r", ["0a1-me"]) == NOTHING
 
 
 def test_patient_scopes_reach_directories_and_catalogue_devices(registry: Registry) -> None:
     scopes = parse(registry, "patient/*.r")
-    assert scope_clause(scopes, registry["Organization"], "r", "0a1-me") == EVERYTHING
-    catalogue = scope_clause(scopes, registry["Device"], "r", "0a1-me")
+    assert scope_clause(scopes, registry["Organization"], "r", ["0a1-me"]) == EVERYTHING
+    catalogue = scope_clause(scopes, registry["Device"], "r", ["0a1-me"])
     assert matches(catalogue, {"_id": "0a1-d", "search": {}})
     assert not matches(catalogue, {"_id": "0a1-d", "patient": "0a1-other", "search": {}})
