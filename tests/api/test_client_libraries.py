@@ -57,8 +57,9 @@ def fhirpy_client(shared: Shared, actor: Actor, **headers: str) -> AsyncFHIRClie
 def fhirclient_of(shared: Shared, actor: Actor) -> Any:
     """A fhirclient with a token got elsewhere."""
     client = FHIRClient({"app_id": "portal", "api_base": shared.url})
-    client.server.session.headers["Authorization"] = f"Bearer {actor.token}"
-    assert client.prepare()  # reads the CapabilityStatement into its own typed classes
+    client.prepare()  # reads the CapabilityStatement into its own typed classes, and from it where tokens are had
+    client.server.auth.access_token = actor.token
+    assert client.ready
     return client.server
 
 
