@@ -164,6 +164,7 @@ def _describe_operation(
 
 
 _TEXT: Mapping[str, str] = {"type": "string"}
+_REPLAYED = {"description": "it was done by an earlier request with this Idempotency-Key", "schema": {"const": "true"}}
 
 
 def _describe(
@@ -252,6 +253,8 @@ def _responses(row: _Row, path: str, method: str, media_types: list[str], gives:
         if status not in _WITHOUT_BODY:
             schema = _resource_of(gives) if gives else {"type": "object"}
             found[str(status)]["content"] = _media(media_types, schema)
+        if "Idempotency-Key" in row.headers:
+            found[str(status)]["headers"] = {"Idempotency-Replayed": _REPLAYED}
     return found | {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(refusals)}
 
 

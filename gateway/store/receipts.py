@@ -23,7 +23,7 @@ from gateway.store.mongo import Document, Mongo, Step
 from gateway.store.resources import as_values
 from gateway.store.schema import RECEIPTS, history_of
 
-_ID_BYTES, _POSITION_BYTES = 20, 2
+_ID_BYTES, _POSITION_BYTES = 20, 3
 _END = b"\xff" * _POSITION_BYTES
 
 

@@ -408,7 +408,7 @@ async def test_a_receipt_holds_nothing_of_what_was_written_and_goes_after_two_da
     (receipt,) = await world.stored(RECEIPTS, written=written)
     assert receipt.keys() == {"_id", "at", "request", "written"}
     assert key.encode() not in receipt["_id"]
-    assert (len(receipt["_id"]), len(receipt["request"])) == (22, 32)
+    assert (len(receipt["_id"]), len(receipt["request"])) == (23, 32)
     index = (await world.gateway.mongo.indexes(RECEIPTS))["at"]
     assert (index["key"], index["expireAfterSeconds"]) == ([("at", 1)], 48 * 3_600)
 

@@ -21,7 +21,7 @@ def typed() -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for block in re.findall(r"^```console\n(.*?)^```", README.read_text("utf-8"), re.MULTILINE | re.DOTALL):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            here = re.match(r"[^\n]*<<'END'\n.*?^END\n", part, re.MULTILINE | re.DOTALL)
+            here = re.match(r"[^\n]*<<END\n.*?^END\n", part, re.MULTILINE | re.DOTALL)
             end = here.end() if here else part.index("\n") + 1
             found.append((part[:end], part[end:].rstrip("\n")))
     return found
