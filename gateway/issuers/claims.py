@@ -53,7 +53,7 @@ def check_claims(issuer: Issuer, claims: Claims, now: datetime) -> None:
     if "cnf" in claims:  # bound to a key that a bearer does not prove to have (RFC 7800)
         raise Refused("cnf")
     for path, texts in issuer.require.items():
-        if not set(texts).intersection(_texts(claims, path)):
+        if not set(texts).intersection(texts_of(claims, path)):
             raise Refused(f"required {path}")
 
 
@@ -65,14 +65,19 @@ def read_bearer(issuer: Issuer, claims: Claims) -> Bearer | None:
     if subject is not None and not (isinstance(subject, str) and 0 < len(subject) <= _LONGEST_SUBJECT):
         raise Refused("sub")
     for rule in issuer.rules:
-        user, patient = _named(issuer, claims, rule.user), _named(issuer, claims, rule.patient)
+        user, patient = named_by(issuer.own, claims, rule.user), named_by(issuer.own, claims, rule.patient)
         if (rule.user and user is None) or (rule.kind == "proxy" and patient is None):
             continue
-        if all(set(texts).intersection(_texts(claims, path)) for path, texts in rule.when.items()):
+        if holds(claims, rule.when):
             words = tuple(dict.fromkeys(word for path in issuer.scopes.claims for word in _words(claims, path)))
             expires = datetime.fromtimestamp(seconds(claims, "exp"), UTC) + timedelta(seconds=issuer.skew)
             return Bearer(rule, client, words, user, patient, expires, subject)
     return None
+
+
+def holds(claims: Claims, when: Mapping[str, list[str]]) -> bool:
+    """Whether each of these claims has one of its texts."""
+    return all(set(texts).intersection(texts_of(claims, path)) for path, texts in when.items())
 
 
 def granted(issuer: Issuer, bearer: Bearer) -> Iterator[str]:
@@ -90,12 +95,12 @@ def seconds(claims: Claims, name: str) -> float:
     return found
 
 
-def _named(issuer: Issuer, claims: Claims, named: Named | None) -> str | None:
-    """The identifier, or the id within a reference of the right type, that a claim holds."""
-    text = next(iter(_texts(claims, named.claim)), None) if named else None
+def named_by(own: str, claims: Claims, named: Named | None) -> str | None:
+    """The identifier, or the id within a reference of the right type, that a claim holds; `own`: where ours lie."""
+    text = next(iter(texts_of(claims, named.claim)), None) if named else None
     if named is None or text is None or named.system is not None:
         return text
-    type_name, slash, identifier = text.removeprefix(issuer.own).rpartition("/")
+    type_name, slash, identifier = text.removeprefix(own).rpartition("/")
     return identifier if type_name == named.type or not slash else None
 
 
@@ -109,10 +114,11 @@ def _find(claims: Claims, path: str) -> Any:
     return found
 
 
-def _texts(claims: Claims, path: str) -> list[str]:
+def texts_of(claims: Claims, path: str) -> list[str]:
+    """The texts at a path, whether one stands there or a list."""
     found = _find(claims, path)
     return [text for text in (found if isinstance(found, list) else [found]) if isinstance(text, str) and text]
 
 
 def _words(claims: Claims, path: str) -> list[str]:
-    return [word for text in _texts(claims, path) for word in text.split(" ") if word]
+    return [word for text in texts_of(claims, path) for word in text.split(" ") if word]

@@ -18,12 +18,13 @@ from gateway.problem import Problem
 from gateway.schemas import SchemaError, read_schema
 
 ANY_AUDIENCE = "any"
+NOT_CALLABLE = "is not an https URL (or http to a loopback address that GATEWAY_OUTBOUND_NETWORKS has)"
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 _REFERENCE = re.compile(r"([A-Z][A-Za-z]+)/[A-Za-z0-9.-]{1,64}")
 _BEARER = re.compile(r"[A-Za-z0-9._~+/=-]{0,32}")  # RFC 6750 §2.1
 # Whom each kind of actor is: the types of resource that a token can name them by.
-_USERS = {
+USERS = {
     "patient": ("Patient",),
     "proxy": ("RelatedPerson",),
     "professional": ("Practitioner", "PractitionerRole"),
@@ -37,18 +38,23 @@ Words = Annotated[list[Text], msgspec.Meta(min_length=1)]
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
 
 
-class Jwt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Tokens that are signed (RFC 9068). `types`: what their header may say they are; the intervals are those of the keys."""
+class PublishedKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys that an issuer publishes, and how long what was fetched of them holds."""
 
     keys: Text
     algorithms: Annotated[list[Algorithm], msgspec.Meta(min_length=1)] = msgspec.field(
         default_factory=lambda: ["RS256", "PS256", "ES256"]
     )
-    types: Words = msgspec.field(default_factory=lambda: ["at+jwt"])
-    lifetime_seconds: Seconds = 3_900
     cache_seconds: Seconds = 600
     refetch_seconds: Seconds = 30
     outage_seconds: Seconds = 3_600
+
+
+class Jwt(PublishedKeys, frozen=True):
+    """Tokens that are signed (RFC 9068). `types`: what their header may say they are."""
+
+    types: Words = msgspec.field(default_factory=lambda: ["at+jwt"])
+    lifetime_seconds: Seconds = 3_900
 
 
 class Introspection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,15 +157,14 @@ def read_issuers(folder: Path | None, checks: Checks) -> list[Issuer]:
 
 def _read_issuer(file: Path, checks: Checks) -> Issuer:
     raw = read_schema(file, _IssuerFile)
-    if not _NAME.fullmatch(file.stem):
+    if not NAME.fullmatch(file.stem):
         raise SchemaError(file, "", "its name is not of small letters, digits and -")
     if (raw.jwt is None) == (raw.introspection is None):
         raise SchemaError(file, "jwt", "an issuer has either [jwt] or [introspection]")
     place = ("jwt.keys", raw.jwt.keys) if raw.jwt else ("introspection.endpoint", getattr(raw.introspection, "endpoint", ""))
     for key, url in (("issuer", raw.issuer), place):
         if not may_be_called(url, checks.networks):
-            text = "is not an https URL (or http to a loopback address that GATEWAY_OUTBOUND_NETWORKS has)"
-            raise SchemaError(file, key, text)
+            raise SchemaError(file, key, NOT_CALLABLE)
     _check_confusion(file, raw)
     _check_scopes(file, raw, checks)
     for n, rule in enumerate(raw.caller):
@@ -172,7 +177,7 @@ def _read_issuer(file: Path, checks: Checks) -> Issuer:
         require=raw.require,
         jwt=raw.jwt,
         introspection=raw.introspection,
-        secret=_read_secret(file, raw.introspection) if raw.introspection else "",
+        secret=read_secret(file, "introspection.secret_file", raw.introspection.secret_file) if raw.introspection else "",
         own=f"{checks.base_url}/",
         scopes=raw.scopes,
         rules=raw.caller,
@@ -213,21 +218,25 @@ def _check_rule(file: Path, key: str, rule: Rule, registry: Registry) -> None:
         raise SchemaError(file, f"{key}.user", "is missing")
     if (rule.kind == "proxy" and rule.patient is None) or (rule.kind == "patient" and rule.patient is not None):
         raise SchemaError(file, f"{key}.patient", "is missing" if rule.kind == "proxy" else "is who the user is")
-    for name, types in (("user", _USERS.get(rule.kind, ())), ("patient", ("Patient",))):
-        named: Named | None = getattr(rule, name)
-        if named is None:
-            continue
-        if named.type not in types:
-            raise SchemaError(file, f"{key}.{name}.type", f"a {rule.kind} has {' or '.join(types) or 'none'} here")
-        if named.system is not None and registry[named.type].group not in ("directory", "identity"):
-            raise SchemaError(
-                file, f"{key}.{name}.system", f"not only directories write {named.type}: its identifiers prove nothing"
-            )
+    for name, types in (("user", USERS.get(rule.kind, ())), ("patient", ("Patient",))):
+        check_named(file, f"{key}.{name}", getattr(rule, name), rule.kind, types, registry)
     for name in ("actors", "software"):
         for reference in getattr(rule, name):
             found = _REFERENCE.fullmatch(reference)
             if found is None or registry.find(found[1]) is None:
                 raise SchemaError(file, f"{key}.{name}", "is not a list of references like Device/…")
+
+
+def check_named(
+    file: Path, key: str, named: Named | None, kind: str, types: tuple[str, ...], registry: Registry
+) -> None:
+    """Refuse a claim by which somebody could be taken for somebody else. `types`: those that such a claim may name."""
+    if named is None:
+        return
+    if named.type not in types:
+        raise SchemaError(file, f"{key}.type", f"a {kind} has {' or '.join(types) or 'none'} here")
+    if named.system is not None and registry[named.type].group not in ("directory", "identity"):
+        raise SchemaError(file, f"{key}.system", f"not only directories write {named.type}: its identifiers prove nothing")
 
 
 def _check_beside(file: Path, issuer: Issuer, others: Iterable[Issuer]) -> None:
@@ -239,13 +248,14 @@ def _check_beside(file: Path, issuer: Issuer, others: Iterable[Issuer]) -> None:
             raise SchemaError(file, "introspection.prefix", f"cannot be told from that of {other.name}")
 
 
-def _read_secret(file: Path, introspection: Introspection) -> str:
+def read_secret(file: Path, key: str, name: str) -> str:
+    """The secret in the file of this name beside `file`, or at this absolute path. Raises SchemaError naming the key."""
     try:
-        secret = (file.parent / introspection.secret_file).read_text("utf-8").strip()
+        secret = (file.parent / name).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError):
         secret = ""
     if not secret:
-        raise SchemaError(file, "introspection.secret_file", "there is no secret in this file, or it cannot be read")
+        raise SchemaError(file, key, "there is no secret in this file, or it cannot be read")
     return secret
 
 

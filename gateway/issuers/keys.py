@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from joserfc.jwk import JWKRegistry, Key, RSAKey
 
-from gateway.issuers.files import Issuer, Jwt
+from gateway.issuers.files import PublishedKeys
 from gateway.outbound import Outbound, Unreachable
 from gateway.telemetry import log
 
@@ -31,8 +31,8 @@ class Keys:
     While the issuer cannot be reached, what was fetched holds on for `outage_seconds`.
     """
 
-    def __init__(self, issuer: Issuer, rules: Jwt, outbound: Outbound) -> None:
-        self._name = issuer.name
+    def __init__(self, name: str, rules: PublishedKeys, outbound: Outbound) -> None:
+        self._name = name
         self._rules = rules
         self._outbound = outbound
         self._keys: Mapping[str, Key] = {}
