@@ -44,6 +44,8 @@ from gateway.fhir.xml_shape import Shapes
 from gateway.fhir.xml_write import XmlWriter
 from gateway.issuers.files import Checks, Issuer, read_issuers
 from gateway.issuers.issuers import Issuers
+from gateway.issuers.openid import Providers
+from gateway.issuers.providers import Provider, read_providers
 from gateway.jobs.seal import end_audit, seal_audit
 from gateway.oauth.cors import Cors
 from gateway.oauth.metadata import security_uris
@@ -103,6 +105,11 @@ def read_own_issuers(schemas: Schemas, folder: Path | None, networks: str, base_
     return read_issuers(folder, Checks(schemas.registry, scopes, read_networks(networks), base_url))
 
 
+def read_own_providers(schemas: Schemas, folder: Path | None, networks: str, base_url: str) -> list[Provider]:
+    """The OpenID providers in this folder, checked. Raises SchemaError naming file and key."""
+    return read_providers(folder, schemas.registry, read_networks(networks), base_url, schemas.texts)
+
+
 def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callable[[], datetime] = now) -> Gateway:
     """The parts, put together; nothing is asked of the database yet."""
     limits, registry, policy = schemas.limits, schemas.registry, schemas.policy
@@ -110,7 +117,9 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
     codec = Codec(registry.types, depth=limits.depth, explain_bytes=limits.explain_bytes)
     audit = AuditWriter(mongo, ids)
     types_served = frozenset(registry.resource_types)
-    issuers = read_own_issuers(schemas, settings.issuers, settings.outbound_networks, settings.base_url)
+    networks = settings.outbound_networks
+    issuers = read_own_issuers(schemas, settings.issuers, networks, settings.base_url)
+    providers = read_own_providers(schemas, settings.providers, networks, settings.base_url)
 
     @functools.lru_cache(maxsize=1_024)
     def scopes(text: str) -> tuple[Scope, ...]:
@@ -134,7 +143,8 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         policy=policy,
         ids=ids,
         mongo=mongo,
-        issuers=Issuers(issuers, read_networks(settings.outbound_networks)),
+        issuers=Issuers(issuers, read_networks(networks)),
+        providers=Providers(providers, read_networks(networks)),
         clients=Clients(mongo),
         standings=Standings(mongo),
         lookups=Lookups(mongo),
@@ -167,6 +177,7 @@ async def running(gateway: Gateway) -> AsyncIterator[Gateway]:
             await end_audit(gateway)
     finally:
         await gateway.issuers.close()
+        await gateway.providers.close()
         await gateway.mongo.close()
 
 
@@ -178,6 +189,7 @@ async def attached(settings: Settings, schemas: Schemas | None = None) -> AsyncI
         yield gateway
     finally:
         await gateway.issuers.close()
+        await gateway.providers.close()
         await gateway.mongo.close()
 
 
@@ -197,7 +209,7 @@ async def check_system(
     schemas = read_schemas(Path(environ["GATEWAY_SCHEMAS"]) if environ.get("GATEWAY_SCHEMAS") else find_schemas())
     registry = schemas.registry
     lines = [f"schemas: {len(registry.resource_types)} types, {len(registry.profiles)} profiles"]
-    said, is_sound = await _check_issuers(schemas, environ, call=call_issuers)
+    said, is_sound = await _check_others(schemas, environ, call=call_issuers)
     lines += said
     if not environ.get("GATEWAY_MONGO_URL"):
         return [*lines, "settings, topology, indexes: not checked (GATEWAY_MONGO_URL is not set)"], is_sound
@@ -211,20 +223,31 @@ async def check_system(
     return [*lines, *(problems or ["topology and indexes: sound"])], is_sound and not problems
 
 
-async def _check_issuers(schemas: Schemas, environ: Mapping[str, str], *, call: bool) -> tuple[list[str], bool]:
-    if not environ.get("GATEWAY_ISSUERS"):
-        return [], True
-    networks = environ.get("GATEWAY_OUTBOUND_NETWORKS", "")
-    issuers = read_own_issuers(schemas, Path(environ["GATEWAY_ISSUERS"]), networks, environ.get("GATEWAY_BASE_URL", ""))
-    lines = [f"issuers: {', '.join(issuer.name for issuer in issuers)}"]
-    if not call:
-        return lines, True
-    called = Issuers(issuers, read_networks(networks))
+async def _check_others(schemas: Schemas, environ: Mapping[str, str], *, call: bool) -> tuple[list[str], bool]:
+    """What is said of the issuers whose tokens hold here, and of the providers with which people log in."""
+    networks, base_url = environ.get("GATEWAY_OUTBOUND_NETWORKS", ""), environ.get("GATEWAY_BASE_URL", "")
+    lines, is_sound = list[str](), True
+    if environ.get("GATEWAY_ISSUERS"):
+        issuers = read_own_issuers(schemas, Path(environ["GATEWAY_ISSUERS"]), networks, base_url)
+        lines.append(f"issuers: {', '.join(issuer.name for issuer in issuers)}")
+        if call:
+            is_sound = await _try_out("issuer", Issuers(issuers, read_networks(networks)), lines)
+    if environ.get("GATEWAY_PROVIDERS"):
+        providers = read_own_providers(schemas, Path(environ["GATEWAY_PROVIDERS"]), networks, base_url)
+        lines.append(f"providers: {', '.join(provider.name for provider in providers)}")
+        if call:
+            is_sound = await _try_out("provider", Providers(providers, read_networks(networks)), lines) and is_sound
+    return lines, is_sound
+
+
+async def _try_out(kind: str, others: Issuers | Providers, lines: list[str]) -> bool:
+    """Ask each of them once; whether all answered as they must."""
     try:
-        answers = [answer async for answer in called.try_out(now())]
+        answers = [answer async for answer in others.try_out(now())]
     finally:
-        await called.close()
-    return [*lines, *(f"issuer {name}: {text}" for name, text, _ in answers)], all(is_sound for _, _, is_sound in answers)
+        await others.close()
+    lines += [f"{kind} {name}: {text}" for name, text, _ in answers]
+    return all(is_well for _, _, is_well in answers)
 
 
 def create_app(settings: Settings | None = None, clock: Callable[[], datetime] = now) -> FastAPI:

@@ -49,6 +49,7 @@ class Settings:
     outbound_networks: str = _env(
         "GATEWAY_OUTBOUND_NETWORKS", "networks that may be called though they are no public ones", "", otherwise=""
     )
+    providers: Path | None = _env("GATEWAY_PROVIDERS", "folder of files of OpenID providers to log in with", "", otherwise=None)
     local_login: str = _env(
         "GATEWAY_LOCAL_LOGIN",
         "on, off, or auto: local accounts log in on a loopback base URL only",
@@ -121,7 +122,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
             raise SettingsError(f"{name}: is not set ({item.metadata['purpose']})")
         values[item.name] = value
     values["schemas"] = Path(values["schemas"]) if values["schemas"] else find_schemas()
-    values["issuers"] = Path(values["issuers"]) if values["issuers"] else None
+    for name in ("issuers", "providers"):
+        values[name] = Path(values[name]) if values[name] else None
     values["base_url"] = values["base_url"].rstrip("/")
     _check(values)
     return Settings(**values)
@@ -158,8 +160,9 @@ def _check(values: Mapping[str, Any]) -> None:
         raise SettingsError("GATEWAY_LOCAL_LOGIN: passwords are not sent over http; GATEWAY_BASE_URL is to be an https URL")
     if not values["schemas"].is_dir():
         raise SettingsError("GATEWAY_SCHEMAS: is not a folder")
-    if values["issuers"] is not None and not values["issuers"].is_dir():
-        raise SettingsError("GATEWAY_ISSUERS: is not a folder")
+    for name in ("issuers", "providers"):
+        if values[name] is not None and not values[name].is_dir():
+            raise SettingsError(f"GATEWAY_{name.upper()}: is not a folder")
 
 
 def _is_service_url(text: str) -> bool:

@@ -27,7 +27,17 @@ from fastapi import FastAPI, Request, Response
 from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 
+from tests.provider_login import add_login, register_login
+
 LIFETIME = 300
+PLACES = {
+    "jwks_uri": "keys",
+    "token_endpoint": "token",
+    "introspection_endpoint": "introspect",
+    "authorization_endpoint": "authorize",
+    "userinfo_endpoint": "userinfo",
+    "end_session_endpoint": "logout",
+}
 
 
 @dataclass
@@ -46,10 +56,16 @@ class Client(ClientMixin):
         return secrets.compare_digest(secret, self.name)
 
     def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:
-        return method == "client_secret_basic"
+        return method in ("client_secret_basic", "client_secret_post")
 
     def check_grant_type(self, grant_type: str) -> bool:
-        return grant_type in ("password", "client_credentials")
+        return grant_type in ("password", "client_credentials", "authorization_code")
+
+    def check_response_type(self, response_type: str) -> bool:
+        return response_type == "code"
+
+    def check_redirect_uri(self, redirect_uri: str) -> bool:
+        return redirect_uri.startswith("http://127.0.0.1:")
 
 
 @dataclass
@@ -141,6 +157,8 @@ class Issuer:
         self.server.register_token_generator("default", shape(self))
         for endpoint in (_introspection(self), _revocation(self)):
             self.server.register_endpoint(endpoint)
+        self.codes: dict[str, Any] = {}
+        register_login(self)
 
     def rotate(self) -> None:
         """Sign with a new key from now on; the one before stays published."""
@@ -253,10 +271,9 @@ def create_provider(base: str) -> FastAPI:
         """It listens."""
 
     @app.get("/{name}/.well-known/openid-configuration")
-    def discover(name: str) -> dict[str, str]:
+    def discover(name: str) -> dict[str, Any]:
         url = issuers[name].url
-        places = {"jwks_uri": "keys", "token_endpoint": "token", "introspection_endpoint": "introspect"}
-        return {"issuer": url, **{place: f"{url}/{path}" for place, path in places.items()}}
+        return {"issuer": url, **{place: f"{url}/{path}" for place, path in PLACES.items()}}
 
     @app.get("/{name}/keys")
     def keys(name: str) -> dict[str, Any]:
@@ -276,6 +293,8 @@ def create_provider(base: str) -> FastAPI:
     @app.post("/{name}/revoke")
     async def revoke(name: str, request: Request) -> Response:
         return issuers[name].server.create_endpoint_response("revocation", await _read(request))  # type: ignore[no-any-return]
+
+    add_login(app, issuers, _Request)
 
     @app.put("/{name}/people/{person}")
     async def bring(name: str, person: str, request: Request) -> None:

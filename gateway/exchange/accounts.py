@@ -33,8 +33,10 @@ _A_WHILE = timedelta(minutes=1)  # between two times that a session in use is pu
 class Session:
     """Somebody who is logged in.
 
-    `references`: the resources that are this person; `level`: how they have shown it (`password`, `second-factor`);
-    `is_complete`: whether all that this account asks for was shown; `token`: what may identify the session in an audit.
+    `references`: the resources that are this person; `level`: how they have shown it (`password`, `second-factor`, or the
+    provider where they logged in and what it says of how); `is_complete`: whether all that this account asks for was shown;
+    `token`: what may identify the session in an audit; `provider`, `hint`: where they logged in, if not here, and what is shown
+    there to log out (sealed); `workplaces`: where a professional works and as what, as that provider says.
     """
 
     key: bytes
@@ -45,6 +47,9 @@ class Session:
     level: str
     began: datetime
     is_complete: bool
+    provider: str | None = None
+    hint: bytes = b""
+    workplaces: tuple[str, ...] = ()
 
     @property
     def token(self) -> str:
@@ -59,15 +64,15 @@ async def log_in(gateway: Gateway, login: str, password: str, origin: Origin) ->
     account = await store.take_attempt(gateway.mongo, _normal(login), now)
     known = account["password"] if account is not None else None
     if not await gateway.passwords.check(known, password) or account is None:
-        await _audit(gateway, account, origin, reason="wrong password")
+        await audit_login(gateway, account, origin, reason="wrong password")
         await asyncio.sleep(answered - loop.time())
         raise _refused()
     if "second_factor" in account:
-        return await _begin(gateway, account, level="password", lasts=_TO_SHOW_CODE, is_complete=False)
+        return await begin_session(gateway, account, level="password", lasts=_TO_SHOW_CODE, is_complete=False)
     if not await store.settle_attempt(gateway.mongo, account["_id"], now):
         raise _refused()
-    await _audit(gateway, account, origin)
-    return await _begin(gateway, account, level="password", lasts=IDLE, is_complete=True)
+    await audit_login(gateway, account, origin)
+    return await begin_session(gateway, account, level="password")
 
 
 async def show_code(gateway: Gateway, session: Session, code: str, origin: Origin) -> str:
@@ -78,11 +83,11 @@ async def show_code(gateway: Gateway, session: Session, code: str, origin: Origi
     if account is not None and "second_factor" in account:
         step = find_step(gateway.sealer.open(bytes(account["second_factor"]), session.account), code, now)
     if account is None or step is None or not await store.settle_attempt(gateway.mongo, session.account, now, step):
-        await _audit(gateway, account, origin, reason="wrong one-time code")
+        await audit_login(gateway, account, origin, reason="wrong one-time code")
         raise _refused()
     await store.end_session(gateway.mongo, session.key)
-    await _audit(gateway, account, origin)
-    return await _begin(gateway, account, level="second-factor", lasts=IDLE, is_complete=True)
+    await audit_login(gateway, account, origin)
+    return await begin_session(gateway, account, level="second-factor")
 
 
 async def find_session(gateway: Gateway, cookie: str) -> Session | None:
@@ -102,6 +107,9 @@ async def find_session(gateway: Gateway, cookie: str) -> Session | None:
         level=found["level"],
         began=found["began"],
         is_complete=found["complete"],
+        provider=found.get("provider"),
+        hint=bytes(found.get("hint", b"")),
+        workplaces=tuple(found.get("workplaces", ())),
     )
 
 
@@ -161,7 +169,16 @@ def _require(found: bool) -> None:
         raise Problem("not-found", "there is no account of this login")
 
 
-async def _begin(gateway: Gateway, account: Document, *, level: str, lasts: timedelta, is_complete: bool) -> str:
+async def begin_session(
+    gateway: Gateway,
+    account: Document,
+    *,
+    level: str,
+    lasts: timedelta = IDLE,
+    is_complete: bool = True,
+    elsewhere: Document | None = None,
+) -> str:
+    """Begin a session under a new cookie, which is returned. `elsewhere`: the provider where they logged in, and the hint."""
     cookie, now = secrets.token_urlsafe(32), gateway.clock()
     fields: Document = {
         "account": account["_id"],
@@ -173,14 +190,21 @@ async def _begin(gateway: Gateway, account: Document, *, level: str, lasts: time
         "began": now,
         "expires": now + lasts,
         "ends": now + (LONGEST if is_complete else lasts),
+        **(elsewhere or {}),
     }
     await store.put_session(gateway.mongo, cookie, fields)
     return cookie
 
 
-async def _audit(gateway: Gateway, account: Document | None, origin: Origin, reason: str | None = None) -> None:
+async def audit_login(
+    gateway: Gateway,
+    account: Document | None,
+    origin: Origin,
+    reason: str | None = None,
+    subject: tuple[str, ...] = (),
+) -> None:
     """Leave an event for who logged in or was refused. Of an account that is not there (or not due) there is none to leave:
-    strangers could fill the audit.
+    strangers could fill the audit. `subject`: who they are to the provider where they logged in.
     """
     if account is None:
         return
@@ -200,6 +224,7 @@ async def _audit(gateway: Gateway, account: Document | None, origin: Origin, rea
         request_id=origin.request_id,
         address=origin.address,
         reason=reason,
+        subject=subject,
     )
     await gateway.audit.record([event], gateway.clock())
 

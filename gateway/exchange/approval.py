@@ -131,6 +131,9 @@ def _approval(
     by_consent = is_by_consent(client)
     once = decided.decision.duration == "once"
     refreshes = "refresh_token" in client.grants and not once
+    offline = refreshes and "offline_access" in authorization.plain
+    # Where a professional works was said of this login; nobody says it still holds when the session is over.
+    workplaces = session.workplaces if role.kind == "professional" and not offline else ()
     patient = launch.get("patient", role.patient)
     identifiers = [identifier_of(gateway.settings.site, client.client, part) for part in PARTS]
     return {
@@ -139,7 +142,7 @@ def _approval(
         "edition": authorization.entry.edition,
         "account": session.account,
         "kind": client.kind if by_consent else role.kind,
-        "actors": [client.actor] if by_consent else [role.reference],
+        "actors": [client.actor] if by_consent else [role.reference, *workplaces],
         "software": [client.actor] if not by_consent and client.actor else [],
         "user": role.reference,
         "patient": patient,
@@ -147,7 +150,7 @@ def _approval(
         "purpose": client.purpose_of_use,
         "scope": scope,
         "plain": list(authorization.plain),
-        "offline": refreshes and "offline_access" in authorization.plain,
+        "offline": offline,
         "online": refreshes and "online_access" in authorization.plain,
         "session": session.key,
         "consents": [f"{system}|{value}" for system, value in identifiers] if by_consent else [],

@@ -22,6 +22,7 @@ from gateway.fhir.registry import Registry
 from gateway.fhir.subset import Subsets
 from gateway.fhir.xml_read import XmlReader
 from gateway.issuers.issuers import Issuers
+from gateway.issuers.openid import Providers
 from gateway.settings import Limits, Settings
 from gateway.store.audit import AuditWriter
 from gateway.store.catalogue import Clients
@@ -54,6 +55,7 @@ class Gateway:
     ids: Ids
     mongo: Mongo
     issuers: Issuers
+    providers: Providers
     clients: Clients
     standings: Standings
     lookups: Lookups

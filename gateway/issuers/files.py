@@ -227,9 +227,7 @@ def _check_rule(file: Path, key: str, rule: Rule, registry: Registry) -> None:
                 raise SchemaError(file, f"{key}.{name}", "is not a list of references like Device/…")
 
 
-def check_named(
-    file: Path, key: str, named: Named | None, kind: str, types: tuple[str, ...], registry: Registry
-) -> None:
+def check_named(file: Path, key: str, named: Named | None, kind: str, types: tuple[str, ...], registry: Registry) -> None:
     """Refuse a claim by which somebody could be taken for somebody else. `types`: those that such a claim may name."""
     if named is None:
         return

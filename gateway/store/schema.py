@@ -17,6 +17,7 @@ HEADS = "heads"  # one document per patient, and one per type that belongs to no
 TOKENS = "tokens"
 ACCOUNTS = "accounts"  # of people who log in here
 SESSIONS = "sessions"  # of people in their browsers
+LOGINS = "logins"  # of people who are away at another provider to log in
 SIGNING_KEYS = "signing_keys"  # of the authorization server
 ASSERTIONS = "assertions"  # of clients, that were used; kept as long as they could be used again
 CATALOGUE = "catalogue"  # the clients that may ask for tokens
@@ -37,7 +38,7 @@ def history_of(type_name: str) -> str:
 
 
 _SHORT_LIVED = (AUTHORIZATIONS, LAUNCHES, CODES)
-_OF_PEOPLE = (ACCOUNTS, SESSIONS, *_SHORT_LIVED, APPROVALS)
+_OF_PEOPLE = (ACCOUNTS, SESSIONS, LOGINS, *_SHORT_LIVED, APPROVALS)
 _OTHERS = (HEADS, TOKENS, ASSERTIONS, SIGNING_KEYS, CATALOGUE, *_OF_PEOPLE, RECEIPTS, SEALS, WRITERS, META)
 _RECEIPT_SECONDS = 48 * 3_600  # a client that was cut off on a Friday evening has sent everything again by then
 
@@ -76,6 +77,7 @@ def required_indexes(registry: Registry) -> list[Index]:
     found.append(Index(APPROVALS, "patient,-began", (("bucket", 1), ("patient", 1), ("began", -1))))
     found.append(Index(APPROVALS, "user,-began", (("user", 1), ("began", -1))))
     found.append(Index(SESSIONS, "account", (("account", 1),)))
+    found.append(Index(LOGINS, "expires", (("expires", 1),), {"expireAfterSeconds": 0}))
     found.append(Index(TOKENS, "client", (("client", 1),)))
     found.append(Index(TOKENS, "grant", (("grant", 1),), {"partialFilterExpression": {"grant": {"$exists": True}}}))
     found.append(Index(ASSERTIONS, "ends", (("ends", 1),), {"expireAfterSeconds": 0}))

@@ -1,4 +1,4 @@
-"""Logging in and out with an account of this gateway.
+"""Logging in with an account of this gateway, and out again.
 
 Knows: the pages of it, and that a browser gets another cookie when it becomes somebody else's.
 Must not know: how accounts are checked and kept.
@@ -6,24 +6,25 @@ Must not know: how accounts are checked and kept.
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from urllib.parse import urlencode
 
 from starlette.responses import Response
 
 from gateway.exchange.accounts import log_in, log_out, show_code
 from gateway.exchange.authorization import read_authorization
 from gateway.problem import Problem
-from gateway.web.visit import Visit
+from gateway.web.federation import logged_out
+from gateway.web.visit import Visit, onward
 
 Fields = Mapping[str, list[str]]
 NO_ERRORS: Mapping[str, str] = MappingProxyType({})
 
 
 async def login_page(visit: Visit) -> Response:
-    """GET /login."""
-    _require_local(visit)
+    """GET /login: with an account of ours, or with any of the providers."""
+    if not visit.gateway.providers:
+        _require_local(visit)
     if visit.session is not None and "again" not in visit.request.query_params:
-        return visit.redirect(_onward(visit))
+        return visit.redirect(onward(visit.query))
     return await _show(visit)
 
 
@@ -40,34 +41,35 @@ async def login(visit: Visit, fields: Fields) -> Response:
         if problem.code != "login":
             raise
         return await _show(visit, 401, name, {"login": visit.say("login.refused")})
-    return visit.redirect(f"/login/code{_query(visit)}", cookie)
+    return visit.redirect(f"/login/code{visit.query}", cookie)
 
 
 async def code_page(visit: Visit) -> Response:
     """GET /login/code: asks for a one-time code where the account has a second factor."""
     if visit.unfinished is None:
-        return visit.redirect(_onward(visit) if visit.session else f"/login{_query(visit)}")
+        return visit.redirect(onward(visit.query) if visit.session else f"/login{visit.query}")
     return visit.page("code.html")
 
 
 async def code(visit: Visit, fields: Fields) -> Response:
     """POST /login/code."""
     if visit.unfinished is None:
-        return visit.redirect(f"/login{_query(visit)}")
+        return visit.redirect(f"/login{visit.query}")
     try:
         cookie = await show_code(visit.gateway, visit.unfinished, fields.get("code", [""])[0], visit.origin)
     except Problem as problem:
         if problem.code != "login":
             raise
         return visit.page("code.html", status=401, errors={"code": visit.say("code.refused")})
-    return visit.redirect(_onward(visit), cookie)
+    return visit.redirect(onward(visit.query), cookie)
 
 
 async def logout(visit: Visit, _: Fields) -> Response:
     """POST /logout."""
+    response = visit.redirect("/login")
     if visit.session is not None:
         await log_out(visit.gateway, visit.session)
-    response = visit.redirect("/login")
+        response = logged_out(visit, visit.session) or response
     visit.set_cookie(response, "")
     return response
 
@@ -76,20 +78,18 @@ async def _show(visit: Visit, status: int = 200, name: str = "", errors: Mapping
     """The form, with who has sent the person here."""
     authorization = await read_authorization(visit.gateway, visit.handle) if visit.handle else None
     asker = authorization.entry.client.name if authorization is not None else None
-    return visit.page("login.html", status=status, login=name, errors=errors, asker=asker)
+    return visit.page(
+        "login.html",
+        status=status,
+        login=name,
+        errors=errors,
+        asker=asker,
+        providers=list(visit.gateway.providers),
+        is_local=visit.gateway.settings.has_local_login,
+        query=visit.query,
+    )
 
 
 def _require_local(visit: Visit) -> None:
     if not visit.gateway.settings.has_local_login:
         raise Problem("not-found", "local accounts do not log in here (GATEWAY_LOCAL_LOGIN)")
-
-
-def _query(visit: Visit) -> str:
-    query = visit.request.url.query
-    return f"?{query}" if query else ""
-
-
-def _onward(visit: Visit) -> str:
-    """Where a person wanted to go: back to decide on a request, or to their own page."""
-    kept = [pair for pair in visit.request.query_params.multi_items() if pair[0] in ("request", "ui_locales")]
-    return f"{'/oauth/authorize/continue' if visit.handle else '/me'}{'?' if kept else ''}{urlencode(kept)}"

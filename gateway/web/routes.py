@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from gateway.web.authorize import authorize, decide, decision_page
+from gateway.web.federation import come_back, leave
 from gateway.web.login import code, code_page, login, login_page, logout
 from gateway.web.me import me, take_back
 from gateway.web.pages import Pages
@@ -31,6 +32,8 @@ ROUTES = (
     ("POST", "/login", sent(login)),
     ("GET", "/login/code", shown(code_page)),
     ("POST", "/login/code", sent(code)),
+    ("GET", "/login/with/{provider}", shown(leave)),
+    ("GET", "/login/callback/{provider}", shown(come_back)),
     ("POST", "/logout", sent(logout)),
     ("GET", "/me", shown(me)),
     ("POST", "/me/take-back", sent(take_back)),

@@ -72,10 +72,15 @@ class Visit:
         return self.request.query_params.get("request", "")
 
     @property
+    def query(self) -> str:
+        """The query of this page's address, with its question mark; empty where there is none."""
+        query = self.request.url.query
+        return f"?{query}" if query else ""
+
+    @property
     def path(self) -> str:
         """The address of this page."""
-        query = self.request.url.query
-        return self.pages.root + self.request.url.path + (f"?{query}" if query else "")
+        return self.pages.root + self.request.url.path + self.query
 
     def in_language(self, language: str) -> str:
         """The address of this page in another language."""
@@ -121,6 +126,13 @@ def sent(page: FormPage) -> Callable[[Request], Awaitable[Response]]:
         return await _told(request, read)
 
     return endpoint
+
+
+def onward(query: str) -> str:
+    """Where somebody whose login page had this query wanted to go: back to decide on a request, or to their own page."""
+    kept = [pair for pair in parse_qsl(query.removeprefix("?"), keep_blank_values=True) if pair[0] in ("request", "ui_locales")]
+    path = "/oauth/authorize/continue" if any(name == "request" and value for name, value in kept) else "/me"
+    return f"{path}{'?' if kept else ''}{urlencode(kept)}"
 
 
 def cookie_name(pages: Pages) -> str:

@@ -1,0 +1,47 @@
+"""People who log in elsewhere: where they stand on their way, and which resources here they are.
+
+Knows: how a login under way is stored (under the hash of its state, good once), and how a directory is asked for whom an
+identifier means. Nothing of it is told to a caller before it is known that it is theirs.
+Must not know: HTTP, providers, FHIR resources.
+"""
+
+from datetime import datetime
+from hashlib import sha256
+
+from gateway.store.mongo import Document, Mongo
+from gateway.store.resources import LIVE
+from gateway.store.schema import LOGINS
+
+_MOST = 20  # people whom one identifier of a carer stands for, roles of one professional at one place
+_ACTIVE: Document = {**LIVE, "search.active": {"$ne": "false"}}
+
+
+async def put_login(mongo: Mongo, state: str, browser: str, fields: Document) -> None:
+    """Remember that the browser with this cookie is on its way. `fields`: with `provider` and `expires`."""
+    await mongo.insert(LOGINS, [{"_id": _hash(state), "browser": _hash(browser), **fields}])
+
+
+async def take_login(mongo: Mongo, state: str, browser: str, provider: str, now: datetime) -> Document | None:
+    """What was remembered of this browser's way to this provider, once; None where there is no such thing."""
+    where = {"_id": _hash(state), "browser": _hash(browser), "provider": provider, "expires": {"$gt": now}}
+    found = await mongo.find_one(LOGINS, where)
+    # Of any number who come with it, one deletes it.
+    return found if found is not None and await mongo.delete(LOGINS, {"_id": found["_id"]}) else None
+
+
+async def find_people(mongo: Mongo, type_name: str, token: str) -> list[str]:
+    """The ids of those with this identifier (`system|value`) who are active: several may be one carer's."""
+    found = await mongo.find(type_name, {"search.identifier": token, **_ACTIVE}, {"_id": 1}, limit=_MOST)
+    return sorted(document["_id"] for document in found)
+
+
+async def find_roles(mongo: Mongo, practitioner: str, organization: str, codes: list[str] | None) -> list[str]:
+    """The ids of the active roles that a Practitioner has at an Organization, both by reference; `codes`: one of these."""
+    where: Document = {"search.practitioner": practitioner, "search.organization": organization, **_ACTIVE}
+    if codes is not None:
+        where["search.role"] = {"$in": codes}
+    return sorted(document["_id"] for document in await mongo.find("PractitionerRole", where, {"_id": 1}, limit=_MOST))
+
+
+def _hash(text: str) -> bytes:
+    return sha256(text.encode()).digest()
