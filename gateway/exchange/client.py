@@ -70,6 +70,10 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Whether it keeps no secret."""
         return self.authentication == "none"
 
+    def purpose_in(self, language: str) -> str:
+        """What it wants data for, in this language or, where it does not say so, in one that it does."""
+        return self.purpose.get(language) or self.purpose.get("en") or next(iter(self.purpose.values()))
+
     def ceiling(self, levels: Iterable[str]) -> Ceiling:
         """The most it may be granted at these levels."""
         return Ceiling(frozenset(levels), frozenset(self.read), frozenset(self.write))

@@ -28,8 +28,8 @@ async def find_authorization(mongo: Mongo, handle: str, now: datetime) -> Docume
 
 async def take_authorization(mongo: Mongo, handle: str, now: datetime) -> bool:
     """Close a request: it is decided on. Returns whether it was open, which it is for one of those who decide at once."""
-    where = {"_id": hash_of(handle), "expires": {"$gt": now}}
-    return await mongo.change(AUTHORIZATIONS, where, {"$set": {"expires": now}}) is not None
+    # It is gone, not ended `now`: by the clock of somebody who came a moment before, it would still be open.
+    return await mongo.delete(AUTHORIZATIONS, {"_id": hash_of(handle), "expires": {"$gt": now}}) == 1
 
 
 async def put_launch(mongo: Mongo, handle: str, fields: Document) -> None:

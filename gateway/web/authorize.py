@@ -110,7 +110,7 @@ def _told(visit: Visit, authorization: Authorization) -> dict[str, Any]:
     client = authorization.entry.client
     return {
         "client": client,
-        "purpose": client.purpose.get(visit.language) or client.purpose.get("en") or next(iter(client.purpose.values())),
+        "purpose": client.purpose_in(visit.language),
         "by_consent": is_by_consent(client),
         "rows": _rows(items_asked(visit.gateway, authorization)),
         "scopes": [*authorization.scope.split(" "), *authorization.plain],

@@ -13,6 +13,7 @@ from gateway.web.federation import come_back, leave
 from gateway.web.login import code, code_page, login, login_page, logout
 from gateway.web.me import me, take_back
 from gateway.web.pages import Pages
+from gateway.web.services import services
 from gateway.web.visit import sent, shown
 
 
@@ -28,6 +29,7 @@ ROUTES = (
     ("POST", "/oauth/authorize", shown(authorize)),
     ("GET", "/oauth/authorize/continue", shown(decision_page)),
     ("POST", "/oauth/authorize/continue", sent(decide)),
+    ("GET", "/services", shown(services)),
     ("GET", "/login", shown(login_page)),
     ("POST", "/login", sent(login)),
     ("GET", "/login/code", shown(code_page)),

@@ -10,6 +10,7 @@ import pytest
 from gateway.access.decision import digest_of
 from gateway.exchange.catalogue import change_client
 from gateway.exchange.redemption import InvalidGrant, redeem_code
+from gateway.store.approvals import put_authorization, take_authorization
 from tests.clients import Registered, register
 from tests.decisions import (
     CALLBACK,
@@ -23,7 +24,7 @@ from tests.decisions import (
     told,
 )
 from tests.person import Page, Person
-from tests.world import Actor, World, observation, practitioner, related_person
+from tests.world import Actor, World, observation, practitioner, related_person, unique
 
 FORM = "/oauth/authorize/continue"
 
@@ -297,3 +298,10 @@ async def test_once_gives_no_refresh_token_and_ends_after_an_hour(world: World) 
     world.clock.ahead += timedelta(seconds=61)
     with pytest.raises(InvalidGrant):
         await redeem_code(world.gateway, app.client, late, CALLBACK, other.verifier)
+
+
+async def test_a_request_that_was_decided_on_is_closed_for_who_came_a_moment_before(world: World) -> None:
+    mongo, now, handle = world.gateway.mongo, world.clock(), unique("handle")
+    await put_authorization(mongo, handle, {"expires": now + timedelta(minutes=1)})
+    assert await take_authorization(mongo, handle, now)
+    assert not await take_authorization(mongo, handle, now - timedelta(milliseconds=5))
