@@ -255,7 +255,7 @@ def create_app(settings: Settings | None = None, clock: Callable[[], datetime] =
     settings = settings or read_settings()
     set_up_logging(settings.log_level)
     schemas = read_schemas(settings.schemas)
-    metadata = offered(schemas.registry, settings.site)
+    metadata = offered(schemas.registry, settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -278,7 +278,7 @@ def create_app(settings: Settings | None = None, clock: Callable[[], datetime] =
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    add_oauth(app)
+    add_oauth(app, settings)
     add_routes(app)
     add_pages(app, Pages(settings, schemas.texts))
     app.state.security_uris = security_uris(metadata)

@@ -68,6 +68,11 @@ class Settings:
         """Whether people log in with accounts of this gateway: in production only where that is said."""
         return self.local_login == "on" or (self.local_login == "auto" and _is_loopback(self.base_url))
 
+    @property
+    def has_people(self) -> bool:
+        """Whether people log in here at all."""
+        return self.has_local_login or self.providers is not None
+
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from gateway.exchange.accounts import add_account
+from gateway.exchange.catalogue import Entry, find_entry
 from tests.clients import Registered, register
 from tests.person import Page, Person
 from tests.world import BASE, Actor, World, device, unique
@@ -42,6 +43,13 @@ async def register_app(world: World, **changes: Any) -> Registered:
         "keys": [],
     }
     return await register(world, **described | changes)
+
+
+async def entry_of(world: World, app: Registered) -> Entry:
+    """What the catalogue says of a client."""
+    found = await find_entry(world.gateway, app.id)
+    assert found is not None
+    return found
 
 
 @dataclass

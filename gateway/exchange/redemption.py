@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from gateway.exchange.client import Client
+from gateway.exchange.catalogue import Entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.tokens import Grant, fields_of, new_token
 from gateway.exchange.withdrawal import is_live
@@ -49,7 +49,7 @@ class Issued:
     seconds: int
 
 
-async def redeem_code(gateway: Gateway, client: Client, code: str, redirect_uri: str | None, verifier: str | None) -> Issued:
+async def redeem_code(gateway: Gateway, entry: Entry, code: str, redirect_uri: str | None, verifier: str | None) -> Issued:
     """The tokens that a code stands for. Raises InvalidGrant; a code that was tried is used up, whatever came of it."""
     now = gateway.clock()
     found, was_used = await store.claim_code(gateway.mongo, code, now)
@@ -58,36 +58,38 @@ async def redeem_code(gateway: Gateway, client: Client, code: str, redirect_uri:
     if was_used:
         await store.end_approvals(gateway.mongo, [found["approval"]], now)
         raise InvalidGrant
-    is_whole = found["expires"] > now and found["client"] == client.client and found["redirect_uri"] == redirect_uri
+    is_whole = found["expires"] > now and found["client"] == entry.client.client and found["redirect_uri"] == redirect_uri
     if not is_whole or verifier is None or not _VERIFIER.fullmatch(verifier) or not _answers(verifier, found["challenge"]):
         raise InvalidGrant
     approval = await store.find_approval(gateway.mongo, found["approval"])
-    if approval is None or not await is_live(gateway, approval, now):
+    if approval is None or approval["edition"] != entry.edition or not await is_live(gateway, approval, now):
         raise InvalidGrant
     refresh_token, changes = None, {}
     if approval["offline"] or approval["online"]:
         refresh_token = gateway.refresh_tokens.make(approval["_id"])
         changes = {"refresh": {"live": [store.hash_of(refresh_token)], "previous": None}}
-    return await _issue(gateway, approval, approval["scope"], refresh_token, {}, changes, now)
+    return await _issue(gateway, approval, _granted(approval, approval["scope"]), refresh_token, {}, changes, now)
 
 
-async def refresh(gateway: Gateway, client: Client, token: str, scope: str | None) -> Issued:
+async def refresh(gateway: Gateway, entry: Entry, token: str, scope: str | None) -> Issued:
     """Tokens for a refresh token. Raises InvalidGrant, InvalidScope."""
     for _ in range(_ATTEMPTS):
         now = gateway.clock()
         identifier = gateway.refresh_tokens.read(token)
         approval = await store.find_approval(gateway.mongo, identifier) if identifier is not None else None
-        if approval is None or approval["client"] != client.client:
+        if approval is None or approval["client"] != entry.client.client:
             raise InvalidGrant
         state, used = approval["refresh"], store.hash_of(token)
         if used not in state["live"] and used != state["previous"]:
             await store.end_approvals(gateway.mongo, [approval["_id"]], now)  # it was spent: two have it
             raise InvalidGrant
-        if not await is_live(gateway, approval, now) or not await _is_at_hand(gateway, approval, now):
+        # (another edition of the client wants something else than what was approved)
+        is_same = approval["edition"] == entry.edition
+        if not is_same or not await is_live(gateway, approval, now) or not await _is_at_hand(gateway, approval, now):
             raise InvalidGrant
         granted = _narrowed(gateway, approval, scope)
         successor, changes = None, {}
-        if client.is_public:
+        if entry.client.is_public:
             successor = gateway.refresh_tokens.make(approval["_id"])
             others = state["live"][-_MOST_LIVE + 1 :] if used == state["previous"] else []
             changes = {"refresh": {"live": [*others, store.hash_of(successor)], "previous": used}}
@@ -98,18 +100,32 @@ async def refresh(gateway: Gateway, client: Client, token: str, scope: str | Non
     raise Problem("transient", "this pairing is being refreshed too often", headers={"Retry-After": "1"})
 
 
+async def end_pairing(gateway: Gateway, client: str, token: str) -> None:
+    """End the approval of a refresh token, with all its tokens; nothing where it is none of this client's."""
+    identifier = gateway.refresh_tokens.read(token)
+    approval = await store.find_approval(gateway.mongo, identifier) if identifier is not None else None
+    if approval is not None and approval["client"] == client:
+        await store.end_approvals(gateway.mongo, [approval["_id"]], gateway.clock())
+
+
 def _narrowed(gateway: Gateway, approval: Document, scope: str | None) -> str:
     """The scopes to give: those approved, or those of them that are asked for."""
     approved = str(approval["scope"])
     if scope is None:
-        return approved
+        return _granted(approval, approved)
     asked = [part for part in scope.split(" ") if part]
     plain = [part for part in asked if part in approval["plain"]]
     of_resources = [part for part in asked if part not in plain]
     known = set(approved.split(" "))
     if not of_resources or not set(of_resources) <= known | _within(gateway, known, of_resources):
         raise InvalidScope
-    return " ".join(of_resources)
+    return " ".join([*plain, *of_resources])
+
+
+def _granted(approval: Document, scope: str) -> str:
+    """The scopes as the client is told: those of resources, and the others that mean something for it."""
+    kept = {"offline_access": approval["offline"], "online_access": approval["online"] and not approval["offline"]}
+    return " ".join([*(part for part in approval["plain"] if kept.get(part, True)), scope])
 
 
 def _within(gateway: Gateway, known: set[str], asked: list[str]) -> set[str]:

@@ -13,6 +13,7 @@ from gateway.oauth.authenticate import authenticate
 from gateway.oauth.respond import OAuthError, respond_json
 from gateway.oauth.spend import spend
 from gateway.oauth.visit import Server, read_form
+from gateway.store.approvals import find_approval
 from gateway.store.issuing import Issue
 from gateway.store.mongo import Document
 from gateway.store.standing import About
@@ -33,7 +34,9 @@ async def introspect(request: Request, server: Server) -> Response:
     is_to_know = token["client"] == client or asks_for_others
     if not is_to_know or not access.opens_anything():
         return respond_json(_INACTIVE)
-    return respond_json(_told(token, access, server.gateway.settings.site))
+    approval = await find_approval(server.gateway.mongo, token["grant"]) if "grant" in token else None
+    context = _context(server, approval) if approval is not None else {}
+    return respond_json(_told(token, access, server.gateway.settings.site) | context)
 
 
 async def _asker(request: Request, server: Server, form: Mapping[str, str]) -> tuple[str, bool]:
@@ -63,3 +66,11 @@ def _told(token: Document, access: Access, site: str) -> dict[str, Any]:
         "patient": caller.patient,
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _context(server: Server, approval: Document) -> dict[str, Any]:
+    """What SMART adds of the launch context and of who logged in, where the client was told it, too."""
+    found: dict[str, Any] = {}
+    if "openid" in approval["plain"]:
+        found = {"sub": server.id_tokens.subject(approval), **server.id_tokens.about(approval)}
+    return found | ({"fhirContext": approval["context"]} if approval["context"] is not None else {})

@@ -11,9 +11,10 @@ from typing import Any
 from gateway.access.policy import PERMISSIONS
 from gateway.fhir.registry import Registry
 
-TOKEN, INTROSPECT, REVOKE, AUTHORIZE, JWKS = (
-    f"/oauth/{name}" for name in ("token", "introspect", "revoke", "authorize", "jwks")
+TOKEN, INTROSPECT, REVOKE, AUTHORIZE, JWKS, LAUNCH = (
+    f"/oauth/{name}" for name in ("token", "introspect", "revoke", "authorize", "jwks", "launch")
 )
+_PAGE_OF_PEOPLE = "/me"
 # https://hl7.org/fhir/smart-app-launch/client-confidential-asymmetric.html#registering-a-client-communicating-public-keys
 ASSERTION_ALGORITHMS = ("RS384", "ES384")
 _CONFIDENTIAL = ("private_key_jwt", "client_secret_basic")
@@ -60,6 +61,7 @@ def build_metadata(offer: Offer, registry: Registry, site: str) -> dict[str, Any
             if path in offer.paths:
                 metadata[f"{_ENDPOINTS[path]}_auth_methods_supported"].append("none")
         metadata["authorization_response_iss_parameter_supported"] = True
+        metadata["management_endpoint"] = site + _PAGE_OF_PEOPLE
     return metadata | {
         "grant_types_supported": list(offer.grants),
         "response_types_supported": ["code"] if has_codes else [],

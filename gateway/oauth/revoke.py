@@ -3,6 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.exchange.redemption import end_pairing
 from gateway.oauth.authenticate import authenticate
 from gateway.oauth.respond import OAuthError, respond_json
 from gateway.oauth.spend import spend
@@ -18,5 +19,6 @@ async def revoke(request: Request, server: Server) -> Response:
     if "token" not in form:
         raise OAuthError("invalid_request", "there is no token to revoke")
     await spend(server, Issue(None, asker.used))
+    await end_pairing(server.gateway, asker.entry.client.client, form["token"])
     await delete_token_of(server.gateway.mongo, form["token"], asker.entry.client.client)
     return respond_json({})

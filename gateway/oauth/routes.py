@@ -11,19 +11,22 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import Scope
 
+from gateway.exchange.authorization import PLAIN_SCOPES
 from gateway.exchange.gateway import Gateway
 from gateway.fhir.registry import Registry
 from gateway.oauth.core import Core
 from gateway.oauth.discovery import jwks, oauth, openid, smart
 from gateway.oauth.fetched_keys import FetchedKeys
+from gateway.oauth.id_token import IdTokens
 from gateway.oauth.introspect import introspect
 from gateway.oauth.keys import SigningKeys
-from gateway.oauth.metadata import AUTHORIZE, INTROSPECT, JWKS, REVOKE, TOKEN, Offer, build_metadata
+from gateway.oauth.launch import launch
+from gateway.oauth.metadata import AUTHORIZE, INTROSPECT, JWKS, LAUNCH, REVOKE, TOKEN, Offer, build_metadata
 from gateway.oauth.revoke import revoke
 from gateway.oauth.token import token
 from gateway.oauth.visit import Endpoint, Server, told
 from gateway.outbound import Outbound
-from gateway.settings import read_networks
+from gateway.settings import Settings, read_networks
 from gateway.store.issuing import Issuing
 
 _SMART = "/fhir/.well-known/smart-configuration"
@@ -42,29 +45,53 @@ ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
 _GRANTS = ("client_credentials",)
 _LEVELS = ("system",)
 _CAPABILITIES = ("client-confidential-symmetric", "client-confidential-asymmetric", "permission-v1", "permission-v2")
-# What is offered only where people log in.
-_WITH_PEOPLE: tuple[tuple[str, str, Endpoint], ...] = (("GET", _OPENID, openid),)
+# What is offered only where people log in, and what that adds.
+_WITH_PEOPLE: tuple[tuple[str, str, Endpoint], ...] = (("GET", _OPENID, openid), ("POST", LAUNCH, launch))
+_GRANTS_OF_PEOPLE = ("authorization_code", "refresh_token")
+_LEVELS_OF_PEOPLE = ("patient", "user")
+# https://hl7.org/fhir/smart-app-launch/conformance.html#smart-on-fhir-oauth-authorization-capabilities
+_CAPABILITIES_OF_PEOPLE = (
+    "launch-standalone",
+    "launch-ehr",
+    "authorize-post",
+    "client-public",
+    "sso-openid-connect",
+    "context-standalone-patient",
+    "context-ehr-patient",
+    "context-banner",
+    "permission-offline",
+    "permission-online",
+    "permission-patient",
+    "permission-user",
+)
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # what is not taken is refused as OAuth errors are told
 # Whoever's page calls: what is said there is for everybody.
 OPEN = frozenset({_SMART, _OAUTH, _OPENID, JWKS, "/fhir/metadata"})
 
 
-def offered_routes() -> tuple[tuple[str, str, Endpoint], ...]:
-    """The routes there are: what describes a login is there where there is one."""
-    has_people = any(path == AUTHORIZE for _, path, _ in ROUTES)
-    return ROUTES + (_WITH_PEOPLE if has_people else ())
+def offered_routes(*, people: bool) -> tuple[tuple[str, str, Endpoint], ...]:
+    """The routes there are. `people`: whether anybody logs in here."""
+    return ROUTES + (_WITH_PEOPLE if people else ())
 
 
-def offered(registry: Registry, site: str) -> Mapping[str, Any]:
+def offered(registry: Registry, settings: Settings) -> Mapping[str, Any]:
     """What this server says of itself."""
-    paths = {path for _, path, _ in offered_routes()}
-    offer = Offer(paths, _GRANTS, _LEVELS, capabilities=_CAPABILITIES)
-    return build_metadata(offer, registry, site)
+    paths = {path for _, path, _ in offered_routes(people=settings.has_people)}
+    if not settings.has_people:
+        return build_metadata(Offer(paths, _GRANTS, _LEVELS, capabilities=_CAPABILITIES), registry, settings.site)
+    offer = Offer(
+        paths={*paths, AUTHORIZE},  # a page
+        grants=(*_GRANTS_OF_PEOPLE, *_GRANTS),
+        levels=(*_LEVELS_OF_PEOPLE, *_LEVELS),
+        others=sorted(PLAIN_SCOPES),
+        capabilities=(*_CAPABILITIES_OF_PEOPLE, *_CAPABILITIES),
+    )
+    return build_metadata(offer, registry, settings.site)
 
 
-def add_oauth(app: FastAPI) -> None:
+def add_oauth(app: FastAPI, settings: Settings) -> None:
     """Give the application the addresses of the authorization server. Before those of FHIR, which take any name for a type."""
-    for method, path, endpoint in offered_routes():
+    for method, path, endpoint in offered_routes(people=settings.has_people):
         app.add_route(path, told(method, endpoint), methods=list(_METHODS))
 
 
@@ -73,7 +100,9 @@ async def serving_oauth(app: FastAPI, gateway: Gateway, metadata: Mapping[str, A
     """The authorization server wired, now that there is a database; what it opened is closed at the end."""
     fetched = FetchedKeys(Outbound((), read_networks(gateway.settings.outbound_networks)), gateway.clock)
     keys = SigningKeys(gateway.mongo, gateway.sealer, gateway.clock)
-    app.state.oauth = Server(gateway, metadata, keys, fetched, Core(gateway.scopes), Issuing(gateway.mongo))
+    app.state.oauth = Server(
+        gateway, metadata, keys, fetched, Core(gateway.scopes), Issuing(gateway.mongo), IdTokens(gateway.settings)
+    )
     try:
         yield
     finally:
@@ -83,4 +112,4 @@ async def serving_oauth(app: FastAPI, gateway: Gateway, metadata: Mapping[str, A
 def oauth_pattern(scope: Scope) -> str | None:
     """The address of a request as it may be logged, None where it is none of these."""
     path = scope.get("path")
-    return next((known for _, known, _ in offered_routes() if known == path), None)
+    return next((known for _, known, _ in offered_routes(people=True) if known == path), None)

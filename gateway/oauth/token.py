@@ -1,4 +1,7 @@
-"""POST /oauth/token (RFC 6749 §3.2): who asks is looked up, the core decides, what it decided is written before the answer."""
+"""POST /oauth/token (RFC 6749 §3.2): who asks is looked up, the core decides, what it decided is written before the answer.
+
+What rests on an approval is decided where its codes and refresh tokens are, with the database.
+"""
 
 import secrets
 
@@ -7,6 +10,7 @@ from starlette.responses import Response
 
 from gateway.exchange.catalogue import find_entry
 from gateway.exchange.tokens import fields_of, revoke_token
+from gateway.oauth.approved import GRANTS, grant
 from gateway.oauth.authenticate import Asker, authenticate, require_asker
 from gateway.oauth.core import Asked
 from gateway.oauth.respond import respond_json
@@ -20,6 +24,9 @@ async def token(request: Request, server: Server) -> Response:
     """A token, or the reason why not."""
     form = await read_form(request)
     asker = await authenticate(server, request, form)
+    if form.get("grant_type") in GRANTS:
+        await spend(server, Issue(None, asker.used))
+        return respond_json(await grant(server, asker, form))
     asked = Asked(form, asker.entry, asker.method, secrets.token_urlsafe(16), server.gateway.clock())
     decided = server.core.decide(asked)
     await _write(server, asker, asked)

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from gateway.exchange.gateway import Gateway
 from gateway.oauth.core import Core
 from gateway.oauth.fetched_keys import FetchedKeys
+from gateway.oauth.id_token import IdTokens
 from gateway.oauth.keys import SigningKeys
 from gateway.oauth.respond import OAuthError, respond_error
 from gateway.problem import Problem, as_problem
@@ -37,6 +38,7 @@ class Server:
     fetched: FetchedKeys
     core: Core
     issuing: Issuing
+    id_tokens: IdTokens
 
 
 Endpoint = Callable[[Request, Server], Awaitable[Response]]

@@ -147,7 +147,7 @@ async def test_two_decisions_about_one_actor_add_up_and_a_denial_goes_before_the
     assert (await app.get(f"DocumentReference/{letter['id']}")).status_code == 200
 
 
-@pytest.mark.requirement("CON-14")
+@pytest.mark.requirement("CON-014")
 async def test_the_consent_keeps_what_was_shown_and_to_whom(world: World) -> None:
     owner = await world.patient()
     app = await world.app(owner)

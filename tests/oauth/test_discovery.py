@@ -3,6 +3,7 @@
 import pytest
 
 from gateway.oauth.routes import ROUTES
+from gateway.web.routes import ROUTES as PAGES
 from tests.clients import SITE, get_json
 from tests.world import BASE, World
 
@@ -26,7 +27,7 @@ async def test_the_documents_agree(world: World) -> None:
 async def test_every_address_listed_is_there(world: World) -> None:
     oauth = await get_json(world, OAUTH)
     addresses = {value for name, value in oauth.items() if name.endswith(("_endpoint", "_uri"))}
-    assert addresses <= {SITE + path for _, path, _ in ROUTES}
+    assert addresses <= {SITE + path for _, path, _ in (*ROUTES, *PAGES)}
     assert 404 not in [(await world.http.get(address)).status_code for address in addresses]
 
 
@@ -57,7 +58,12 @@ async def test_the_capability_statement_names_the_same_addresses(world: World) -
     assert security["service"][0]["coding"][0]["code"] == "SMART-on-FHIR"
     assert security["cors"] is True
     listed = {one["url"]: one["valueUri"] for extension in security.get("extension", ()) for one in extension["extension"]}
-    names = {"token": "token_endpoint", "introspect": "introspection_endpoint", "revoke": "revocation_endpoint"}
+    names = {
+        "authorize": "authorization_endpoint",
+        "token": "token_endpoint",
+        "introspect": "introspection_endpoint",
+        "revoke": "revocation_endpoint",
+    }
     assert listed == {word: oauth[name] for word, name in names.items() if name in oauth}
 
 

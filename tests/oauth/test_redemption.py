@@ -8,7 +8,7 @@ import pytest
 from gateway.exchange.redemption import InvalidGrant, InvalidScope, Issued, redeem_code, refresh
 from gateway.exchange.refresh_tokens import RefreshTokens
 from tests.clients import Registered
-from tests.decisions import CALLBACK, paired, register_app
+from tests.decisions import CALLBACK, entry_of, paired, register_app
 from tests.world import Actor, World, observation
 
 SECRETS = "client_secret_basic"
@@ -17,7 +17,7 @@ SECRETS = "client_secret_basic"
 async def tokens_of(world: World, app: Registered, owner: Actor, **fields: str) -> Issued:
     """A patient's pairing with an app, redeemed."""
     request, code = await paired(world, owner, app, **fields)
-    return await redeem_code(world.gateway, app.client, code, CALLBACK, request.verifier)
+    return await redeem_code(world.gateway, await entry_of(world, app), code, CALLBACK, request.verifier)
 
 
 async def works(world: World, token: str, patient: str) -> bool:
@@ -27,14 +27,15 @@ async def works(world: World, token: str, patient: str) -> bool:
 
 
 async def again(world: World, app: Registered, token: str, scope: str | None = None) -> Issued:
-    return await refresh(world.gateway, app.client, token, scope)
+    return await refresh(world.gateway, await entry_of(world, app), token, scope)
 
 
 @pytest.mark.requirement("SEC-008")
 async def test_of_fifty_who_redeem_a_code_at_once_one_gets_tokens_and_then_nobody_has_any(world: World, peer: World) -> None:
     owner, app = await world.patient(), await register_app(world)
     request, code = await paired(world, owner, app)
-    attempts = [redeem_code(w.gateway, app.client, code, CALLBACK, request.verifier) for w in [world, peer] * 25]
+    entry = await entry_of(world, app)
+    attempts = [redeem_code(w.gateway, entry, code, CALLBACK, request.verifier) for w in [world, peer] * 25]
     outcomes = await asyncio.gather(*attempts, return_exceptions=True)
     issued = [one for one in outcomes if isinstance(one, Issued)]
     assert len(issued) <= 1
@@ -51,10 +52,10 @@ async def test_of_fifty_who_redeem_a_code_at_once_one_gets_tokens_and_then_nobod
 async def test_a_code_that_comes_again_takes_back_what_it_gave(world: World) -> None:
     owner, app = await world.patient(), await register_app(world)
     request, code = await paired(world, owner, app)
-    issued = await redeem_code(world.gateway, app.client, code, CALLBACK, request.verifier)
+    issued = await redeem_code(world.gateway, await entry_of(world, app), code, CALLBACK, request.verifier)
     assert await works(world, issued.access_token, owner.patient)
     with pytest.raises(InvalidGrant):
-        await redeem_code(world.gateway, app.client, code, CALLBACK, request.verifier)
+        await redeem_code(world.gateway, await entry_of(world, app), code, CALLBACK, request.verifier)
     assert not await works(world, issued.access_token, owner.patient)
 
 
@@ -67,15 +68,15 @@ async def test_a_code_that_was_tried_wrongly_is_used_up(world: World, wrong: str
         "verifier": "x" * 43, "no verifier": None, "challenge": request.parameters()["code_challenge"],
     }.get(wrong, request.verifier)  # fmt: skip
     uri = {"redirect_uri": f"{CALLBACK}/", "no redirect_uri": None}.get(wrong, CALLBACK)
-    client = (await register_app(world)).client if wrong == "client" else app.client
+    entry = await entry_of(world, await register_app(world) if wrong == "client" else app)
     if wrong == "late":
         world.clock.ahead += timedelta(seconds=61)
     with pytest.raises(InvalidGrant):
-        await redeem_code(world.gateway, client, code, uri, verifier)
+        await redeem_code(world.gateway, entry, code, uri, verifier)
     world.clock.ahead *= 0
     if wrong != "late":
         with pytest.raises(InvalidGrant):
-            await redeem_code(world.gateway, app.client, code, CALLBACK, request.verifier)
+            await redeem_code(world.gateway, await entry_of(world, app), code, CALLBACK, request.verifier)
     assert await world.stored("tokens", client=app.id) == []
 
 
@@ -150,9 +151,9 @@ async def test_a_refresh_token_is_of_one_client_and_of_no_other_text(world: Worl
 @pytest.mark.parametrize(
     ("asked", "granted"),
     [
-        (None, "patient/Observation.rs patient/Observation.c"),
+        (None, "launch/patient openid fhirUser offline_access patient/Observation.rs patient/Observation.c"),
         ("patient/Observation.rs", "patient/Observation.rs"),
-        ("openid patient/Observation.r", "patient/Observation.r"),
+        ("openid patient/Observation.r", "openid patient/Observation.r"),
         ("patient/Observation.rs?category=laboratory", "patient/Observation.rs?category=laboratory"),
         ("patient/Observation.cruds", None),
         ("patient/Device.rs", None),

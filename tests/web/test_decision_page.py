@@ -19,6 +19,7 @@ from tests.decisions import (
     account_of,
     allow,
     arrive,
+    entry_of,
     paired,
     register_app,
     told,
@@ -31,7 +32,7 @@ FORM = "/oauth/authorize/continue"
 
 async def token_of(world: World, app: Registered, request: Request, code: str) -> Actor:
     """The app, with the token that a code stands for."""
-    issued = await redeem_code(world.gateway, app.client, code, CALLBACK, request.verifier)
+    issued = await redeem_code(world.gateway, await entry_of(world, app), code, CALLBACK, request.verifier)
     return Actor(world.http, issued.access_token, app.reference, str(issued.approval["patient"]))
 
 
@@ -77,7 +78,7 @@ async def test_a_wildcard_is_shown_as_the_types_that_the_client_may_have(world: 
     assert boxes(page) == ["read-Observation", "read-Patient"]
 
 
-@pytest.mark.requirement("SEC-011", "CON-01")
+@pytest.mark.requirement("SEC-011", "CON-001")
 async def test_what_is_ticked_is_granted_and_nothing_else(world: World) -> None:
     owner = await world.patient()
     app = await register_app(world)
@@ -137,7 +138,7 @@ async def test_refusing_everything_is_told_to_the_client_and_leaves_a_trace(worl
     assert (event["outcome"], event["outcomeDesc"]) == ("8", f"{app.id}: refused by the person")
 
 
-@pytest.mark.requirement("CON-14")
+@pytest.mark.requirement("CON-014")
 @pytest.mark.parametrize("language", ["en", "fr"])
 async def test_the_exact_text_is_kept_and_enters_the_audit(world: World, language: str) -> None:
     owner = await world.patient()
@@ -163,7 +164,7 @@ async def test_the_exact_text_is_kept_and_enters_the_audit(world: World, languag
     assert named >= {f"Consent/{one['id']}/_history/1" for one in found}
 
 
-@pytest.mark.requirement("CON-15")
+@pytest.mark.requirement("CON-015")
 async def test_a_later_decision_holds_in_place_of_the_one_before_and_inherits_nothing(world: World) -> None:
     owner = await world.patient()
     app = await register_app(world)
@@ -260,12 +261,12 @@ async def test_a_professional_decides_about_software_as_themselves_and_stores_no
     assert boxes(page) == []
     assert "It will work with your own rights, and no others." in page.text
     await person.send(page.form(FORM), decision="allow")
-    issued = await redeem_code(world.gateway, software.client, told(person)["code"], CALLBACK, request.verifier)
+    issued = await redeem_code(world.gateway, await entry_of(world, software), told(person)["code"], CALLBACK, request.verifier)
     [token] = await world.stored("tokens", client=software.id)
     assert (token["kind"], token["actors"], token["software"]) == (
         "professional", [f"Practitioner/{doctor['id']}"], [software.reference],
     )  # fmt: skip
-    assert issued.scope == "user/Observation.rs"
+    assert issued.scope == "openid user/Observation.rs"
     assert issued.refresh_token is None
 
 
@@ -290,14 +291,14 @@ async def test_once_gives_no_refresh_token_and_ends_after_an_hour(world: World) 
     owner = await world.patient()
     app = await register_app(world)
     request, code = await paired(world, owner, app, "read-Observation", duration="once")
-    issued = await redeem_code(world.gateway, app.client, code, CALLBACK, request.verifier)
+    issued = await redeem_code(world.gateway, await entry_of(world, app), code, CALLBACK, request.verifier)
     assert issued.refresh_token is None
     [approval] = await world.stored("approvals", client=app.id)
     assert approval["until"] - approval["began"] == timedelta(hours=1)
     other, late = await paired(world, owner, app, "read-Observation")
     world.clock.ahead += timedelta(seconds=61)
     with pytest.raises(InvalidGrant):
-        await redeem_code(world.gateway, app.client, late, CALLBACK, other.verifier)
+        await redeem_code(world.gateway, await entry_of(world, app), late, CALLBACK, other.verifier)
 
 
 async def test_a_request_that_was_decided_on_is_closed_for_who_came_a_moment_before(world: World) -> None:

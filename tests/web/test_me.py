@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.exchange.redemption import InvalidGrant, redeem_code, refresh
-from tests.decisions import CALLBACK, PASSWORD, SITE, Request, account_of, allow, arrive, paired, register_app
+from tests.decisions import CALLBACK, PASSWORD, SITE, Request, account_of, allow, arrive, entry_of, paired, register_app
 from tests.person import Person
 from tests.world import Actor, World, observation, related_person
 
@@ -13,7 +13,7 @@ async def test_what_is_taken_back_ends_at_once_and_leaves_nothing(world: World) 
     owner, app, other = await world.patient(), await register_app(world), await register_app(world, name="CarbApp")
     await owner.create(observation(owner.patient))
     request, code = await paired(world, owner, app, "read-Observation", "write-Observation")
-    issued = await redeem_code(world.gateway, app.client, code, CALLBACK, request.verifier)
+    issued = await redeem_code(world.gateway, await entry_of(world, app), code, CALLBACK, request.verifier)
     await paired(world, owner, other, "read-Device")
     camille = Person(world.http, SITE)
     page = await camille.log_in(await account_of(world, owner.reference), PASSWORD)
@@ -27,7 +27,7 @@ async def test_what_is_taken_back_ends_at_once_and_leaves_nothing(world: World) 
     bearer = Actor(world.http, issued.access_token, "")
     assert (await bearer.get(f"Observation?patient={owner.patient}")).status_code == 401
     with pytest.raises(InvalidGrant):
-        await refresh(world.gateway, app.client, issued.refresh_token or "", None)
+        await refresh(world.gateway, await entry_of(world, app), issued.refresh_token or "", None)
     states = {one["identifier"][0]["value"]: one["status"] for one in await owner.search("Consent")}
     assert states == {f"{app.id}/read": "inactive", f"{app.id}/write": "inactive", f"{other.id}/read-undated": "active"}
     page = await camille.send(form)  # once more, from a page that was left open
