@@ -329,3 +329,12 @@ async def test_the_links_of_a_page_lead_on_in_its_format(world: World, method: s
     history = await owner.get(f"Observation/{stored['id']}/_history?_count=1&_format=xml")
     following = client.read(history)["link"][1]["url"]
     assert client.read(await owner.get(following))["entry"][0]["resource"]["status"] == "final"
+
+
+async def test_what_is_to_be_done_once_is_answered_again_in_the_format_that_is_asked_for(xml: Client, camille: Actor) -> None:
+    sent, key = observation(camille.patient), unique("key")
+    first = await xml.send("POST", "Observation", sent, Idempotency_Key=key)
+    again = await xml.send("POST", "Observation", sent, Idempotency_Key=key)
+    assert (first.status_code, again.status_code, again.content) == (201, 201, first.content)
+    plain = await camille.post("Observation", xml.write(sent), Content_Type=XML, Accept="application/json", Idempotency_Key=key)
+    assert (plain.status_code, parse(plain.content)) == (201, xml.read(first))

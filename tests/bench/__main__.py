@@ -41,12 +41,12 @@ def _prepared(world: Any, options: argparse.Namespace) -> Raw:
 
 
 def _print(rows: list[Row], sizes: dict[str, float], memory: float, driver: str, workers: int) -> None:
-    print(f"\n{'job':5} {'what':34} {'clients':>7} {'rate/s':>9} {'p50':>7} {'p95':>7} {'p99':>7} {'ratio':>6} {'calls':>6}")
+    print(f"\n{'job':6} {'what':34} {'clients':>7} {'rate/s':>9} {'p50':>7} {'p95':>7} {'p99':>7} {'ratio':>6} {'calls':>6}")
     for row in rows:
         p50, p95, p99 = (row.measured.quantile(q) for q in (0.5, 0.95, 0.99))
         ratio = f"{row.rate / row.raw:.2f}" if row.raw else "-"
         latencies = f"{p50:7.1f} {p95:7.1f} {p99:7.1f}"
-        print(f"{row.job:5} {row.what:34} {row.clients:7} {row.rate:9.0f} {latencies} {ratio:>6} {row.calls:6.1f}")
+        print(f"{row.job:6} {row.what:34} {row.clients:7} {row.rate:9.0f} {latencies} {ratio:>6} {row.calls:6.1f}")
     print(
         f"\n{driver}, {workers} workers; latencies in ms; ratio to raw synchronous PyMongo (W1b: to W1);"
         f" calls: to mongod per request\n"

@@ -1,6 +1,7 @@
 """What the benchmarks run against: a mongod, a gateway process of its own, patients with readings, tokens."""
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -86,12 +87,11 @@ def built_world(driver: str, patients: int, workers: int) -> Iterator[World]:
 
 
 def _wait(port: int) -> None:
-    for _ in range(200):
-        try:
+    for _ in range(600):
+        with contextlib.suppress(OSError):
             if Connection(port).ask(request("GET", "/readyz", "-"))[0] == 200:
                 return
-        except OSError:
-            time.sleep(0.05)
+        time.sleep(0.1)
     raise RuntimeError("the gateway does not answer")
 
 

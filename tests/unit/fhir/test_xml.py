@@ -1,6 +1,7 @@
 """JSON and XML say the same: there and back nothing changes, digits and gaps included, and another library writes the same."""
 
 import json
+import re
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from lxml import etree
 
 from gateway.fhir.codec import Codec
@@ -177,6 +179,13 @@ def test_digits_stay(both: Both) -> None:
         body = both.reader.read(document.encode())
         assert f'"value":{digits}}}'.encode() in body
         assert f'<value value="{digits}"/>'.encode() in both.writer.write(body)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_every_text_is_written_and_read_again(both: Both, text: str) -> None:
+    document = both.writer.write(json.dumps({"resourceType": "Patient", "name": [{"text": text}]}).encode())
+    kept = re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", "\ufffd", text)
+    assert both.read(document.decode())["name"] == [{"text": kept}]
 
 
 def test_what_xml_cannot_hold_is_replaced(both: Both) -> None:

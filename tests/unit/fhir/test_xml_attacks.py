@@ -1,11 +1,14 @@
 """Documents made to harm: nothing is loaded, nothing grows, nothing is taken for what it is not, and no value is repeated."""
 
 import http.server
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.fhir.registry import Registry
 from gateway.fhir.xml_read import XmlReader
@@ -59,6 +62,7 @@ def laughs(levels: int) -> str:
     return f"<!DOCTYPE Patient [{''.join(entities)}]>{PATIENT.replace('Durand', f'&l{levels - 1};')}"
 
 
+@pytest.mark.requirement("ATK-T16")
 @pytest.mark.parametrize(
     "document",
     [
@@ -92,6 +96,7 @@ def test_a_prolog_holds_a_declaration_and_comments_alone(reader: XmlReader, docu
     assert PROLOG in str(refusal(reader, document))
 
 
+@pytest.mark.requirement("ATK-T16")
 @pytest.mark.parametrize("scheme", ["file", "http"])
 @pytest.mark.parametrize("shape", ["entity", "parameter", "dtd", "include", "schema"])
 def test_nothing_outside_is_asked(reader: XmlReader, asked: list[str], tmp_path: Path, scheme: str, shape: str) -> None:
@@ -164,3 +169,33 @@ def test_what_is_said_of_a_document_grows_no_faster_than_it(reader: XmlReader) -
     names = '<name><given value="a"/><given value="b" id="c"/></name>' * 2_000
     document = f"<Patient {NAMESPACE}>{names}</Patient>"
     assert len(reader.read(document.encode())) < 2 * len(document)
+
+
+WHOLE = b"""<?xml version="1.0" encoding="UTF-8"?><!-- a -->
+<Bundle xmlns="http://hl7.org/fhir"><type value="batch"/><entry><resource><Patient><text><status value="generated"/>
+<div xmlns="http://www.w3.org/1999/xhtml"><p title="&lt;">a<br/>&#233;</p></div></text><active id="a" value="true"/>
+<name><given value="a"/><given><extension url="b"><valueDecimal value="1.50"/></extension></given></name>
+</Patient></resource></entry></Bundle>"""
+BITS = (
+    *b"< > </ /> & &x; \" ' = <!-- --> <![CDATA[ ]]> <? ?> x: <name> <Patient> <div/>".split(),
+    *(b"\x00", b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf"),
+    *(b"<!DOCTYPE x>", b" xmlns='a'", b" value=''"),
+)
+
+
+def is_read_or_refused(reader: XmlReader, document: bytes) -> bool:
+    """Whether a document is read as JSON, or refused as such documents are."""
+    try:
+        found = reader.read(document)
+    except Problem as problem:
+        return problem.code in ("structure", "invariant")
+    return bool(json.loads(found)["resourceType"] == "Bundle")
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, len(WHOLE)), st.integers(0, 30), st.sampled_from(BITS)), min_size=1, max_size=4))
+def test_whatever_is_spoilt_is_read_as_json_or_refused(reader: XmlReader, changes: list[tuple[int, int, bytes]]) -> None:
+    document = WHOLE
+    for place, length, bit in changes:
+        document = document[:place] + bit + document[place + length :]
+    assert is_read_or_refused(reader, document)
