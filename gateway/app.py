@@ -26,6 +26,7 @@ from gateway.api.routes import add_routes, route_pattern
 from gateway.exchange.catalogue import REFERENCED
 from gateway.exchange.cursor import Cursors
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.misses import Misses
 from gateway.exchange.passwords import Passwords
 from gateway.exchange.perform import check_operations
 from gateway.exchange.refresh_tokens import RefreshTokens
@@ -152,6 +153,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         audit=audit,
         committer=Committer(mongo, audit, codec.encode, head_facts, limits.request_seconds / 2),
         cursors=Cursors(settings.secret),
+        misses=Misses(),
         passwords=Passwords(),
         sealer=Sealer(settings.secret, b"gateway-seal"),
         refresh_tokens=RefreshTokens(settings.secret),

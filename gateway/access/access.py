@@ -136,6 +136,17 @@ class Access:
         """Whether there is such an interaction for this kind of actor at all."""
         return interaction not in ("history-type", "history-system") or self.caller.kind in self._policy.historians
 
+    def require_operation(self, type_name: str, code: str) -> None:
+        """Refuse with 403 an operation that is a right of its own, where scopes or policy do not give it."""
+        needed = f"${code}"
+        if not any(scope.type == type_name and needed in scope.permissions for scope in self.caller.scopes):
+            scope = f"system/{type_name}.{needed}"
+            challenge = f'Bearer realm="fhir", error="insufficient_scope", scope="{scope}"'
+            text = f"the token's scopes do not allow this: user/{type_name}.{needed} or {scope} is needed"
+            raise Problem("forbidden", text, headers={"WWW-Authenticate": challenge})
+        if (self.caller.kind, code) not in self._policy.may_ask:
+            raise Problem("forbidden", f"${code} is not for this kind of actor ({self.caller.kind})")
+
     def is_in_scope(self, kind: ResourceType, interaction: str) -> bool:
         """Whether any scope of the token speaks of this interaction with this type."""
         return self._scopes(kind, interaction) != NOTHING

@@ -29,6 +29,10 @@ class Ceiling:
         found: dict[str, None] = {}
         for scope in scopes:
             if scope.level in self.levels:
+                if scope.text.partition(".$")[1]:
+                    if self.write:  # who deposits may be given the right to address
+                        found[scope.text] = None
+                    continue
                 types = sorted(self.read | self.write) if scope.type == "*" else [scope.type]
                 for name in types:
                     letters = scope.permissions & self._letters(name)

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from gateway.fhir.registry import Group, Registry
-from gateway.schemas import read_schema
+from gateway.schemas import SchemaError, read_schema
 
 Kind = Literal["patient", "proxy", "care_team", "professional", "app", "service", "operator", "feed"]
 Direction = Literal["read", "write"]
@@ -75,6 +75,11 @@ class _RecipientsFile(msgspec.Struct, forbid_unknown_fields=True):
     never: list[str]
 
 
+class _OperationFile(msgspec.Struct, forbid_unknown_fields=True):
+    code: str
+    actors: list[Kind]
+
+
 class _RecordFile(msgspec.Struct, forbid_unknown_fields=True):
     closed_to: list[Kind]
 
@@ -91,6 +96,7 @@ class _PolicyFile(msgspec.Struct, forbid_unknown_fields=True):
     history: _HistoryFile
     directory: _DirectoryFile
     recipients: _RecipientsFile
+    operation: list[_OperationFile]
     record: _RecordFile
     labels: _LabelsFile
 
@@ -99,6 +105,7 @@ class _PolicyFile(msgspec.Struct, forbid_unknown_fields=True):
 class Policy:
     """The tables. `holds`: (actor, direction, type) needing no Consent; `may_write`: (actor, type, interaction).
 
+    `may_ask`: (actor, operation) where that is a right of its own; `closed_to`: who deposits nothing in a closed record;
     `recipients`: the categories of recipients that there can be; `never_recipients`: those to whom nobody can open anything.
     """
 
@@ -111,12 +118,17 @@ class Policy:
     recipients: frozenset[str]
     never_recipients: frozenset[str]
     closed_to: frozenset[str]
+    may_ask: frozenset[tuple[str, str]]
     label_systems: frozenset[str]
 
 
 def read_policy(schemas: Path, registry: Registry) -> Policy:
     """Read `policy.toml`. Raises SchemaError naming the key of anything it does not know."""
-    raw = read_schema(schemas / "policy.toml", _PolicyFile)
+    file = schemas / "policy.toml"
+    raw = read_schema(file, _PolicyFile)
+    for row in raw.operation:
+        if not (row.code in registry.operations and registry.operations[row.code].own_right):
+            raise SchemaError(file, "operation.code", f"'{row.code}' is no operation that is a right of its own")
 
     def types_of(groups: list[Group]) -> list[str]:
         return [kind.name for kind in registry.resource_types.values() if kind.group in groups]
@@ -139,5 +151,6 @@ def read_policy(schemas: Path, registry: Registry) -> Policy:
         recipients=frozenset(raw.recipients.categories),
         never_recipients=frozenset(raw.recipients.never),
         closed_to=frozenset(raw.record.closed_to),
+        may_ask=frozenset((actor, row.code) for row in raw.operation for actor in row.actors),
         label_systems=frozenset(raw.labels.systems),
     )

@@ -17,7 +17,7 @@ from gateway.problem import Problem
 # The query part has the scope-token characters of RFC 6749 §3.3: printable ASCII without space, `"` and `\`.
 _SCOPE = re.compile(
     r"(?P<level>patient|user|system)/(?P<type>\*|[A-Z][A-Za-z]{2,63})"
-    r"\.(?P<permissions>\*|read|write|c?r?u?d?s?)(?:\?(?P<query>[\x21\x23-\x5b\x5d-\x7e]+))?"
+    r"\.(?P<permissions>\*|read|write|c?r?u?d?s?|\$[a-z-]+)(?:\?(?P<query>[\x21\x23-\x5b\x5d-\x7e]+))?"
 )
 V1 = {"read": "rs", "write": "cud", "*": "cruds"}
 _PARAMETER = re.compile(r"[a-z_][a-z0-9_-]{0,63}")
@@ -28,7 +28,10 @@ _OTHERS = re.compile(r"openid|fhirUser|profile|launch(?:/[a-z]+)?|offline_access
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One granted resource scope. `filters`: what its query part narrows it to."""
+    """One granted resource scope. `filters`: what its query part narrows it to.
+
+    `permissions`: letters of cruds or, alone, the name of an operation that is a right of its own.
+    """
 
     level: str
     type: str
@@ -50,6 +53,8 @@ def _parse(registry: Registry, text: str, reading: Reading) -> Scope:
     type_name, permissions, query = match["type"], match["permissions"], match["query"]
     if type_name != "*" and registry.find(type_name) is None:
         raise _invalid(text)
+    if permissions.startswith("$"):
+        return _parse_operation(registry, match, text)
     filters: Clause = EVERYTHING
     if query is not None:
         # A query on a wildcard or a v1 scope has no defined meaning.
@@ -68,6 +73,15 @@ def _parse(registry: Registry, text: str, reading: Reading) -> Scope:
             clauses.append(read_parameter(kind, name, value, reading))
         filters = every(*clauses)
     return Scope(match["level"], type_name, frozenset(V1.get(permissions, permissions)), filters, text)
+
+
+def _parse_operation(registry: Registry, match: re.Match[str], text: str) -> Scope:
+    """A scope for an operation, such as `system/Patient.$lookup`: of one type, of nobody's context, with nothing behind it."""
+    operation = registry.operations.get(match["permissions"].removeprefix("$"))
+    is_right = operation is not None and operation.own_right and match["type"] in operation.types
+    if not is_right or match["level"] == "patient" or match["query"] is not None:
+        raise _invalid(text)
+    return Scope(match["level"], match["type"], frozenset({match["permissions"]}), EVERYTHING, text)
 
 
 def _invalid(text: str) -> Problem:

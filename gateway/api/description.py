@@ -159,7 +159,7 @@ def _describe_operation(
     one = _Row(f"${operation.code}", row.done, row.also, body, headers=row.headers)
     name = f"{operation.code}_{'instance' if '{id}' in path else 'type'}"
     found = _describe(one, path, method, media_types, gives="", name=f"{name}_{method}", type_name=type_name)
-    query = [{"name": n, "in": "query", "schema": _TEXT} for n, k in operation.parameters.items() if k != "Resource"]
+    query = [{"name": name, "in": "query", "schema": _TEXT} for name in operation.public_parameters]
     return _with_query(found | {"description": operation.definition}, query, as_form=False)
 
 

@@ -11,6 +11,7 @@ from gateway.access.consent import Provision
 from gateway.access.policy import Policy
 from gateway.access.scope import Scope
 from gateway.exchange.cursor import Cursors
+from gateway.exchange.misses import Misses
 from gateway.exchange.passwords import Passwords
 from gateway.exchange.refresh_tokens import RefreshTokens
 from gateway.exchange.sealer import Sealer
@@ -63,6 +64,7 @@ class Gateway:
     audit: AuditWriter
     committer: Committer
     cursors: Cursors
+    misses: Misses
     passwords: Passwords
     sealer: Sealer
     refresh_tokens: RefreshTokens

@@ -15,6 +15,7 @@ from gateway.exchange.call import Answer, Call
 from gateway.exchange.entries import not_offered, require_kind
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.history import history_instance, history_system, history_type
+from gateway.exchange.operations.lookup import lookup
 from gateway.exchange.operations.meta import meta
 from gateway.exchange.operations.validate import validate
 from gateway.exchange.read import Result, read, vread
@@ -39,7 +40,7 @@ _READERS: Mapping[str, Reader] = {
 }
 _SYSTEM_READERS: Mapping[str, Reader] = {"search-system": search_system, "history-system": history_system}
 READS = frozenset((*_READERS, *_SYSTEM_READERS))
-_OPERATIONS: Mapping[str, Reader] = {"$meta": meta, "$validate": validate}
+_OPERATIONS: Mapping[str, Reader] = {"$lookup": lookup, "$meta": meta, "$validate": validate}
 
 
 def check_operations(schemas: Path, registry: Registry) -> None:
@@ -107,5 +108,7 @@ def _require_operation(gateway: Gateway, access: Access, call: Call) -> None:
     operation = find_operation(gateway, call)
     if operation is None:
         raise Problem("not-supported", "there is no such operation here", status=404)
+    if operation.own_right:
+        access.require_operation(call.type, operation.code)
     for interaction in operation.needs[_level(call)]:
         access.require(gateway.registry[call.type], interaction)

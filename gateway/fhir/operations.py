@@ -17,7 +17,7 @@ from gateway.schemas import SchemaError, read_schema
 
 Level = Literal["type", "instance"]
 Method = Literal["GET", "POST"]
-ParameterType = Literal["code", "uri", "string", "Resource"]
+ParameterType = Literal["code", "uri", "string", "Identifier", "Resource"]
 
 _CODE = re.compile(r"[a-z][a-z0-9-]{0,63}")
 
@@ -29,13 +29,15 @@ class _OperationFile(msgspec.Struct, forbid_unknown_fields=True):
     types: list[str]
     needs: dict[Level, list[str]]
     parameters: dict[str, ParameterType] = msgspec.field(default_factory=dict)
+    own_right: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One operation. `needs`: for each level it is asked at, the interactions of the type whose rights it takes.
 
-    `instances`: the types of which it can be asked of one resource; `types`: those of which it can be asked at all.
+    `instances`: the types of which it can be asked of one resource; `types`: those of which it can be asked at all;
+    `own_right`: whether it takes a scope that names it (`system/Patient.$lookup`), and a row of the policy.
     """
 
     code: str
@@ -45,6 +47,7 @@ class Operation:
     instances: frozenset[str]
     needs: Mapping[str, tuple[str, ...]]
     parameters: Mapping[str, ParameterType]
+    own_right: bool
 
     @property
     def interaction(self) -> str:
@@ -55,6 +58,11 @@ class Operation:
     def resource_parameter(self) -> str | None:
         """The parameter that a body stands for which is no Parameters resource."""
         return next((name for name, kind in self.parameters.items() if kind == "Resource"), None)
+
+    @property
+    def public_parameters(self) -> list[str]:
+        """The parameters that an address may carry: no resource, and nothing that says who somebody is."""
+        return [name for name, kind in self.parameters.items() if kind not in ("Resource", "Identifier")]
 
     def is_offered(self, type_name: str, level: str) -> bool:
         """Whether it can be asked there."""
@@ -90,6 +98,7 @@ def read_operations(
             instances=frozenset(t for t in served if t in raw.types or "*" in raw.types),
             needs={level: tuple(needed) for level, needed in raw.needs.items()},
             parameters=raw.parameters,
+            own_right=raw.own_right,
         )
     return found
 

@@ -105,4 +105,6 @@ def _resource_scopes(registry: Registry, levels: Collection[str]) -> list[str]:
             offered = {PERMISSIONS[interaction] for interaction in kind.interactions}
             found.append(f"{level}/{kind.name}.{''.join(sorted(offered, key='cruds'.index))}")
         found.append(f"{level}/*.cruds")
+        rights = [one for one in registry.operations.values() if one.own_right and level != "patient"]
+        found += [f"{level}/{name}.${one.code}" for one in rights for name in one.types]
     return found

@@ -12,6 +12,7 @@ from gateway.exchange.gateway import Gateway
 from gateway.exchange.parameters import PRESENTATION, Pairs
 from gateway.fhir.operations import Operation
 from gateway.fhir.search import clip
+from gateway.fhir.values import token_values
 from gateway.problem import Problem
 
 # As which elements of `Parameters.parameter` the values of each type may come.
@@ -19,6 +20,7 @@ _ELEMENTS: Mapping[str, tuple[str, ...]] = {
     "uri": ("valueUri", "valueCanonical", "valueUrl", "valueString"),
     "code": ("valueCode", "valueString"),
     "string": ("valueString",),
+    "Identifier": ("valueIdentifier", "valueString"),
 }
 
 
@@ -30,6 +32,8 @@ def read_arguments(gateway: Gateway, operation: Operation, pairs: Pairs, body: b
     values: dict[str, str] = {}
     for name, value in pairs:
         if name not in PRESENTATION:
+            if name in operation.parameters and name not in operation.public_parameters:
+                raise Problem("invalid", "this is sent in a body: addresses are written to logs", clip(name))
             _put(operation, values, name, value, clip(name))
     if not body:
         return tuple(values.items()), None
@@ -64,4 +68,15 @@ def _value(operation: Operation, parameter: Any, place: str) -> str:
     found = next((said[name] for name in _ELEMENTS.get(kind, ()) if said.get(name) is not None), None)
     if found is None and kind in _ELEMENTS:
         raise Problem("value", f"this parameter takes a {_ELEMENTS[kind][0]}", place, status=400)
-    return str(found)
+    return _token(found, place) if kind == "Identifier" else str(found)
+
+
+def _token(identifier: Any, place: str) -> str:
+    """An Identifier, or its text, as `system|value`. Raises Problem where it is not exactly one of a known system."""
+    if isinstance(identifier, str):
+        system, _, value = identifier.partition("|")
+    else:
+        system, value = identifier.system or "", identifier.value or ""
+    if not system or not value or any(mark in system + value for mark in "|,\\*"):
+        raise Problem("value", "exactly one identifier is needed, with its system: system|value", place)
+    return token_values(system, value)[0]

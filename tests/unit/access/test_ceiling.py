@@ -31,6 +31,8 @@ def parse(text: str, registry: Registry | None = None) -> tuple[Scope, ...]:
         ("system/Observation.cruds", "system/Observation.cruds"),
         ("system/Device.cruds", "system/Device.rs"),
         ("system/Device.c", ""),
+        ("system/Patient.$lookup system/Device.r", "system/Patient.$lookup system/Device.r"),
+        ("user/Patient.$lookup", ""),
         ("system/Patient.r", ""),
         ("patient/Observation.rs user/Observation.rs", ""),
         ("system/*.rs", "system/Device.rs system/Observation.rs"),
