@@ -16,7 +16,7 @@ from gateway.app import attached, read_schemas
 from gateway.exchange.catalogue import Entry, add_client, change_client, find_entry, list_entries, rotate_secret, set_state
 from gateway.exchange.client import Client, read_client
 from gateway.exchange.gateway import Gateway
-from gateway.oauth.client_keys import require_keys
+from gateway.oauth.key_sets import require_keys
 from gateway.problem import Problem
 from gateway.settings import read_settings
 

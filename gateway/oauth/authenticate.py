@@ -15,7 +15,6 @@ from starlette.requests import Request
 
 from gateway.exchange.catalogue import Entry, find_entry
 from gateway.oauth.assertion import TYPE, Unverified, read_assertion, refused, verify
-from gateway.oauth.client_keys import find_key, usable_keys
 from gateway.oauth.metadata import TOKEN
 from gateway.oauth.respond import OAuthError
 from gateway.oauth.visit import Server
@@ -72,10 +71,8 @@ async def _key(server: Server, entry: Entry, assertion: Unverified) -> Key | Non
     client = entry.client
     if assertion.jku is not None and assertion.jku != client.jwks_uri:
         raise refused("the assertion names another address of keys than the one registered (jku)")
-    if client.jwks_uri is None:
-        return find_key(usable_keys(client.keys), assertion.key_id, assertion.key_type)
     try:
-        return await server.fetched.find(client.jwks_uri, assertion.key_id, assertion.key_type)
+        return await server.client_keys.find(client, assertion.key_id, assertion.key_type)
     except Unreachable as error:
         raise refused(str(error)) from None
 

@@ -1,64 +1,124 @@
-"""The public keys by which clients show that they are who they say.
+"""The keys of clients: those in their entries, and those that they publish at an address of their own.
 
-Knows: which members of a JSON Web Key Set (RFC 7517) can be used for RS384 and ES384, and how the one key of a signature is
-found. Must not know: what was signed.
+Knows: how long a set holds (as long as its client says, ten minutes at most), and how often it may be asked for: whoever sends
+assertions with invented names must not make the gateway flood a client. Must not know: assertions.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, Key, RSAKey
+import msgspec
+from joserfc.jwk import Key
 
-from gateway.schemas import SchemaError
+from gateway.exchange.client import Client
+from gateway.oauth.key_sets import find_key, usable_keys
+from gateway.outbound import Outbound, Reply, Unreachable
+from gateway.telemetry import log
 
-_MOST_KEYS = 20
-_RSA_BITS = range(2_048, 8_193)
-_CURVE = "P-384"
-_SECRETS = ("d", "p", "q", "dp", "dq", "qi", "oth", "k")
-
-
-def usable_keys(members: Iterable[Any]) -> list[Key]:
-    """Those of these members of a set that a signature can be checked with; the others are passed over."""
-    found = [key for member in members if (key := _import(member)) is not None]
-    return found[:_MOST_KEYS]
+_MOST_BYTES = 262_144
+_MOST_SETS = 1_000
+_LONGEST, _BETWEEN = 600.0, 30.0  # seconds
+_AT_ONCE = 1.0  # seconds; requests that come together share what one of them fetched, whatever the client says
+_MAX_AGE = re.compile(r"\bmax-age=(\d{1,9})\b")
 
 
-def find_key(keys: Iterable[Key], identifier: str, key_type: str) -> Key | None:
-    """The one key of this name and type; None where there is none, or more than one."""
-    found = [key for key in keys if key.kid == identifier and key.key_type == key_type]
-    return found[0] if len(found) == 1 else None
+@dataclass(slots=True)
+class _Held:
+    """What is known of one address. `fetched`, `tried`: when, in seconds; `fresh`: for how long the keys hold."""
+
+    keys: Sequence[Key] = ()
+    fetched: float = float("-inf")
+    tried: float = float("-inf")
+    fresh: float = 0.0
+    fetching: asyncio.Task[None] | None = None
 
 
-def require_keys(file: Path, members: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse a client's file with a key that cannot be used, or that is no public one."""
-    names = []
-    for number, member in enumerate(members):
-        key = _import(member)
-        if any(name in member for name in _SECRETS):
-            raise SchemaError(file, f"keys[{number}]", "is a private key: nobody else may have it")
-        if key is None:
-            raise SchemaError(file, f"keys[{number}]", f"is not an RSA key of 2048 bits or an EC key on {_CURVE}, with a kid")
-        names.append(key.kid)
-    if len(names) != len(set(names)):
-        raise SchemaError(file, "keys", "two keys have the same kid")
-    if len(names) > _MOST_KEYS:
-        raise SchemaError(file, "keys", f"are more than {_MOST_KEYS}")
+class ClientKeys:
+    """The key sets of clients: in memory what their entries say, and by address what was fetched."""
+
+    def __init__(self, outbound: Outbound, clock: Callable[[], datetime]) -> None:
+        self._outbound = outbound
+        self._clock = clock
+        self._sets: dict[str, _Held] = {}
+        self._inline: dict[str, tuple[Sequence[Any], Sequence[Key]]] = {}
+
+    async def find(self, client: Client, key_id: str, key_type: str) -> Key | None:
+        """The one key of this name and type that a client has. Raises Unreachable where its set cannot be fetched."""
+        if client.jwks_uri is None:
+            return find_key(self._imported(client), key_id, key_type)
+        return await self._find_at(client.jwks_uri, key_id, key_type)
+
+    def _imported(self, client: Client) -> Sequence[Key]:
+        """The keys of an entry. Importing them takes longer than all else but the signature."""
+        known = self._inline.get(client.client)
+        if known is None or known[0] != client.keys:
+            known = self._inline[client.client] = (client.keys, usable_keys(client.keys))
+            if len(self._inline) > _MOST_SETS:
+                del self._inline[next(iter(self._inline))]
+        return known[1]
+
+    async def _find_at(self, url: str, key_id: str, key_type: str) -> Key | None:
+        held = self._hold(url)
+        if not self._is_fresh(held):
+            await self._fetch_once(url, held, _AT_ONCE)
+            if not self._is_fresh(held):
+                raise Unreachable("the keys of the client cannot be fetched")
+        found = find_key(held.keys, key_id, key_type)
+        if found is None:
+            await self._fetch_once(url, held, _BETWEEN)  # it may have come since
+            found = find_key(held.keys, key_id, key_type)
+        return found
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._outbound.close()
+
+    def _hold(self, url: str) -> _Held:
+        held = self._sets.pop(url, None) or _Held()
+        self._sets[url] = held  # the last that was asked for goes last
+        if len(self._sets) > _MOST_SETS:
+            del self._sets[next(iter(self._sets))]
+        return held
+
+    def _is_fresh(self, held: _Held) -> bool:
+        return 0 <= self._clock().timestamp() - held.fetched < max(held.fresh, _AT_ONCE)
+
+    async def _fetch_once(self, url: str, held: _Held, between: float) -> None:
+        if held.fetching is None or held.fetching.done():
+            now = self._clock().timestamp()
+            if 0 <= now - held.tried < between:
+                return
+            held.tried = now
+            held.fetching = asyncio.create_task(self._fetch(url, held, now))
+        # Whoever began it may go away: the others still wait for it.
+        await asyncio.shield(held.fetching)
+
+    async def _fetch(self, url: str, held: _Held, now: float) -> None:
+        try:
+            self._outbound.admit(url)
+            reply = await self._outbound.ask("GET", url, most_bytes=_MOST_BYTES, headers={"Accept": "application/json"})
+            held.keys, held.fresh, held.fetched = _read(reply), _lifetime(reply), now
+        except Unreachable as error:
+            log("client.unreachable", level=logging.WARNING, detail=str(error))
 
 
-def _import(member: Any) -> Key | None:
-    if not isinstance(member, Mapping) or not isinstance(member.get("kid"), str) or not member["kid"]:
-        return None
-    if member.get("use", "sig") != "sig" or any(name in member for name in _SECRETS):
-        return None
+def _read(reply: Reply) -> Sequence[Key]:
+    if reply.status != 200:
+        raise Unreachable(f"status {reply.status}")
     try:
-        match member.get("kty"):
-            case "RSA":
-                rsa = RSAKey.import_key(dict(member))
-                return rsa if rsa.public_key.key_size in _RSA_BITS else None
-            case "EC" if member.get("crv") == _CURVE:
-                return ECKey.import_key(dict(member))
-    except (JoseError, ValueError, TypeError, KeyError):
-        return None
-    return None
+        return usable_keys(msgspec.json.decode(reply.body)["keys"])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
+        raise Unreachable("no key set in the answer") from None
+
+
+def _lifetime(reply: Reply) -> float:
+    said = reply.headers.get("cache-control", "").lower()
+    if "no-store" in said or "no-cache" in said:
+        return 0.0
+    told = _MAX_AGE.search(said)
+    return min(float(told[1]), _LONGEST) if told else _LONGEST

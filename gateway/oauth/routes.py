@@ -14,9 +14,9 @@ from starlette.types import Scope
 from gateway.exchange.authorization import PLAIN_SCOPES
 from gateway.exchange.gateway import Gateway
 from gateway.fhir.registry import Registry
+from gateway.oauth.client_keys import ClientKeys
 from gateway.oauth.core import Core
 from gateway.oauth.discovery import jwks, oauth, openid, smart
-from gateway.oauth.fetched_keys import FetchedKeys
 from gateway.oauth.id_token import IdTokens
 from gateway.oauth.introspect import introspect
 from gateway.oauth.keys import SigningKeys
@@ -98,15 +98,15 @@ def add_oauth(app: FastAPI, settings: Settings) -> None:
 @asynccontextmanager
 async def serving_oauth(app: FastAPI, gateway: Gateway, metadata: Mapping[str, Any]) -> AsyncIterator[None]:
     """The authorization server wired, now that there is a database; what it opened is closed at the end."""
-    fetched = FetchedKeys(Outbound((), read_networks(gateway.settings.outbound_networks)), gateway.clock)
+    client_keys = ClientKeys(Outbound((), read_networks(gateway.settings.outbound_networks)), gateway.clock)
     keys = SigningKeys(gateway.mongo, gateway.sealer, gateway.clock)
     app.state.oauth = Server(
-        gateway, metadata, keys, fetched, Core(gateway.scopes), Issuing(gateway.mongo), IdTokens(gateway.settings)
+        gateway, metadata, keys, client_keys, Core(gateway.scopes), Issuing(gateway.mongo), IdTokens(gateway.settings)
     )
     try:
         yield
     finally:
-        await fetched.close()
+        await client_keys.close()
 
 
 def oauth_pattern(scope: Scope) -> str | None:

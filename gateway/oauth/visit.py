@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.exchange.gateway import Gateway
+from gateway.oauth.client_keys import ClientKeys
 from gateway.oauth.core import Core
-from gateway.oauth.fetched_keys import FetchedKeys
 from gateway.oauth.id_token import IdTokens
 from gateway.oauth.keys import SigningKeys
 from gateway.oauth.respond import OAuthError, respond_error
@@ -30,12 +30,12 @@ _FORM = "application/x-www-form-urlencoded"
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The authorization server, wired. `metadata`: what it says of itself; `fetched`: keys of clients that publish them."""
+    """The authorization server, wired. `metadata`: what it says of itself; `client_keys`: those by which clients sign."""
 
     gateway: Gateway
     metadata: Mapping[str, Any]
     keys: SigningKeys
-    fetched: FetchedKeys
+    client_keys: ClientKeys
     core: Core
     issuing: Issuing
     id_tokens: IdTokens

@@ -18,5 +18,5 @@ async def services(visit: Visit) -> Response:
 
 
 def is_listed(client: Client) -> bool:
-    """Whether it is somebody whom people may meet: not what only asks about tokens, and not what feeds directories."""
-    return bool(client.grants) and client.kind != "feed"
+    """Whether it is one that asks people. Professionals and establishments have their own rules, and feeds no patients."""
+    return bool(client.grants) and client.kind in ("app", "service", "portal")

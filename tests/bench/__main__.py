@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.bench.grants import run_grants
 from tests.bench.jobs import Row, fill, run_jobs
 from tests.bench.raw import Raw
 from tests.bench.world import built_world
@@ -18,7 +19,7 @@ JOBS = ("W1", "W1b", "W2", "W3", "R1")
 def main() -> None:
     """Run and report."""
     parser = argparse.ArgumentParser(description="Benchmarks of the gateway, as ratios to raw driver calls.")
-    parser.add_argument("jobs", nargs="*", metavar="JOB", help="which jobs (default: all)")
+    parser.add_argument("jobs", nargs="*", metavar="JOB", help="which jobs (default: all), or grants")
     parser.add_argument("--driver", default="motor", choices=("motor", "pymongo"))
     parser.add_argument("--seconds", type=float, default=10.0, help="duration of each measurement")
     parser.add_argument("--workers", type=int, default=2, help="processes of the gateway")
@@ -26,6 +27,9 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=48)
     parser.add_argument("--readings", type=int, default=1_000_000, help="in store before W3")
     options = parser.parse_args()
+    if options.jobs == ["grants"]:
+        run_grants(options.driver, options.workers, options.clients, options.seconds)
+        return
     with built_world(options.driver, options.patients, options.workers) as world:
         raw = _prepared(world, options)
         rows = run_jobs(world, raw, options.seconds, options.clients, set(options.jobs or JOBS), options.readings)

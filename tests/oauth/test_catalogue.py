@@ -11,7 +11,7 @@ import pytest
 from gateway.app import Schemas
 from gateway.exchange.catalogue import add_client, change_client, find_entry, list_entries, rotate_secret, set_state
 from gateway.exchange.client import Client, read_client
-from gateway.oauth.client_keys import require_keys
+from gateway.oauth.key_sets import require_keys
 from gateway.problem import Problem
 from gateway.schemas import SchemaError
 from tests.clients import EC, PUBLIC, described, register, write_file
