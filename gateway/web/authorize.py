@@ -80,12 +80,7 @@ async def decide(visit: Visit, fields: Fields) -> Response:
 def statement(visit: Visit, authorization: Authorization, role: Acting, decision: Decision) -> str:
     """What stood on the page, as text, with what was chosen: the evidence of the decision."""
     until = end_of(decision.duration, visit.gateway.clock())
-    context = {
-        **_told(visit, authorization),
-        "role": role,
-        "decision": decision,
-        "until": None if until is None else until.date().isoformat(),
-    }
+    context = {**_told(visit, authorization), "role": role, "decision": decision, "until": until}
     return visit.text("consent.txt", context)
 
 

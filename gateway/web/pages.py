@@ -7,6 +7,7 @@ Must not know: what the pages are about.
 import base64
 import hmac
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from functools import partial
 from hashlib import blake2b, sha256
 from pathlib import Path
@@ -45,6 +46,7 @@ class Pages:
         texts = self.texts[language]
         known = {
             "t": partial(_say, texts),
+            "day": partial(_day, texts),
             "language": language,
             "languages": sorted(self.texts),
             "root": self.root,
@@ -58,7 +60,8 @@ class Pages:
 
     def text(self, template: str, language: str, context: Mapping[str, Any]) -> str:
         """A text that is no page."""
-        known = {"t": partial(_say, self.texts[language]), **context}
+        texts = self.texts[language]
+        known = {"t": partial(_say, texts), "day": partial(_day, texts), **context}
         return self._plain.get_template(template).render(known)
 
     def stylesheet(self) -> Response:
@@ -87,3 +90,8 @@ def _environment(*, autoescape: bool) -> Environment:
 
 def _say(texts: Texts, key: str, **values: Any) -> str:
     return texts[key].format(**values) if values else texts[key]
+
+
+def _day(texts: Texts, moment: datetime) -> str:
+    """The day of a moment as it is said: 25 November 2026."""
+    return texts["date.day"].format(day=moment.day, month=texts[f"month.{moment.month}"], year=moment.year)

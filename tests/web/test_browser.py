@@ -1,0 +1,158 @@
+"""In a real browser, without JavaScript, at the width of a desk and of a phone: from an app's link to taking it back."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import httpx
+import pytest
+
+from tests.browser import Browser, browsing
+from tests.clients import Registered
+from tests.decisions import PASSWORD, Request, account_of, register_app
+from tests.process import process_world
+from tests.world import Actor, World, observation
+
+SIZES = {"desk": (1280, 900, False), "phone": (390, 844, True)}
+
+
+@pytest.fixture(scope="module")
+async def served(mongo_url: str) -> AsyncIterator[World]:
+    """People around a gateway process."""
+    async for world in _served(mongo_url):
+        yield world
+
+
+async def _served(mongo_url: str) -> AsyncIterator[World]:
+    async with process_world(mongo_url) as world:
+        yield world
+
+
+@asynccontextmanager
+async def app_site() -> AsyncIterator[tuple[str, "asyncio.Queue[str]"]]:
+    """Where the app waits for its answer; yields the address, and what browsers came with."""
+    came: asyncio.Queue[str] = asyncio.Queue()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = (await reader.readline()).decode()
+        if "/callback" in line:
+            came.put_nowait(line.split()[1])
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 13\r\nConnection: close\r\n\r\n<p>Thanks.</p"
+        )
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/callback", came
+
+
+async def fits(browser: Browser) -> bool:
+    """Whether nobody has to scroll sideways."""
+    return bool(await browser.look("document.documentElement.scrollWidth <= window.innerWidth"))
+
+
+def pictures(tmp_path: Path) -> Path:
+    """Where pictures are kept: for whoever wants to look at them, in the folder they name."""
+    return Path(os.environ.get("GATEWAY_TEST_PICTURES", tmp_path))
+
+
+async def token(http: httpx.AsyncClient, site: str, **fields: str) -> httpx.Response:
+    return await http.post(f"{site}/oauth/token", data=fields)
+
+
+@pytest.mark.requirement("SEC-029", "EXT-06")
+@pytest.mark.parametrize("size", SIZES)
+async def test_from_an_app_s_link_to_taking_it_back(served: World, tmp_path: Path, size: str) -> None:
+    width, height, phone = SIZES[size]
+    site, folder = served.gateway.settings.site, pictures(tmp_path)
+    owner = await served.patient()
+    login = await account_of(served, owner.reference)
+    reading = await owner.create(observation(owner.patient))
+    async with app_site() as (callback, came), browsing(width, height, phone=phone) as browser, httpx.AsyncClient() as http:
+        app = await register_app(served, redirect_uris=["http://127.0.0.1/callback"])
+        request = Request(app.id)
+        sent = request.parameters(redirect_uri=callback, aud=served.gateway.settings.base_url)
+        await browser.open(f"{site}/oauth/authorize?{urlencode(sent)}")
+        await browser.picture(folder / f"{size}-login.png")
+        assert await fits(browser)
+        await browser.type("#login", login)
+        await browser.type("#password", "a wrong password")
+        await browser.go_on("main form button")
+        assert "wrong" in await browser.look("document.querySelector('[role=alert]').innerText")
+        await browser.picture(folder / f"{size}-login-refused.png")
+        await browser.type("#password", PASSWORD)
+        await browser.go_on("main form button")
+        assert "GlucoApp asks for access" in await browser.look("document.querySelector('h1').innerText")
+        assert await browser.look("document.querySelectorAll('input:checked').length") == 0
+        assert await fits(browser)
+        await browser.picture(folder / f"{size}-decide.png")
+        await browser.go_on("button[value=allow]")  # nothing is ticked yet
+        assert await browser.look("document.querySelectorAll('[role=alert] li').length") == 2
+        assert await browser.look("document.activeElement.getAttribute('role')") == "alert"
+        await browser.picture(folder / f"{size}-decide-missing.png")
+        for box in ("#read-Observation", "label[for=past]", "label[for=duration-year]"):
+            await browser.click(box)
+        await browser.picture(folder / f"{size}-decide-ticked.png")
+        await browser.go_on("button[value=allow]")
+        answer = {name: value for name, [value] in parse_qs(urlsplit(await asyncio.wait_for(came.get(), 10)).query).items()}
+        assert (answer["state"], answer["iss"]) == (request.state, site)
+        body = await redeemed(http, site, app, request, callback, answer["code"])
+        bearer = Actor(served.http, body["access_token"], "")
+        found = await bearer.get(f"Observation?patient={owner.patient}")
+        assert [entry["resource"]["id"] for entry in found.json()["entry"]] == [reading["id"]]
+        assert (await bearer.get(f"Device?patient={owner.patient}")).status_code == 403
+        assert (await bearer.post("Observation", observation(owner.patient))).status_code == 403
+        await browser.open(f"{site}/me")
+        await browser.picture(folder / f"{size}-me.png")
+        assert await fits(browser)
+        await browser.go_on("form[action='/me/take-back'] button")
+        assert "It is taken back" in await browser.look("document.querySelector('main').innerText")
+        await browser.picture(folder / f"{size}-me-taken-back.png")
+        assert (await bearer.get(f"Observation?patient={owner.patient}")).status_code == 401
+        again = await token(http, site, grant_type="refresh_token", refresh_token=body["refresh_token"], client_id=app.id)
+        assert (again.status_code, again.json()["error"]) == (400, "invalid_grant")
+        assert browser.refused == []
+
+
+async def redeemed(
+    http: httpx.AsyncClient, site: str, app: Registered, request: Request, callback: str, code: str
+) -> dict[str, Any]:
+    fields = {"code": code, "redirect_uri": callback, "code_verifier": request.verifier, "client_id": app.id}
+    answer = await token(http, site, grant_type="authorization_code", **fields)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+@pytest.mark.requirement("SEC-029")
+async def test_a_decision_is_made_with_the_keyboard_alone(served: World) -> None:
+    site, owner = served.gateway.settings.site, await served.patient()
+    login = await account_of(served, owner.reference)
+    async with app_site() as (callback, came), browsing(1280, 900) as browser:
+        app = await register_app(served, redirect_uris=["http://127.0.0.1/callback"])
+        sent = Request(app.id).parameters(redirect_uri=callback, aud=served.gateway.settings.base_url)
+        await browser.open(f"{site}/oauth/authorize?{urlencode(sent)}")
+        await browser.type("#login", login)
+        await browser.press("Tab")
+        await browser.call("Input.insertText", text=PASSWORD)
+        await browser.press_on("Enter")
+        reached = []
+        for _ in range(30):
+            await browser.press("Tab")
+            element = await browser.look("(e => e.id || e.value || e.tagName)(document.activeElement)")
+            reached.append(element)
+            outline = await browser.look("getComputedStyle(document.activeElement).outlineStyle")
+            assert outline not in ("none", ""), element  # one sees where one is
+            if element in ("read-Observation", "duration-once"):
+                await browser.press(" ")
+            if element == "allow":
+                break
+        assert reached[-1] == "allow", reached
+        assert {"read-Device", "read-Observation", "write-Observation", "past", "duration-once"} <= set(reached)
+        await browser.press("Enter")
+        assert "code=" in await asyncio.wait_for(came.get(), 10)
