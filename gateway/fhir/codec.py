@@ -30,6 +30,8 @@ _PLACE = re.compile(r"(.*?)(?: - at `\$([\w.\[\]]*)`)?", re.DOTALL)
 _INVARIANT = re.compile(r"[a-z]{3}-[0-9]+: ")
 # What a full explanation may cost: fhir.resources takes up to 20 µs for every error, and an answer is for reading.
 _EXPLAINED_VALUES, _LISTED_ISSUES = 500, 100
+_COMPARED_NAMES = 200_000  # of one resource, or of a whole Bundle: those of a thousand entries have room
+_WALKED = (msgspec.Struct, Decimal, list)
 _NO_PLACE = ((), ("resource_type",))
 _HOLDERS = frozenset({"Bundle", "Parameters"})  # resources made to hold others
 
@@ -42,6 +44,7 @@ class Codec:
         self._depth = depth
         self._explain_bytes = explain_bytes
         self._decoders: dict[str, msgspec.json.Decoder[Any]] = {}
+        self._choices: dict[str, list[tuple[str, tuple[str, str]]]] = {}
         self._encode = msgspec.json.Encoder(decimal_format="number").encode
 
     def check_body(self, body: bytes) -> bool:
@@ -61,6 +64,7 @@ class Codec:
             raise self._explain(type_name, bytes(data), error) from None
         kept = self._encode(resource)
         if not (calm and is_kept(bytes(data), kept)):
+            _require_few_names(kept)
             issue = self._doubt(type_name, resource) or difference(type_name, bytes(data), kept)
             if issue is not None:
                 raise Problem.of([issue])
@@ -125,14 +129,20 @@ class Codec:
                 if not it.is_finite():
                     return Issue("structure", "a number is sent as a JSON number, and nothing else is", place)
                 continue
-            chosen: dict[str, str] = {}
-            for element in self._types.elements(type(it).__name__):
-                names = (element.attribute, f"{element.attribute}__ext")
-                if element.choice and any(getattr(it, name, None) is not None for name in names):
-                    if element.choice in chosen:
-                        return Issue("structure", f"{element.choice}[x] takes at most one value", f"{place}.{element.choice}")
-                    chosen[element.choice] = element.name
+            chosen: set[str] = set()
+            for choice, names in self._choices_of(type(it).__name__):
+                if any(getattr(it, name, None) is not None for name in names):
+                    if choice in chosen:
+                        return Issue("structure", f"{choice}[x] takes at most one value", f"{place}.{choice}")
+                    chosen.add(choice)
         return None
+
+    def _choices_of(self, type_name: str) -> list[tuple[str, tuple[str, str]]]:
+        """Each element of a choice with its attributes, by the name of the choice."""
+        if type_name not in self._choices:
+            elements = (element for element in self._types.elements(type_name) if element.choice)
+            self._choices[type_name] = [(e.choice or "", (e.attribute, f"{e.attribute}__ext")) for e in elements]
+        return self._choices[type_name]
 
     def _missing(self, type_name: str, data: bytes) -> list[Issue]:
         """The required elements that a resource leaves out: fhir.resources stops at the first kind of them."""
@@ -196,17 +206,28 @@ def _without_strings(body: bytes) -> bytes:
     return b"".join(body.split(b'"')[::2])
 
 
+def _require_few_names(data: bytes) -> None:
+    """Refuse what would take seconds to compare, name by name (long text has few)."""
+    if data.count(b'":') > _COMPARED_NAMES:
+        text = (
+            f"with more than {_COMPARED_NAMES} elements, no null, _name, element with an id first, or escape like \\u is taken"
+        )
+        raise Problem("too-costly", text)
+
+
 def _walk(it: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """Every Struct and every decimal of a resource, with its FHIRPath."""
-    if isinstance(it, Decimal):
+    """Every Struct and every decimal of a resource, with its FHIRPath; what holds others before these."""
+    left = [(it, place)]
+    while left:
+        it, place = left.pop()
+        if isinstance(it, list):
+            left += [(item, f"{place}[{n}]") for n, item in enumerate(it) if isinstance(item, _WALKED)][::-1]
+            continue
         yield place, it
-    elif isinstance(it, list):
-        for n, item in enumerate(it):
-            yield from _walk(item, f"{place}[{n}]")
-    elif isinstance(it, msgspec.Struct):
-        yield place, it
-        for attribute, name in zip(it.__struct_fields__, it.__struct_encode_fields__, strict=True):
-            yield from _walk(getattr(it, attribute), f"{place}.{name}")
+        if isinstance(it, msgspec.Struct):
+            parts = zip(it.__struct_fields__, it.__struct_encode_fields__, strict=True)
+            held = [(getattr(it, attribute), name) for attribute, name in parts]
+            left += [(item, f"{place}.{name}") for item, name in held if isinstance(item, _WALKED)][::-1]
 
 
 def _issue_of(type_name: str, message: str) -> Issue:

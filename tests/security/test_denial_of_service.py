@@ -29,6 +29,7 @@ _ATTRIBUTES = " ".join(f'a{n}="b"' for n in range(40_000))
 COSTLY: dict[str, Callable[[Codec], Any]] = {
     "quotes within a string that never ends": lambda codec: codec.check_body(b"[" * 70 + b'"' + b'\\"' * 40_000),
     "nesting as deep as the body is long": lambda codec: codec.check_body(b"[" * 5 * MEGABYTE + b"]" * 5 * MEGABYTE),
+    "elements that only a comparison name by name can judge": lambda codec: codec.decode("Patient", _with_ids_alone(600_000)),
     "a key repeated behind many others": lambda codec: codec.decode("Bundle", _with_keys(30_000)),
     "marks to be put in order": lambda _: string_value("a" + "\u0301\u0323" * 50_000),
     "characters that decompose into many": lambda _: string_value("\ufdfa" * MEGABYTE),
@@ -38,6 +39,10 @@ COSTLY: dict[str, Callable[[Codec], Any]] = {
         f'<Patient xmlns="{FHIR}"><text><div xmlns="{XHTML}"><b {_ATTRIBUTES}/></div></text></Patient>'.encode()
     ),
 }
+
+
+def _with_ids_alone(count: int) -> bytes:
+    return b'{"resourceType":"Patient","name":[' + b",".join([b'{"id":"a"}'] * count) + b"]}"
 
 
 def _with_keys(count: int) -> bytes:
