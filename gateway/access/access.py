@@ -25,7 +25,8 @@ class Caller:
     of the policy; `actors`: the references a Consent names this caller by; `software`: references of the software used, where
     that is somebody else; `user`: who logged in; `patient`: the patient in context; `purpose`: purpose of use as
     `system|code`; `token`: what may identify the token in an audit, never the token; `subject`: the issuer of a token that is
-    not ours, and whom it is of there.
+    not ours, and whom it is of there; `terms_since`: from when on a permission given to it counts, None for all: what it wants
+    data for was another thing before.
     """
 
     client: str
@@ -39,6 +40,7 @@ class Caller:
     purpose: str | None
     token: str
     subject: tuple[str, ...] = ()
+    terms_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +322,7 @@ class Access:
         for consent in record.consents:
             if consent.provision is not None:
                 permit, deny = consent_clauses(consent.provision, situation, kind)
-                permits.append(NOTHING if kind.name in self._policy.never_opened else permit)
+                permits.append(NOTHING if kind.name in self._policy.never_opened or consent.is_outdated else permit)
                 denies.append(deny)
         denies += (consent_clauses(c.provision, situation, kind)[1] for c in record.elsewhere if c.provision is not None)
         return every(own, some(*permits), negate(some(*denies)))
@@ -338,6 +340,8 @@ class Access:
         live = [c.provision for c in named if c.provision is not None]
         if not live:
             return "the patient has withdrawn the consent given to this service"
+        if all(c.is_outdated for c in named if c.provision is not None):
+            return "this service wants something else than what the patient agreed to: it is to ask again"
         if not any(p.period.low <= self.now < p.period.high for p in live):
             return "the period of the patient's consent to this service is not running"
         if not any(p.permits or p.nested for p in live):

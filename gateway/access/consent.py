@@ -76,12 +76,14 @@ DENY_ALL = Provision(
 class Consent:
     """A Consent as enforced, by its version. `actors`: whom its root names.
 
-    `provision` None: it limits and allows nothing now (withdrawn, a draft, deleted).
+    `provision` None: it limits and allows nothing now (withdrawn, a draft, deleted). `is_outdated`: it was given before its
+    actor wanted what it wants now, and permits nothing any more; what it denies stays denied.
     """
 
     reference: str
     actors: frozenset[str]
     provision: Provision | None
+    is_outdated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ class Entry:
     """A client with its standing in the catalogue.
 
     `edition` counts the changes of what patients agree to; `since`: when it was last changed. `secrets`: hashes, each with the
-    time it ends (None: it does not).
+    time it ends (None: it does not). `is_closed`: by now its category is one that nobody can open anything to.
     """
 
     client: Client
@@ -46,12 +46,18 @@ class Entry:
     since: datetime
     states: tuple[Mapping[str, Any], ...]
     revision: int
+    is_closed: bool = False
     secrets: tuple[tuple[bytes, datetime | None], ...] = ()
 
     @property
     def is_referenced(self) -> bool:
         """Whether it may have tokens."""
-        return self.state == REFERENCED
+        return self.state == REFERENCED and not self.is_closed
+
+    @property
+    def terms_since(self) -> datetime | None:
+        """From when on Consents that name it permit anything: whoever agreed before agreed to something else."""
+        return self.since if self.edition > 1 else None
 
     def has_secret(self, text: str, now: datetime) -> bool:
         """Whether this is a secret of the client."""
@@ -59,15 +65,17 @@ class Entry:
         return any(compare_digest(digest, known) for known, ends in self.secrets if ends is None or ends > now)
 
 
-def entry_of(document: Document) -> Entry:
+def entry_of(gateway: Gateway, document: Document) -> Entry:
     """The entry that is stored so."""
+    client = msgspec.convert({**document["file"], "client": document["_id"]}, Client)
     return Entry(
-        client=msgspec.convert({**document["file"], "client": document["_id"]}, Client),
+        client=client,
         state=document["state"],
         edition=document["edition"],
         since=document["since"],
         states=tuple(document["states"]),
         revision=document["revision"],
+        is_closed=client.category in gateway.policy.never_recipients,
         secrets=tuple((bytes(one["hash"]), one.get("ends")) for one in document["secrets"]),
     )
 
@@ -75,12 +83,12 @@ def entry_of(document: Document) -> Entry:
 async def find_entry(gateway: Gateway, client: str) -> Entry | None:
     """The entry of a client as it is now, None where there is none."""
     found = await gateway.clients.find(client)
-    return None if found is None else entry_of(found)
+    return None if found is None else entry_of(gateway, found)
 
 
 async def list_entries(gateway: Gateway, *states: str) -> list[Entry]:
     """The entries of the catalogue, or those in these states."""
-    return [entry_of(document) for document in await find_entries(gateway.mongo, states)]
+    return [entry_of(gateway, document) for document in await find_entries(gateway.mongo, states)]
 
 
 async def add_client(gateway: Gateway, client: Client) -> str | None:
@@ -135,7 +143,7 @@ async def set_state(gateway: Gateway, client: str, state: str, note: str = "") -
     entry = await _require_entry(gateway, client)
     if entry.state not in (*_BEFORE[state], state):
         raise Problem("business-rule", f"'{client}' is {entry.state}; {state} comes after {' or '.join(_BEFORE[state])}")
-    if state == REFERENCED and entry.client.category in gateway.policy.never_recipients:
+    if state == REFERENCED and entry.is_closed:
         raise Problem("business-rule", f"'{client}' is of a category that no Consent can open anything to")
     if entry.state != state:
         await _change(gateway, entry, _state(entry, state, gateway.clock(), note))

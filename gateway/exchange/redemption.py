@@ -68,7 +68,7 @@ async def redeem_code(gateway: Gateway, entry: Entry, code: str, redirect_uri: s
     if approval["offline"] or approval["online"]:
         refresh_token = gateway.refresh_tokens.make(approval["_id"])
         changes = {"refresh": {"live": [store.hash_of(refresh_token)], "previous": None}}
-    return await _issue(gateway, approval, _granted(approval, approval["scope"]), refresh_token, {}, changes, now)
+    return await _issue(gateway, entry, approval, _granted(approval, approval["scope"]), refresh_token, {}, changes, now)
 
 
 async def refresh(gateway: Gateway, entry: Entry, token: str, scope: str | None) -> Issued:
@@ -94,7 +94,7 @@ async def refresh(gateway: Gateway, entry: Entry, token: str, scope: str | None)
             others = state["live"][-_MOST_LIVE + 1 :] if used == state["previous"] else []
             changes = {"refresh": {"live": [*others, store.hash_of(successor)], "previous": used}}
         try:
-            return await _issue(gateway, approval, granted, successor, {"refresh": state}, changes, now)
+            return await _issue(gateway, entry, approval, granted, successor, {"refresh": state}, changes, now)
         except InvalidGrant:
             continue  # another request came in between: what holds now, the next round sees
     raise Problem("transient", "this pairing is being refreshed too often", headers={"Retry-After": "1"})
@@ -156,6 +156,7 @@ async def _is_at_hand(gateway: Gateway, approval: Document, now: datetime) -> bo
 
 async def _issue(
     gateway: Gateway,
+    entry: Entry,
     approval: Document,
     scope: str,
     refresh_token: str | None,
@@ -175,6 +176,8 @@ async def _issue(
         purpose=approval["purpose"],
         lifetime=lifetime,
         id=approval["_id"],
+        # (who acts as a person is named by no Consent, and its changes are not that person's)
+        terms_since=entry.terms_since if entry.client.actor in approval["actors"] else None,
     )
     access_token = new_token()
     if not await store.issue(gateway.mongo, approval["_id"], access_token, fields_of(grant, now), known, changes):

@@ -119,6 +119,7 @@ def _caller(gateway: Gateway, token: Document) -> Caller:
         purpose=token.get("purpose"),
         token=bytes(token["_id"]).hex()[:16],
         subject=token.get("subject", ()),
+        terms_since=token.get("terms_since"),
     )
 
 
@@ -151,7 +152,7 @@ def _record(gateway: Gateway, caller: Caller, stored: StoredRecord) -> Record:
     return Record(
         patient=stored.patient,
         # Nobody's Consent stands between patients and their own record.
-        consents=tuple(_consent(gateway, d) for d in consents) if caller.kind != "patient" else (),
+        consents=tuple(_consent(gateway, caller, d) for d in consents) if caller.kind != "patient" else (),
         care_team=frozenset(head.get("care_team", ())),
         wide=frozenset(head.get("wide", ())),
         moment=(int(head["commit"]), head["updated"]) if head else None,
@@ -159,7 +160,9 @@ def _record(gateway: Gateway, caller: Caller, stored: StoredRecord) -> Record:
     )
 
 
-def _consent(gateway: Gateway, document: Document) -> Consent:
+def _consent(gateway: Gateway, caller: Caller, document: Document) -> Consent:
     reference = f"Consent/{document['_id']}/_history/{document['version']}"
     provision = None if document.get("deleted") else gateway.provision_of(document["body"])
-    return Consent(reference, frozenset(document.get("actors", ())), provision)
+    actors = frozenset(document.get("actors", ()))
+    is_outdated = caller.terms_since is not None and document["updated"] < caller.terms_since and bool(actors & caller.actors)
+    return Consent(reference, actors, provision, is_outdated)

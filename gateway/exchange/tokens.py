@@ -24,7 +24,8 @@ CHALLENGE = 'Bearer realm="fhir"'
 class Grant:
     """What a token stands for; the fields are those of a Caller.
 
-    `actors`: the references that Consents name; `id`: what the tokens that are taken back together have in common.
+    `actors`: the references that Consents name; `id`: what the tokens that are taken back together have in common;
+    `terms_since`: from when on Consents permit anything to this client.
     """
 
     client: str
@@ -38,6 +39,7 @@ class Grant:
     purpose: str | None = None
     lifetime: timedelta = timedelta(minutes=15)
     id: str | None = None
+    terms_since: datetime | None = None
 
 
 async def issue_token(gateway: Gateway, grant: Grant, token: str | None = None) -> str:
@@ -69,6 +71,7 @@ def fields_of(grant: Grant, now: datetime) -> Document:
         "scope": grant.scope,
         "purpose": grant.purpose,
         "grant": grant.id,
+        "terms_since": grant.terms_since,
         "issued": now,
         "expires": now + grant.lifetime,
     }

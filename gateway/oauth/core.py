@@ -169,6 +169,7 @@ class _ClientCredentials(ClientCredentialsGrant):
             purpose=client.purpose_of_use,
             lifetime=SYSTEM_LIFETIME,
             id=asked.grant_id,
+            terms_since=asked.entry.terms_since,
         )
         token = new_token()
         asked.issued.append(Issued(token, grant))

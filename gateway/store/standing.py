@@ -16,7 +16,7 @@ from gateway.store.mongo import Document, Mongo, Part
 from gateway.store.schema import HEADS, TOKENS
 
 _PATIENCE = 0.02  # seconds
-_CONSENT = {"patient": 1, "body": 1, "version": 1, "deleted": 1, "actors": "$search.actor"}
+_CONSENT = {"patient": 1, "body": 1, "version": 1, "deleted": 1, "updated": 1, "actors": "$search.actor"}
 # From heads of merged records to all records of those persons. In the same call as all the rest: who may see none of them
 # shall not learn from a second one that there are several.
 _WITH_ALL_RECORDS: list[Document] = [

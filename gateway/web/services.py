@@ -13,7 +13,10 @@ from gateway.web.visit import Visit
 async def services(visit: Visit) -> Response:
     """GET /services: who may ask people, for what, and what they may ever see or add."""
     entries = await list_entries(visit.gateway, REFERENCED)
-    clients = sorted((entry.client for entry in entries if is_listed(entry.client)), key=lambda client: client.name.casefold())
+    clients = sorted(
+        (entry.client for entry in entries if entry.is_referenced and is_listed(entry.client)),
+        key=lambda client: client.name.casefold(),
+    )
     return visit.page("services.html", clients=[(client, client.purpose_in(visit.language)) for client in clients])
 
 

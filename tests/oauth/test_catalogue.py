@@ -14,10 +14,10 @@ from gateway.exchange.client import Client, read_client
 from gateway.oauth.key_sets import require_keys
 from gateway.problem import Problem
 from gateway.schemas import SchemaError
-from tests.clients import EC, PUBLIC, described, register, write_file
+from tests.clients import EC, PUBLIC, ask_token, described, error_of, register, write_file
 from tests.conftest import packaged
 from tests.unit.test_cli import environment, refused, run
-from tests.world import World, device, organization, unique
+from tests.world import World, consent, device, issues, observation, organization, unique
 
 APP = {"kind": "app", "grants": ["authorization_code", "refresh_token"], "redirect_uris": ["https://app.example/cb"]}
 PUBLIC_APP = {**APP, "authentication": "none", "keys": []}
@@ -255,3 +255,49 @@ def test_the_packaged_policy_closes_these_to_everybody() -> None:
     schemas: Schemas = packaged()
     assert {"complementary-insurer", "employer", "bank"} <= schemas.policy.never_recipients
     assert not schemas.policy.never_recipients & schemas.policy.recipients
+
+
+async def test_a_category_that_is_closed_takes_effect_with_the_policy(world: World) -> None:
+    known = await register(world)
+    assert (await ask_token(world, known.id)).status_code == 200
+    await world.gateway.mongo.change("catalogue", {"_id": known.id}, {"$set": {"file.category": "employer"}})
+    assert error_of(await ask_token(world, known.id)) == (400, "invalid_client")
+
+
+async def test_consents_to_a_former_edition_permit_nothing_and_still_deny(world: World) -> None:
+    known = await register(world, read=["Observation", "Device"], write=["Observation"])
+    camille = await world.patient()
+    mine = await camille.create(observation(camille.patient))
+    sensor = await camille.create(device(camille.patient))
+    service = await world.service()
+    service.reference = known.reference
+
+    async def seen() -> list[str]:
+        service.token = (await ask_token(world, known.id, "system/*.crs")).json()["access_token"]
+        found = [await service.search(f"{name}?patient={camille.patient}") for name in ("Observation", "Device")]
+        return [one["id"] for resources in found for one in resources if "patient" in one or "subject" in one]
+
+    given = await world.consent(camille, service, types=["Observation", "Device"])
+    assert await seen() == [mine["id"], sensor["id"]]
+    await change_client(world.gateway, msgspec.structs.replace(known.client, purpose={"en": "Something else."}))
+    for state in ("tested", "referenced"):
+        await set_state(world.gateway, known.id, state)
+    assert await seen() == []
+    refused = await service.post("Observation", observation(camille.patient))
+    assert (refused.status_code, issues(refused)[0]["diagnostics"]) == (
+        403,
+        "this service wants something else than what the patient agreed to: it is to ask again",
+    )
+    denial = consent(camille, service, types=["Device"], type="deny")
+    denied = await camille.create(denial)
+    assert (await camille.put(f"Consent/{given['id']}", given)).status_code == 200  # asked again, and agreed
+    assert await seen() == [mine["id"]]
+    assert (await camille.put(f"Consent/{denied['id']}", {**denied, "status": "inactive"})).status_code == 200
+    assert await seen() == [mine["id"], sensor["id"]]
+    # a denial of before counts on
+    await camille.create(consent(camille, service, types=["Observation"], type="deny"))
+    await change_client(world.gateway, msgspec.structs.replace(known.client, controller="Others SA"))
+    for state in ("tested", "referenced"):
+        await set_state(world.gateway, known.id, state)
+    await world.consent(camille, service, types=["Observation", "Device"])
+    assert await seen() == [sensor["id"]]
