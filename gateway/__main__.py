@@ -82,7 +82,7 @@ def serve(
         host=host,
         port=port,
         workers=workers,
-        **server_options(settings),
+        **server_options(),
     )
 
 

@@ -22,6 +22,7 @@ from gateway.access.scope import Scope, parse_scopes
 from gateway.api.description import build_description
 from gateway.api.edge import Edge
 from gateway.api.presentation import Presentation
+from gateway.api.proxied import Proxied
 from gateway.api.routes import add_routes, route_pattern
 from gateway.exchange.catalogue import REFERENCED
 from gateway.exchange.cursor import Cursors
@@ -287,7 +288,10 @@ def create_app(settings: Settings | None = None, clock: Callable[[], datetime] =
     app.state.openapi = build_description(schemas.registry, schemas.limits, settings.base_url, app.routes)
     app.add_middleware(Edge, limits=schemas.limits, route_of=functools.partial(_route_of, schemas.registry))
     app.add_middleware(Presentation, writer=XmlWriter(Shapes(schemas.registry.types)))
+    proxies = read_networks(settings.trusted_proxies, "GATEWAY_TRUSTED_PROXIES")
     app.add_middleware(Cors, everybody=OPEN, shared=("/fhir", "/oauth/"), find=_origins)
+    if proxies:
+        app.add_middleware(Proxied, proxies=proxies, certificate_header=settings.certificate_header)
     return app
 
 

@@ -19,6 +19,7 @@ from gateway.schemas import SchemaError, convert, find_schemas, read_schema
 _MONGO_URL = re.compile(r"mongodb(?:\+srv)?://[^/\s]")
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _NO_NETWORKS = "is not a list of IP addresses or networks, separated by commas"
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 _URL = re.compile(r"[a-z]+://[^\s@?#]+")
 
 
@@ -45,6 +46,9 @@ class Settings:
     trusted_proxies: str = _env("GATEWAY_TRUSTED_PROXIES", "addresses whose X-Forwarded-For and -Proto are believed", "")
     log_level: str = _env("GATEWAY_LOG_LEVEL", "debug, info, warning or error", "info")
     schemas: Path = _env("GATEWAY_SCHEMAS", "folder of data files, in place of the packaged ones", "")
+    certificate_header: str = _env(
+        "GATEWAY_CERTIFICATE_HEADER", "header in which those proxies pass on a client's verified certificate", "", otherwise=""
+    )
     issuers: Path | None = _env("GATEWAY_ISSUERS", "folder of files of other issuers", "", otherwise=None)
     outbound_networks: str = _env(
         "GATEWAY_OUTBOUND_NETWORKS", "networks that may be called though they are no public ones", "", otherwise=""
@@ -157,12 +161,18 @@ def _check(values: Mapping[str, Any]) -> None:
     for name in ("trusted_proxies", "outbound_networks"):
         if not _is_list_of_networks(values[name]):
             raise SettingsError(f"GATEWAY_{name.upper()}: {_NO_NETWORKS}")
+    if values["certificate_header"] and not _HEADER.fullmatch(values["certificate_header"]):
+        raise SettingsError("GATEWAY_CERTIFICATE_HEADER: is not the name of a header")
+    if values["certificate_header"] and not values["trusted_proxies"]:
+        raise SettingsError("GATEWAY_CERTIFICATE_HEADER: is believed of nobody without GATEWAY_TRUSTED_PROXIES")
     if values["log_level"] not in ("debug", "info", "warning", "error"):
         raise SettingsError("GATEWAY_LOG_LEVEL: is none of debug, info, warning, error")
     if values["local_login"] not in ("auto", "on", "off"):
         raise SettingsError("GATEWAY_LOCAL_LOGIN: is none of auto, on, off")
     if values["local_login"] == "on" and values["base_url"].startswith("http:") and not _is_loopback(values["base_url"]):
         raise SettingsError("GATEWAY_LOCAL_LOGIN: passwords are not sent over http; GATEWAY_BASE_URL is to be an https URL")
+    if values["providers"] is not None and values["base_url"].startswith("http:") and not _is_loopback(values["base_url"]):
+        raise SettingsError("GATEWAY_PROVIDERS: nobody logs in over http; GATEWAY_BASE_URL is to be an https URL")
     if not values["schemas"].is_dir():
         raise SettingsError("GATEWAY_SCHEMAS: is not a folder")
     for name in ("issuers", "providers"):
@@ -179,10 +189,10 @@ def _is_service_url(text: str) -> bool:
     return sound and _URL.fullmatch(text) is not None
 
 
-def read_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    """The networks of `GATEWAY_OUTBOUND_NETWORKS`. Raises SettingsError."""
+def read_networks(text: str, name: str = "GATEWAY_OUTBOUND_NETWORKS") -> tuple[IPv4Network | IPv6Network, ...]:
+    """The networks in the setting of this name. Raises SettingsError."""
     if not _is_list_of_networks(text):
-        raise SettingsError(f"GATEWAY_OUTBOUND_NETWORKS: {_NO_NETWORKS}")
+        raise SettingsError(f"{name}: {_NO_NETWORKS}")
     return tuple(ip_network(part.strip()) for part in text.split(",") if part)
 
 

@@ -52,7 +52,7 @@ async def visitor(request: Request, about: About, parameters: Pairs | None = Non
     `parameters`: those of the request, where they are not all in its URL.
     """
     require_answer_format(request, parameters)
-    return await authenticate(gateway_of(request), bearer_token(request), about)
+    return await authenticate(gateway_of(request), bearer_token(request), about, request.scope["state"].get("certificate"))
 
 
 def call_of(

@@ -12,21 +12,19 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.api.respond import MEDIA_TYPE
 from gateway.problem import Issue, operation_outcome
-from gateway.settings import Settings
 
 _MOST_BYTES = 65_536  # several times what edge.py admits, whose answer is the better one
 _MOST_SECONDS = 10.0
 
 
-def server_options(settings: Settings) -> dict[str, Any]:
+def server_options() -> dict[str, Any]:
     """How uvicorn serves this gateway, wherever it listens (https://www.uvicorn.org/settings/)."""
     return {
         "access_log": False,  # `Edge` writes it
         "log_config": None,  # its own would write lines that are no JSON
         "log_level": "warning",
         "server_header": False,
-        "proxy_headers": bool(settings.trusted_proxies),
-        "forwarded_allow_ips": settings.trusted_proxies or None,
+        "proxy_headers": False,  # `Proxied` reads them, which also has to know who the proxy is
         "timeout_keep_alive": 30,
         "timeout_graceful_shutdown": 25,
         "http": BoundedHttp,

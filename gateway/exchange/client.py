@@ -43,7 +43,8 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `purpose`: what it wants data for, in words, by language; `purpose_of_use`: the same as `system|code`; `controller`: who
     answers for what is done with the data; `actor`: the reference by which Consents name it; `read` and `write`: the types that
     it may ever ask for; `introspects`: whether it is a resource server that may ask about the tokens of others; `origins`: from
-    which its pages call, besides those of its redirect URIs.
+    which its pages call, besides those of its redirect URIs; `certificate_bound`: whether its tokens are good only with the
+    certificate it showed when it asked for them (RFC 8705).
     """
 
     client: str
@@ -64,6 +65,7 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jwks_uri: str | None = None
     keys: list[dict[str, Any]] = msgspec.field(default_factory=list)
     introspects: bool = False
+    certificate_bound: bool = False
 
     @property
     def is_public(self) -> bool:

@@ -49,8 +49,10 @@ class Issued:
     seconds: int
 
 
-async def redeem_code(gateway: Gateway, entry: Entry, code: str, redirect_uri: str | None, verifier: str | None) -> Issued:
-    """The tokens that a code stands for. Raises InvalidGrant; a code that was tried is used up, whatever came of it."""
+async def redeem_code(
+    gateway: Gateway, entry: Entry, code: str, redirect_uri: str | None, verifier: str | None, certificate: str | None = None
+) -> Issued:
+    """The tokens that a code stands for, bound to this certificate. Raises InvalidGrant; a code that was tried is used up."""
     now = gateway.clock()
     found, was_used = await store.claim_code(gateway.mongo, code, now)
     if found is None:
@@ -68,11 +70,13 @@ async def redeem_code(gateway: Gateway, entry: Entry, code: str, redirect_uri: s
     if approval["offline"] or approval["online"]:
         refresh_token = gateway.refresh_tokens.make(approval["_id"])
         changes = {"refresh": {"live": [store.hash_of(refresh_token)], "previous": None}}
-    return await _issue(gateway, entry, approval, _granted(approval, approval["scope"]), refresh_token, {}, changes, now)
+    return await _issue(
+        gateway, entry, approval, _granted(approval, approval["scope"]), refresh_token, {}, changes, now, certificate
+    )
 
 
-async def refresh(gateway: Gateway, entry: Entry, token: str, scope: str | None) -> Issued:
-    """Tokens for a refresh token. Raises InvalidGrant, InvalidScope."""
+async def refresh(gateway: Gateway, entry: Entry, token: str, scope: str | None, certificate: str | None = None) -> Issued:
+    """Tokens for a refresh token, bound to this certificate. Raises InvalidGrant, InvalidScope."""
     for _ in range(_ATTEMPTS):
         now = gateway.clock()
         identifier = gateway.refresh_tokens.read(token)
@@ -94,7 +98,7 @@ async def refresh(gateway: Gateway, entry: Entry, token: str, scope: str | None)
             others = state["live"][-_MOST_LIVE + 1 :] if used == state["previous"] else []
             changes = {"refresh": {"live": [*others, store.hash_of(successor)], "previous": used}}
         try:
-            return await _issue(gateway, entry, approval, granted, successor, {"refresh": state}, changes, now)
+            return await _issue(gateway, entry, approval, granted, successor, {"refresh": state}, changes, now, certificate)
         except InvalidGrant:
             continue  # another request came in between: what holds now, the next round sees
     raise Problem("transient", "this pairing is being refreshed too often", headers={"Retry-After": "1"})
@@ -163,6 +167,7 @@ async def _issue(
     known: Document,
     changes: Document,
     now: datetime,
+    certificate: str | None,
 ) -> Issued:
     lifetime = LASTS if approval["until"] is None else min(LASTS, approval["until"] - now)
     grant = Grant(
@@ -178,6 +183,7 @@ async def _issue(
         id=approval["_id"],
         # (who acts as a person is named by no Consent, and its changes are not that person's)
         terms_since=entry.terms_since if entry.client.actor in approval["actors"] else None,
+        certificate=certificate,
     )
     access_token = new_token()
     if not await store.issue(gateway.mongo, approval["_id"], access_token, fields_of(grant, now), known, changes):

@@ -7,6 +7,7 @@ or a Consent means.
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
+from hmac import compare_digest
 from typing import Any
 
 import msgspec
@@ -26,8 +27,10 @@ from gateway.store.standing import About, Standing, StoredRecord
 _LONGEST_TOKEN = 512  # of ours
 
 
-async def authenticate(gateway: Gateway, token: str | None, about: About) -> Access:
+async def authenticate(gateway: Gateway, token: str | None, about: About, certificate: str | None = None) -> Access:
     """The access of whoever bears this token, over the record the request is about and the one in the token's context.
+    `certificate`: the thumbprint of the one that the bearer has shown; a token that is bound to another, or to one at all, is
+    refused like any that does not hold (RFC 8705 §3).
 
     Raises Problem 401 without a valid token; for tokens of other issuers also as `read_foreign_token` does.
     """
@@ -39,7 +42,7 @@ async def authenticate(gateway: Gateway, token: str | None, about: About) -> Acc
         found = await gateway.standings.find_foreign(await read_foreign_token(gateway, issuer, token, now), about)
     else:
         found = await gateway.standings.find(token, about, now) if len(token) <= _LONGEST_TOKEN else None
-    if found is None:
+    if found is None or not _is_shown(found.token, certificate):
         raise unknown_token()
     access = _access(gateway, found, now)
     # Without a patient in the token's context, the record found is the one the request is about.
@@ -104,6 +107,12 @@ def _access(gateway: Gateway, found: Standing, now: datetime) -> Access:
     caller = _caller(gateway, found.token)
     records = read_records(gateway, caller, found.record) if found.record else []
     return Access(caller, gateway.registry, gateway.policy, now, records, found.prefetched)
+
+
+def _is_shown(token: Document, certificate: str | None) -> bool:
+    """Whether the bearer has shown the certificate that the token is bound to, if it is to one."""
+    bound = token.get("certificate")
+    return bound is None or (certificate is not None and compare_digest(bound, certificate))
 
 
 def _caller(gateway: Gateway, token: Document) -> Caller:

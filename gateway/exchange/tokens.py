@@ -25,7 +25,8 @@ class Grant:
     """What a token stands for; the fields are those of a Caller.
 
     `actors`: the references that Consents name; `id`: what the tokens that are taken back together have in common;
-    `terms_since`: from when on Consents permit anything to this client.
+    `terms_since`: from when on Consents permit anything to this client;
+    `certificate`: the thumbprint of the one certificate with which the token is good (RFC 8705), None for any bearer.
     """
 
     client: str
@@ -40,6 +41,7 @@ class Grant:
     lifetime: timedelta = timedelta(minutes=15)
     id: str | None = None
     terms_since: datetime | None = None
+    certificate: str | None = None
 
 
 async def issue_token(gateway: Gateway, grant: Grant, token: str | None = None) -> str:
@@ -72,6 +74,7 @@ def fields_of(grant: Grant, now: datetime) -> Document:
         "purpose": grant.purpose,
         "grant": grant.id,
         "terms_since": grant.terms_since,
+        "certificate": grant.certificate,
         "issued": now,
         "expires": now + grant.lifetime,
     }

@@ -20,7 +20,9 @@ async def redeem(server: Server, asker: Asker, form: Form) -> dict[str, Any]:
     """The answer to who brings a code. Raises OAuthError."""
     if "code" not in form:
         raise OAuthError("invalid_request", "the code is missing")
-    issued = await redeem_code(server.gateway, asker.entry, form["code"], form.get("redirect_uri"), form.get("code_verifier"))
+    issued = await redeem_code(
+        server.gateway, asker.entry, form["code"], form.get("redirect_uri"), form.get("code_verifier"), asker.certificate
+    )
     answer = _answer(issued)
     if "openid" in issued.approval["plain"]:
         key = await server.keys.signing()
@@ -32,7 +34,7 @@ async def renew(server: Server, asker: Asker, form: Form) -> dict[str, Any]:
     """The answer to who brings a refresh token. Raises OAuthError."""
     if "refresh_token" not in form:
         raise OAuthError("invalid_request", "the refresh_token is missing")
-    return _answer(await refresh(server.gateway, asker.entry, form["refresh_token"], form.get("scope")))
+    return _answer(await refresh(server.gateway, asker.entry, form["refresh_token"], form.get("scope"), asker.certificate))
 
 
 GRANTS: Mapping[str, Callable[[Server, Asker, Form], Awaitable[dict[str, Any]]]] = {

@@ -14,6 +14,7 @@ from joserfc.jwk import Key
 from starlette.requests import Request
 
 from gateway.exchange.catalogue import Entry, find_entry
+from gateway.exchange.client import Client
 from gateway.oauth.assertion import TYPE, Unverified, read_assertion, refused, verify
 from gateway.oauth.metadata import TOKEN
 from gateway.oauth.respond import OAuthError
@@ -27,11 +28,14 @@ _CHALLENGE = {"WWW-Authenticate": 'Basic realm="oauth"'}
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """A client that has shown that it is one. `used`: the assertion by which it did, to be written down before any answer."""
+    """A client that has shown that it is one. `used`: the assertion by which it did, to be written down before any answer;
+    `certificate`: what its tokens are to be bound to.
+    """
 
     entry: Entry
     method: str
     used: Used | None = None
+    certificate: str | None = None
 
 
 async def authenticate(server: Server, request: Request, form: Mapping[str, str]) -> Asker:
@@ -95,6 +99,16 @@ async def _find(server: Server, client: str, method: str) -> Entry | None:
     """The entry of a client that authenticates in this way, and may."""
     entry = await find_entry(server.gateway, client)
     return entry if entry is not None and entry.is_referenced and entry.client.authentication == method else None
+
+
+def require_certificate(request: Request, client: Client) -> str | None:
+    """The certificate that the tokens of this client are bound to, None where they are to none. Raises OAuthError."""
+    if not client.certificate_bound:
+        return None
+    shown: str | None = request.scope["state"].get("certificate")
+    if shown is None:
+        raise OAuthError("invalid_client", "this client shows a certificate (RFC 8705)", status=401)
+    return shown
 
 
 def require_asker(entry: Entry | None, edition: int) -> None:

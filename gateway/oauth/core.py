@@ -38,13 +38,17 @@ class Issued:
 
 @dataclass(slots=True)
 class Asked:
-    """A request at the token endpoint with what was looked up for it. `issued`: what is to be written, once it is decided."""
+    """A request at the token endpoint with what was looked up for it.
+
+    `certificate`: what the tokens are to be bound to; `issued`: what is to be written, once it is decided.
+    """
 
     form: Mapping[str, str]
     entry: Entry
     method: str
     grant_id: str
     now: datetime
+    certificate: str | None = None
     issued: list[Issued] = field(default_factory=list)
 
 
@@ -170,6 +174,7 @@ class _ClientCredentials(ClientCredentialsGrant):
             lifetime=SYSTEM_LIFETIME,
             id=asked.grant_id,
             terms_since=asked.entry.terms_since,
+            certificate=asked.certificate,
         )
         token = new_token()
         asked.issued.append(Issued(token, grant))

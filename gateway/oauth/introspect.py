@@ -43,7 +43,8 @@ async def _asker(request: Request, server: Server, form: Mapping[str, str]) -> t
     """Which client asks, and whether it may ask about the tokens of others. It may show a token of its own, too."""
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        access = await authenticate_bearer(server.gateway, bearer.strip(), About())
+        certificate = request.scope["state"].get("certificate")
+        access = await authenticate_bearer(server.gateway, bearer.strip(), About(), certificate)
         return access.caller.client, False
     asker = await authenticate(server, request, form)
     if asker.entry.client.is_public:
@@ -64,6 +65,7 @@ def _told(token: Document, access: Access, site: str) -> dict[str, Any]:
         "iat": int(token["issued"].timestamp()),
         "iss": site,
         "patient": caller.patient,
+        "cnf": {"x5t#S256": token["certificate"]} if "certificate" in token else None,
     }
     return {name: value for name, value in found.items() if value is not None}
 

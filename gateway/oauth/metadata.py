@@ -32,7 +32,8 @@ _OF_SMART = ("capabilities",)
 class Offer:
     """What there is: `paths` below the site, `grants` of the token endpoint, what else is worked out from them.
 
-    `levels`: those of the resource scopes that the grants give; `others`: scopes that are for no resources.
+    `levels`: those of the resource scopes that the grants give; `others`: scopes that are for no resources;
+    `binds_certificates`: whether tokens are bound to the certificates of clients that want it (RFC 8705 §3.3).
     """
 
     paths: Collection[str]
@@ -40,6 +41,7 @@ class Offer:
     levels: Collection[str]
     others: Collection[str] = ()
     capabilities: Collection[str] = ()
+    binds_certificates: bool = False
 
 
 def build_metadata(offer: Offer, registry: Registry, site: str) -> dict[str, Any]:
@@ -62,6 +64,8 @@ def build_metadata(offer: Offer, registry: Registry, site: str) -> dict[str, Any
                 metadata[f"{_ENDPOINTS[path]}_auth_methods_supported"].append("none")
         metadata["authorization_response_iss_parameter_supported"] = True
         metadata["management_endpoint"] = site + _PAGE_OF_PEOPLE
+    if offer.binds_certificates:
+        metadata["tls_client_certificate_bound_access_tokens"] = True
     return metadata | {
         "grant_types_supported": list(offer.grants),
         "response_types_supported": ["code"] if has_codes else [],

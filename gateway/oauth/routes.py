@@ -76,15 +76,18 @@ def offered_routes(*, people: bool) -> tuple[tuple[str, str, Endpoint], ...]:
 
 def offered(registry: Registry, settings: Settings) -> Mapping[str, Any]:
     """What this server says of itself."""
+    binds = bool(settings.certificate_header)
     paths = {path for _, path, _ in offered_routes(people=settings.has_people)}
     if not settings.has_people:
-        return build_metadata(Offer(paths, _GRANTS, _LEVELS, capabilities=_CAPABILITIES), registry, settings.site)
+        systems = Offer(paths, _GRANTS, _LEVELS, capabilities=_CAPABILITIES, binds_certificates=binds)
+        return build_metadata(systems, registry, settings.site)
     offer = Offer(
         paths={*paths, AUTHORIZE},  # a page
         grants=(*_GRANTS_OF_PEOPLE, *_GRANTS),
         levels=(*_LEVELS_OF_PEOPLE, *_LEVELS),
         others=sorted(PLAIN_SCOPES),
         capabilities=(*_CAPABILITIES_OF_PEOPLE, *_CAPABILITIES),
+        binds_certificates=binds,
     )
     return build_metadata(offer, registry, settings.site)
 

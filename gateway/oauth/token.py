@@ -4,6 +4,7 @@ What rests on an approval is decided where its codes and refresh tokens are, wit
 """
 
 import secrets
+from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,7 +12,7 @@ from starlette.responses import Response
 from gateway.exchange.catalogue import find_entry
 from gateway.exchange.tokens import fields_of, revoke_token
 from gateway.oauth.approved import GRANTS, grant
-from gateway.oauth.authenticate import Asker, authenticate, require_asker
+from gateway.oauth.authenticate import Asker, authenticate, require_asker, require_certificate
 from gateway.oauth.core import Asked
 from gateway.oauth.respond import respond_json
 from gateway.oauth.spend import spend
@@ -24,10 +25,11 @@ async def token(request: Request, server: Server) -> Response:
     """A token, or the reason why not."""
     form = await read_form(request)
     asker = await authenticate(server, request, form)
+    asker = replace(asker, certificate=require_certificate(request, asker.entry.client))
     if form.get("grant_type") in GRANTS:
         await spend(server, Issue(None, asker.used))
         return respond_json(await grant(server, asker, form))
-    asked = Asked(form, asker.entry, asker.method, secrets.token_urlsafe(16), server.gateway.clock())
+    asked = Asked(form, asker.entry, asker.method, secrets.token_urlsafe(16), server.gateway.clock(), asker.certificate)
     decided = server.core.decide(asked)
     await _write(server, asker, asked)
     return respond_json(decided.body, decided.status)

@@ -72,7 +72,7 @@ class _Server(uvicorn.Server):
     """uvicorn, which prints the tour once it listens."""
 
     def __init__(self, settings: Settings, tour: str) -> None:
-        super().__init__(uvicorn.Config(create_app(settings), **server_options(settings)))
+        super().__init__(uvicorn.Config(create_app(settings), **server_options()))
         self._tour = tour
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -39,6 +39,7 @@ def test_an_empty_variable_is_one_that_is_not_set() -> None:
         ("GATEWAY_SCHEMAS", str(Path(__file__).parent), "schemas", Path(__file__).parent),
         ("GATEWAY_ISSUERS", str(Path(__file__).parent), "issuers", Path(__file__).parent),
         ("GATEWAY_OUTBOUND_NETWORKS", "10.0.0.0/8, ::1", "outbound_networks", None),
+        ("GATEWAY_PROVIDERS", str(Path(__file__).parent), "providers", Path(__file__).parent),
         ("GATEWAY_LOCAL_LOGIN", "on", "local_login", None),
     ],
 )
@@ -62,6 +63,9 @@ def test_each_variable_is_read(name: str, value: str, field: str, read: object) 
         ("GATEWAY_LOG_LEVEL", ["INFO", "trace", "critical"], "is none of debug, info, warning, error"),
         ("GATEWAY_SCHEMAS", [__file__, "/nowhere/at/all"], "is not a folder"),
         ("GATEWAY_ISSUERS", [__file__, "/nowhere/at/all"], "is not a folder"),
+        ("GATEWAY_PROVIDERS", [__file__, "/nowhere/at/all"], "is not a folder"),
+        ("GATEWAY_CERTIFICATE_HEADER", ["Client-Cert"], "is believed of nobody without GATEWAY_TRUSTED_PROXIES"),
+        ("GATEWAY_CERTIFICATE_HEADER", ["Client Cert", "é", "a:b"], "is not the name of a header"),
         ("GATEWAY_OUTBOUND_NETWORKS", ["localhost", "10.0.0.1/8", "*"], "is not a list of IP addresses"),
         ("GATEWAY_LOCAL_LOGIN", ["yes", "ON", "true"], "is none of auto, on, off"),
     ],
@@ -97,9 +101,17 @@ def test_local_accounts_are_for_this_machine_unless_it_is_said(base_url: str, sa
     assert settings.has_local_login is is_there
 
 
-def test_passwords_do_not_travel_in_the_clear() -> None:
+def test_nobody_logs_in_in_the_clear() -> None:
+    clear = {**SOUND, "GATEWAY_BASE_URL": "http://fhir.example/fhir"}
     with pytest.raises(SettingsError, match="GATEWAY_LOCAL_LOGIN: passwords are not sent over http"):
-        read_settings({**SOUND, "GATEWAY_BASE_URL": "http://fhir.example/fhir", "GATEWAY_LOCAL_LOGIN": "on"})
+        read_settings({**clear, "GATEWAY_LOCAL_LOGIN": "on"})
+    with pytest.raises(SettingsError, match="GATEWAY_PROVIDERS: nobody logs in over http"):
+        read_settings({**clear, "GATEWAY_PROVIDERS": str(Path(__file__).parent)})
+
+
+def test_certificates_come_from_a_proxy() -> None:
+    settings = read_settings({**SOUND, "GATEWAY_TRUSTED_PROXIES": "10.0.0.1", "GATEWAY_CERTIFICATE_HEADER": "Client-Cert"})
+    assert settings.certificate_header == "Client-Cert"
 
 
 def test_every_variable_says_what_it_is_for() -> None:
