@@ -48,9 +48,9 @@ class Record:
     """What is known, at this moment, of the record of one patient: its consents and who treats the patient.
 
     `wide`: the types of which it holds resources whose dates cover more than a common span. `moment`: number and time of its
-    last commit. `closed`: whether the Patient is no longer active. Where several records are of one person: `merged`, all
-    their patients; `survivor`, the one that stands for the person now; `elsewhere`, the consents given in the others, whose
-    denials hold here too.
+    last commit. `closed`: whether the Patient is no longer active. Where several records are of one person: `survivor`, the
+    patient that stands for it now; `linked`, the others that this one's Patient names; and, once those have been looked up,
+    `merged`, all of them; `elsewhere`, the consents given in the others, whose denials hold here too.
     """
 
     patient: str
@@ -59,8 +59,9 @@ class Record:
     wide: frozenset[str] = frozenset()
     moment: tuple[int, datetime] | None = None
     closed: bool = False
-    merged: tuple[str, ...] = ()
     survivor: str | None = None
+    linked: tuple[str, ...] = ()
+    merged: tuple[str, ...] = ()
     elsewhere: tuple[Consent, ...] = ()
 
     @property
@@ -193,6 +194,12 @@ class Access:
             for kind in kinds
             for interaction in kind.interactions
         )
+
+    def opens(self, record: Record) -> bool:
+        """Whether there is anything in this record that the caller has a right to read."""
+        owned = (kind for kind in self._registry.resource_types.values() if kind.in_compartment)
+        is_keeper = self.caller.kind in ("operator", "feed")
+        return is_keeper or any(self._record_rights(record, kind, "read") != NOTHING for kind in owned)
 
     def ids_of(self, patient: str) -> tuple[str, ...]:
         """All ids of the person whom this patient id means."""

@@ -9,7 +9,7 @@ from gateway.exchange.call import names_version
 from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry, patch_entry
 from gateway.exchange.gateway import Gateway
-from gateway.exchange.standing import extend_to, is_confined
+from gateway.exchange.standing import extend_to, is_confined, whole
 from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.change import require_write
@@ -26,6 +26,7 @@ async def find_formers(gateway: Gateway, draft: Draft, entries: Iterable[Entry])
         ids = [entry.id or "" for entry in alike]
         if not is_confined(draft.access):
             draft.access = await extend_to(gateway, draft.access, await store.find_owners(gateway.mongo, name, ids))
+        draft.access = await whole(gateway, draft.access)
         found = await store.find_for_change(draft.access, gateway.mongo, kind, ids)
         for entry in alike:
             entry.former = found.get(entry.id or "")

@@ -15,7 +15,7 @@ from gateway.exchange.entries import Entry
 from gateway.exchange.formers import find_formers
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.search import find_addressed
-from gateway.exchange.standing import extend_to
+from gateway.exchange.standing import extend_to, whole
 from gateway.fhir.identity import IDENTIFIER_BYTES, business_key, identifier_key, references_of
 from gateway.fhir.registry import ResourceType
 from gateway.fhir.values import token_values
@@ -64,6 +64,7 @@ async def settle_ids(gateway: Gateway, draft: Draft) -> None:
         if entry.is_create or entry.replaces_by_criteria:
             entry.patient = await _find_patient(gateway, draft, entry)
     draft.access = await extend_to(gateway, draft.access, {entry.patient for entry in owned if entry.patient})
+    draft.access = await whole(gateway, draft.access)
     await _settle_all(gateway, draft, owned)
     for entry in owned:
         if entry.call.interaction in ("update", "patch"):

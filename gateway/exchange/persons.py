@@ -13,7 +13,7 @@ from typing import Any
 from gateway.access.access import Access, Caller
 from gateway.exchange.accounts import KINDS, PORTAL, Session
 from gateway.exchange.gateway import Gateway
-from gateway.exchange.standing import read_records
+from gateway.exchange.standing import read_record, whole
 from gateway.fhir.dates import read_span
 from gateway.store.accounts import find_bodies
 from gateway.store.mongo import Document
@@ -56,8 +56,8 @@ async def access_of(gateway: Gateway, session: Session, role: Acting, scope: str
         token=session.token,
     )
     found = await gateway.standings.find_records([role.patient]) if role.patient is not None else {}
-    records = [one for record in found.values() for one in read_records(gateway, caller, record)]
-    return Access(caller, gateway.registry, gateway.policy, gateway.clock(), records)
+    records = [read_record(gateway, caller, record) for record in found.values()]
+    return await whole(gateway, Access(caller, gateway.registry, gateway.policy, gateway.clock(), records))
 
 
 def _role(

@@ -16,7 +16,7 @@ from gateway.exchange.entries import Entry, require_kind
 from gateway.exchange.formers import missing_former
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.search import record_named
-from gateway.exchange.standing import extend_to
+from gateway.exchange.standing import extend_to, whole
 from gateway.fhir.balp import Event
 from gateway.problem import Problem
 from gateway.store.mongo import Document
@@ -42,6 +42,7 @@ async def replay(
         ids = [one.id for _, one in alike if one.id is not None]
         named = {patient for entry, _ in alike if (patient := record_named(entry.call.criteria or ()))}
         access = await extend_to(gateway, access, named | await find_owners(gateway.mongo, name, ids))
+        access = await whole(gateway, access)
         try:
             left |= await _look_up(gateway, access, alike)
         except Problem as problem:

@@ -4,7 +4,7 @@ Knows: which records are to be looked up, and when; how what is stored of them i
 or a Consent means.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from hmac import compare_digest
@@ -44,7 +44,7 @@ async def authenticate(gateway: Gateway, token: str | None, about: About, certif
         found = await gateway.standings.find(token, about, now) if len(token) <= _LONGEST_TOKEN else None
     if found is None or not _is_shown(found.token, certificate):
         raise unknown_token()
-    access = _access(gateway, found, now)
+    access = await whole(gateway, _access(gateway, found, now), by_right=True)
     # Without a patient in the token's context, the record found is the one the request is about.
     return access if access.caller.patient is None else await extend(gateway, access, about)
 
@@ -53,7 +53,7 @@ async def examine(gateway: Gateway, token: str) -> tuple[Document, Access] | Non
     """A token of ours as it is stored, with the access that it gives now; None where it does not hold."""
     now = gateway.clock()
     found = await gateway.standings.find(token, About(), now) if len(token) <= _LONGEST_TOKEN else None
-    return None if found is None else (found.token, _access(gateway, found, now))
+    return None if found is None else (found.token, await whole(gateway, _access(gateway, found, now), by_right=True))
 
 
 def is_confined(access: Access) -> bool:
@@ -77,7 +77,43 @@ async def extend_to(gateway: Gateway, access: Access, patients: Iterable[str]) -
     if not missing or is_confined(access):
         return access
     found = await gateway.standings.find_records(missing)
-    return access.over(one for record in found.values() for one in read_records(gateway, access.caller, record))
+    widened = access.over(read_record(gateway, access.caller, record) for record in found.values())
+    return await whole(gateway, widened, by_right=True)
+
+
+async def whole(gateway: Gateway, access: Access, *, by_right: bool = False) -> Access:
+    """The access with all records of each person, where Patients were merged: the denials of each hold in all of them.
+
+    `by_right`: where the caller may read something in the record itself. To others it does not even say that there are more,
+    and takes no longer than one that is not there.
+    """
+    parts = [record for record in access.records.values() if record.linked and not record.merged]
+    parts = [record for record in parts if not by_right or access.opens(record)]
+    if not parts:
+        return access
+    known = dict(access.records)
+    while missing := {other for record in parts for other in _named(known, record)} - known.keys():
+        found = await gateway.standings.find_records(missing)
+        known |= {patient: Record(patient) for patient in missing}  # (whoever is not there is not asked for again)
+        known |= {patient: read_record(gateway, access.caller, one) for patient, one in found.items()}
+    persons = {record.survivor or record.patient: _named(known, record) for record in parts}
+    return access.over(one for survivor, ids in persons.items() for one in _one_person(survivor, [known[i] for i in ids]))
+
+
+def _named(known: Mapping[str, Record], record: Record) -> list[str]:
+    """The patients of the person whose record this is, as far as the records known name them."""
+    survivor = record.survivor or record.patient
+    return sorted({record.patient, survivor, *(known[survivor].linked if survivor in known else ())})
+
+
+def _one_person(survivor: str, records: list[Record]) -> Iterator[Record]:
+    """The records of one person, each with what the others say."""
+    # Who treats the person, the Patient says that stands for them now.
+    team = next((record.care_team for record in records if record.patient == survivor), frozenset[str]())
+    for one in records:
+        elsewhere = tuple(consent for other in records if other is not one for consent in other.consents)
+        merged = tuple(record.patient for record in records)
+        yield replace(one, care_team=team, survivor=survivor, merged=merged, elsewhere=elsewhere)
 
 
 def read_provision(codec: Codec, served: frozenset[str], body: bytes) -> Provision | None:
@@ -105,7 +141,7 @@ def head_facts(patient: Any) -> dict[str, Any]:
 
 def _access(gateway: Gateway, found: Standing, now: datetime) -> Access:
     caller = _caller(gateway, found.token)
-    records = read_records(gateway, caller, found.record) if found.record else []
+    records = [read_record(gateway, caller, found.record)] if found.record else []
     return Access(caller, gateway.registry, gateway.policy, now, records, found.prefetched)
 
 
@@ -132,28 +168,7 @@ def _caller(gateway: Gateway, token: Document) -> Caller:
     )
 
 
-def read_records(gateway: Gateway, caller: Caller, stored: StoredRecord) -> list[Record]:
-    """The record, and all others of the same person."""
-    record = _record(gateway, caller, stored)
-    if not stored.others:
-        return [record]
-    found = [record, *(_record(gateway, caller, other) for other in stored.others)]
-    ids = tuple(sorted(one.patient for one in found))
-    # Who treats the person, the Patient says that stands for them now.
-    team = next((one.care_team for one in found if one.patient == stored.survivor), frozenset[str]())
-    return [
-        replace(
-            one,
-            care_team=team,
-            merged=ids,
-            survivor=stored.survivor,
-            elsewhere=tuple(consent for other in found if other is not one for consent in other.consents),
-        )
-        for one in found
-    ]
-
-
-def _record(gateway: Gateway, caller: Caller, stored: StoredRecord) -> Record:
+def read_record(gateway: Gateway, caller: Caller, stored: StoredRecord) -> Record:
     """The record, with the consents that speak of this caller or of everybody."""
     head = stored.head
     concerned = caller.actors | caller.software
@@ -166,6 +181,8 @@ def _record(gateway: Gateway, caller: Caller, stored: StoredRecord) -> Record:
         wide=frozenset(head.get("wide", ())),
         moment=(int(head["commit"]), head["updated"]) if head else None,
         closed=bool(head.get("closed")),
+        survivor=head.get("replaced_by") or stored.patient if head.get("merged") else None,
+        linked=tuple(head.get("replaces") or [head["replaced_by"]]) if head.get("merged") else (),
     )
 
 

@@ -60,18 +60,17 @@ _OTHER_INDEX = frozenset({85, 86})  # IndexOptionsConflict, IndexKeySpecsConflic
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What to find in one collection; what is found says `of` what it is. `fields`: a projection; `then`: further stages."""
+    """What to find in one collection; each document found says `of` what it is. `fields`: as in a projection."""
 
     collection: str
     where: Document
     of: str
     fields: Mapping[str, Any] | None = None
-    then: Sequence[Document] = ()
 
     def stages(self) -> list[Document]:
         """The part as stages of a pipeline."""
         projection: list[Document] = [{"$project": self.fields}] if self.fields else []
-        return [{"$match": self.where}, *projection, *self.then, {"$set": {"of": {"$literal": self.of}}}]
+        return [{"$match": self.where}, *projection, {"$set": {"of": {"$literal": self.of}}}]
 
 
 @dataclass(frozen=True, slots=True)

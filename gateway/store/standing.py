@@ -17,28 +17,6 @@ from gateway.store.schema import HEADS, TOKENS
 
 _PATIENCE = 0.02  # seconds
 _CONSENT = {"patient": 1, "body": 1, "version": 1, "deleted": 1, "updated": 1, "actors": "$search.actor"}
-# From heads of merged records to all records of those persons. In the same call as all the rest: who may see none of them
-# shall not learn from a second one that there are several.
-_WITH_ALL_RECORDS: list[Document] = [
-    {"$group": {"_id": {"$ifNull": ["$replaced_by", "$_id"]}}},
-    {"$lookup": {"from": HEADS, "localField": "_id", "foreignField": "_id", "as": "head"}},
-    {"$project": {"patient": {"$concatArrays": [["$_id"], {"$ifNull": [{"$first": "$head.replaces"}, []]}]}}},
-    {"$unwind": "$patient"},
-    {"$lookup": {"from": HEADS, "localField": "patient", "foreignField": "_id", "as": "head"}},
-    {"$unwind": "$head"},
-    {
-        "$lookup": {
-            "from": "Consent",
-            "let": {"patient": "$patient", "bucket": {"$substrBytes": ["$patient", 0, 3]}},
-            "pipeline": [
-                {"$match": {"$expr": {"$and": [{"$eq": ["$bucket", "$$bucket"]}, {"$eq": ["$patient", "$$patient"]}]}}},
-                {"$project": _CONSENT},
-            ],
-            "as": "consents",
-        }
-    },
-    {"$project": {"_id": 0, "survivor": "$_id", "patient": 1, "head": 1, "consents": 1}},
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +56,11 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class StoredRecord:
-    """A patient's Consents, tombstones too, and the head of the record (empty where there is no such patient).
-
-    `others`: the records of the same person, where that one has several; `survivor`: the patient that stands for all of them.
-    """
+    """A patient's Consents, tombstones too, and the head of the record (empty where there is no such patient)."""
 
     patient: str
     consents: list[Document]
     head: Document
-    others: tuple["StoredRecord", ...] = ()
-    survivor: str | None = None
 
 
 class Standings:
@@ -146,7 +119,6 @@ class _Found:
         self.consents: dict[str, list[Document]] = {}
         self.known: dict[bytes, list[Document]] = {}
         self.resources: dict[str, Document] = {}
-        self.merged: dict[str, list[StoredRecord]] = {}  # by the patient that stands for all
         self.add(documents)
 
     def add(self, documents: list[Document]) -> None:
@@ -160,24 +132,11 @@ class _Found:
                     self.consents.setdefault(document["patient"], []).append(document)
                 case "known":
                     self.known.setdefault(document["key"][:IDENTIFIER_BYTES], []).append(document)
-                case "merged":
-                    self._add_merged(document)
                 case type_name:
                     self.resources[f"{type_name}/{document['_id']}"] = document
 
     def record(self, patient: str) -> StoredRecord:
-        head = self.heads.get(patient, {})
-        if not head.get("merged"):
-            return StoredRecord(patient, self.consents.get(patient, []), head)
-        survivor = head.get("replaced_by") or patient
-        others = tuple(one for one in self.merged.get(survivor, ()) if one.patient != patient)
-        return StoredRecord(patient, self.consents.get(patient, []), head, others, survivor)
-
-    def _add_merged(self, document: Document) -> None:
-        survivor, patient = document["survivor"], document["patient"]
-        known = self.merged.setdefault(survivor, [])
-        if all(one.patient != patient for one in known):
-            known.append(StoredRecord(patient, document["consents"], document["head"], survivor=survivor))
+        return StoredRecord(patient, self.consents.get(patient, []), self.heads.get(patient, {}))
 
     def patient_of(self, key: bytes, about: About) -> str | None:
         """Whose record the request behind this token is about."""
@@ -213,7 +172,6 @@ def _record_parts(patients: set[str]) -> list[Part]:
     return [
         Part("Consent", where, "consent", _CONSENT),
         Part(HEADS, {"_id": {"$in": ids}}, "head"),
-        Part(HEADS, {"_id": {"$in": ids}, "merged": True}, "merged", then=_WITH_ALL_RECORDS),
     ]
 
 

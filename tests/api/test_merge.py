@@ -131,13 +131,32 @@ async def test_a_denial_of_one_record_holds_in_all(
     assert await ids(service, f"Observation?patient={other.patient}") == plain | hidden
 
 
+@pytest.mark.parametrize("denying", ["old", "new"])
+async def test_who_is_denied_writing_in_one_record_writes_in_none(world: World, old: Actor, new: Actor, denying: str) -> None:
+    doctor, other = await world.professional(), await world.professional()
+    known = await doctor.create(observation(new.patient))
+    denier = {"old": old, "new": new}[denying]
+    denial = await denier.create(consent(denier, doctor, "collect", type="deny"))
+    await merge(world, new.patient, old.patient)
+    body = observation(new.patient)
+    for answer in (
+        await doctor.post("Observation", body),
+        await doctor.post("", bundle("transaction", entry("POST", "Observation", body))),
+        await doctor.put(f"Observation/{known['id']}", known),
+    ):
+        assert (answer.status_code, issues(answer)[0]["code"]) == (422, "not-found"), answer.text
+    assert (await other.post("Observation", body)).status_code == 201
+    await world.revoke(denier, denial)
+    assert (await doctor.post("Observation", observation(new.patient))).status_code == 201
+
+
 async def test_a_permit_of_one_record_opens_that_one_alone(world: World, old: Actor, new: Actor) -> None:
     service = await world.service()
     in_old, in_new = await old.create(observation(old.patient)), await new.create(observation(new.patient))
     await world.consent(old, service, types=READ)
     await merge(world, new.patient, old.patient)
-    for patient_id in (old.patient, new.patient):
-        assert await ids(service, f"Observation?patient={patient_id}") == {in_old["id"]}
+    assert await ids(service, f"Observation?patient={old.patient}") == {in_old["id"]}
+    assert await ids(service, f"Observation?patient={new.patient}") == set()  # which tells them of no merge
     assert (await service.get(f"Observation/{in_new['id']}")).status_code == 404
     assert (await service.get(f"Patient/{new.patient}")).status_code == 404
     assert (await service.get(f"Patient/{old.patient}")).json()["id"] == old.patient  # the new one is not theirs to see
@@ -154,9 +173,16 @@ async def test_who_treats_and_who_acts_for_the_person_is_said_by_the_surviving_r
     readings = {(await owner.create(observation(owner.patient)))["id"]: owner.patient for owner in (old, new)}
     in_old = {identifier for identifier, owner in readings.items() if owner == old.patient}
     await merge(world, new.patient, old.patient)
-    for actor, seen in ((first, set()), (second, {*readings}), (of_old, in_old), (of_new, {*readings})):
-        for patient_id in (old.patient, new.patient):
-            assert await ids(actor, f"Observation?patient={patient_id}") == seen
+    both = (old.patient, new.patient)
+    for actor, names, seen in (
+        (first, both, set()),
+        (second, (new.patient,), {*readings}),
+        (second, (old.patient,), set()),  # in the record of which they never had a right
+        (of_old, both, in_old),
+        (of_new, both, {*readings}),
+    ):
+        for name in names:
+            assert await ids(actor, f"Observation?patient={name}") == seen
 
 
 async def test_the_audit_of_both_records_shows_the_merge(world: World, old: Actor, new: Actor) -> None:

@@ -16,7 +16,7 @@ from gateway.exchange.call import Answer, Call
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.read import Result
 from gateway.exchange.search import find_addressed
-from gateway.exchange.standing import extend_to
+from gateway.exchange.standing import extend_to, whole
 from gateway.problem import Problem
 from gateway.store.mongo import Session
 from gateway.telemetry import log
@@ -28,7 +28,7 @@ async def lookup(gateway: Gateway, access: Access, call: Call, _session: Session
     if token is None:
         raise Problem("required", "this parameter is required: identifier", "Parameters.parameter")
     patient = await find_addressed(gateway, token)
-    access = await extend_to(gateway, access, [patient])
+    access = await whole(gateway, await extend_to(gateway, access, [patient]))
     if not existing(access, [patient]) or not _could_deposit(gateway, access, patient):
         missed = gateway.misses.count(access.caller.client, access.now)
         log("lookup.missed", level=logging.WARNING, client=access.caller.client, count=missed)
