@@ -16,7 +16,8 @@ import uvicorn
 from gateway.api.wire import server_options
 from gateway.app import build_gateway, create_app, read_schemas, running
 from gateway.sandbox.mongod import drop_database, running_mongod
-from gateway.sandbox.people import DAYS, SECRET, NamedIds, People, bring_people, issue_tokens
+from gateway.sandbox.pages import CALLBACK, app_page
+from gateway.sandbox.people import DAYS, SECRET, NamedIds, People, bring_people, issue_tokens, open_pages
 from gateway.sandbox.tour import write_tour
 from gateway.schemas import find_schemas
 from gateway.settings import Settings
@@ -61,7 +62,7 @@ def _run(listener: socket.socket, data: Path | None) -> None:
         _say("renewing the tokens …" if kept else f"bringing sample people and {DAYS} days of readings …")
         people = asyncio.run(_bring(settings, kept))
         _keep_people(data, people)
-        tour = write_tour(settings.base_url, people, datetime.now(UTC), kept=kept is not None)
+        tour = write_tour(settings, people, datetime.now(UTC), kept=kept is not None)
         server = _Server(settings, tour)
         server.run([listener])
         if not server.started:
@@ -72,7 +73,9 @@ class _Server(uvicorn.Server):
     """uvicorn, which prints the tour once it listens."""
 
     def __init__(self, settings: Settings, tour: str) -> None:
-        super().__init__(uvicorn.Config(create_app(settings), **server_options()))
+        app = create_app(settings)
+        app.add_route(CALLBACK, app_page)
+        super().__init__(uvicorn.Config(app, **server_options()))
         self._tour = tour
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -87,6 +90,7 @@ async def _bring(settings: Settings, kept: People | None) -> People:
     async with running(build_gateway(settings, read_schemas(settings.schemas), ids)) as gateway:
         if kept is None:
             return await bring_people(gateway, ids)
+        await open_pages(gateway, kept.ids)
         return People(kept.ids, await issue_tokens(gateway, kept.ids))
 
 

@@ -17,6 +17,7 @@ from gateway.exchange.gateway import Gateway
 from gateway.exchange.perform import perform
 from gateway.exchange.standing import authenticate
 from gateway.exchange.tokens import Grant, issue_token
+from gateway.sandbox.pages import open_accounts, open_app
 from gateway.sandbox.series import day_of_readings
 from gateway.store.ids import Ids
 from gateway.store.standing import About
@@ -59,6 +60,8 @@ async def bring_people(gateway: Gateway, ids: NamedIds) -> People:
         known[name] = await _create(gateway, operator, ids, name, resource)
     known["camille"] = await _create(gateway, operator, ids, "camille", _patient("Durand", "Camille", "1850578006084"))
     known["noe"] = await _create(gateway, operator, ids, "noe", _patient("Lambert", "Noé", "1910775114022"))
+    known["paul"] = await _create(gateway, operator, ids, "paul", _related_person(known["camille"]))
+    await open_pages(gateway, known)
     tokens = await issue_tokens(gateway, known)
     camille = await authenticate(gateway, tokens["camille"], About())
     for name, resource in _consents(known).items():
@@ -87,6 +90,12 @@ async def _create(gateway: Gateway, access: Access, ids: NamedIds, name: str, re
     body = json.dumps(resource, ensure_ascii=False).encode()
     answer = await perform(gateway, access, Call("create", resource["resourceType"], _ORIGIN, body=body))
     return answer.id or ""
+
+
+async def open_pages(gateway: Gateway, known: Mapping[str, str]) -> None:
+    """Everything that is needed before a browser: accounts, and an app that asks for access."""
+    await open_app(gateway, known["glucoapp"])
+    await open_accounts(gateway, known)
 
 
 async def issue_tokens(gateway: Gateway, known: Mapping[str, str]) -> dict[str, str]:
@@ -172,6 +181,15 @@ def _patient(family: str, given: str, number: str) -> dict[str, Any]:
         "identifier": [{"use": "official", "system": "urn:oid:1.2.250.1.213.1.4.10", "value": number}],
         "active": True,
         "name": [{"use": "official", "family": family, "given": [given]}],
+    }
+
+
+def _related_person(patient: str) -> dict[str, Any]:
+    return {
+        "resourceType": "RelatedPerson",
+        "active": True,
+        "patient": {"reference": f"Patient/{patient}"},
+        "name": [{"family": "Durand", "given": ["Paul"]}],
     }
 
 

@@ -5,7 +5,9 @@ Knows: what is worth showing first. Must not know: how it comes about.
 
 from datetime import UTC, datetime
 
+from gateway.sandbox.pages import PASSWORD, app_link
 from gateway.sandbox.people import People
+from gateway.settings import Settings
 
 _TOUR = """
 The gateway listens on {base}   (Ctrl-C stops it and its MongoDB)
@@ -14,6 +16,11 @@ People: Camille (Patient/{camille}), who has 14 days of readings and shares them
 Noé (Patient/{noe}), who shares nothing and took back what GlucoApp had.
 Tokens: demo-app (GlucoApp on Camille's phone), demo-app-noe (on Noé's), demo-professional (Dr Martin's software),
 demo-camille, demo-noe, demo-operator.
+Accounts: camille, noe, paul (who acts for Camille), martin; their password is {password}.
+
+In a browser: GlucoApp asks for access ({site}/me is where it is taken back).
+
+   {link}
 
 1. The app pushes a reading: 201.
 
@@ -67,11 +74,14 @@ This folder's data was kept: what was changed the last time still holds. If Cami
 """
 
 
-def write_tour(base: str, people: People, now: datetime, *, kept: bool) -> str:
+def write_tour(settings: Settings, people: People, now: datetime, *, kept: bool) -> str:
     """The tour of this sandbox. `kept`: whether the data is that of an earlier run."""
     moment = now.astimezone(UTC).replace(microsecond=0)
     tour = _TOUR.format(
-        base=base,
+        base=settings.base_url,
+        site=settings.site,
+        link=app_link(settings),
+        password=PASSWORD,
         camille=people.ids["camille"],
         noe=people.ids["noe"],
         consent=people.ids["consent-martin"],

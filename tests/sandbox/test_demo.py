@@ -1,5 +1,6 @@
 """`gateway demo`: the tour's lines, typed as they stand, give what it says; whatever ends it, nothing is left running."""
 
+import asyncio
 import json
 import os
 import re
@@ -13,9 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import pytest
 
 from gateway.sandbox.mongod import running_mongod
+from tests.person import Person
 from tests.unit.test_cli import Ended, free_port, run_apart
 
 
@@ -175,3 +178,27 @@ def test_data_that_is_in_use_is_told(tmp_path: Path) -> None:
     with running_mongod(tmp_path, cache_gb=0.25):
         assert "mongod ended at once: " in (line := refusal(os.environ["PATH"], "--data-dir", str(tmp_path)))
         assert "lock" in line.lower()
+
+
+def test_its_app_is_decided_on_in_a_browser_with_its_accounts() -> None:
+    with demo() as running:
+        link = re.search(r"(?m)^   (http://\S+/oauth/authorize\?\S+)$", running.text)
+        assert link is not None
+        site = link[1].partition("/oauth/")[0]
+        password = re.search(r"their password is (\S+)\.", running.text)
+        assert password is not None
+
+        async def decide() -> str:
+            async with httpx.AsyncClient() as http:
+                paul = Person(http, site)
+                page = await paul.log_in("paul", password[1], link[1])
+                assert "This is about the record of Camille Durand, for whom you act." in page.text
+                form = page.form("/oauth/authorize/continue")
+                page = await paul.send(form, decision="allow", allow="read-Observation", duration="months", past="yes")
+                return page.answer.text
+
+        said = asyncio.run(decide())
+        assert "It was granted:" in said
+        command = re.search(r"(?m)^curl .*\\\n.*$", said)
+        assert command is not None
+        assert shell(command[0]).count('"resourceType":"Observation"') == 2

@@ -1,0 +1,111 @@
+"""What makes the pages of the sandbox worth opening: accounts to log in with, an app that asks for access, and its own page.
+
+Knows: the way everybody registers an app and adds an account; how the app asks (RFC 6749 §4.1, RFC 7636).
+Must not know: MongoDB; what the pages of the gateway look like.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from gateway.exchange.accounts import add_account
+from gateway.exchange.catalogue import add_client, find_entry, set_state
+from gateway.exchange.client import Client
+from gateway.exchange.gateway import Gateway
+from gateway.exchange.redemption import InvalidGrant, redeem_code
+from gateway.problem import Problem
+from gateway.settings import Settings
+
+PASSWORD = "sandbox-sandbox"  # noqa: S105 (no secret: everybody may know the sandbox)
+APP = "glucoapp"
+CALLBACK = "/sandbox/glucoapp"
+_VERIFIER = "the-app-of-the-sandbox-keeps-no-secret-from-anybody"
+_SCOPE = "launch/patient openid fhirUser offline_access patient/Patient.r patient/Observation.crs patient/Device.crs"
+_ACCOUNTS: Mapping[str, tuple[str, str]] = {
+    "camille": ("Patient", "Camille Durand"),
+    "noe": ("Patient", "Noé Lambert"),
+    "paul": ("RelatedPerson", "Paul Durand"),
+    "martin": ("Practitioner", "Dr Ana Martin"),
+}
+
+
+async def open_app(gateway: Gateway, device: str) -> None:
+    """Reference GlucoApp, whose Device is given by id, unless it is referenced already."""
+    if await find_entry(gateway, APP) is not None:
+        return
+    described = Client(
+        client=APP,
+        name="GlucoApp",
+        kind="app",
+        category="measurement",
+        purpose={
+            "en": "To show your glucose to you, and to put new readings into your record.",
+            "fr": "Vous montrer votre glycémie et ajouter les nouvelles mesures à votre dossier.",
+        },
+        controller="GlucoApp SAS",
+        contact="privacy@glucoapp.example",
+        authentication="none",
+        grants=["authorization_code", "refresh_token"],
+        actor=f"Device/{device}",
+        read=["Observation", "Device", "Patient"],
+        write=["Observation", "Device"],
+        redirect_uris=[f"http://127.0.0.1{CALLBACK}"],
+    )
+    await add_client(gateway, described)
+    for state in ("tested", "referenced"):
+        await set_state(gateway, APP, state)
+
+
+async def open_accounts(gateway: Gateway, known: Mapping[str, str]) -> None:
+    """Give the people who are known by name an account, unless they have one."""
+    for login, (type_name, name) in _ACCOUNTS.items():
+        if login in known:
+            try:
+                await add_account(gateway, login, PASSWORD, name, (f"{type_name}/{known[login]}",))
+            except Problem as problem:
+                if problem.code != "duplicate":
+                    raise
+
+
+def app_link(settings: Settings) -> str:
+    """Where the app sends people to decide about it."""
+    challenge = base64.urlsafe_b64encode(sha256(_VERIFIER.encode()).digest()).rstrip(b"=").decode()
+    asked = {
+        "response_type": "code",
+        "client_id": APP,
+        "redirect_uri": settings.site + CALLBACK,
+        "scope": _SCOPE,
+        "state": "sandbox",
+        "aud": settings.base_url,
+        "code_challenge": challenge,
+        "code_challenge_method": "S256",
+    }
+    return f"{settings.site}/oauth/authorize?{urlencode(asked)}"
+
+
+async def app_page(request: Request) -> Response:
+    """The page of the app to which people come back: what it was told, the tokens it gets, and what can be done with them."""
+    gateway: Gateway = request.app.state.gateway
+    told = dict(request.query_params)
+    lines = [f"GlucoApp was told: {json.dumps(told)}", ""]
+    entry = await find_entry(gateway, APP)
+    if entry is not None and "code" in told:
+        try:
+            issued = await redeem_code(gateway, entry, told["code"], gateway.settings.site + CALLBACK, _VERIFIER)
+        except InvalidGrant:
+            lines.append("The code is good for nothing any more: a code is good once, and for a minute.")
+        else:
+            lines += [
+                f"It was granted: {issued.scope}",
+                "",
+                f"curl '{gateway.settings.base_url}/Observation?patient={issued.approval['patient']}&_sort=-date&_count=2' \\",
+                f"  -H 'Authorization: Bearer {issued.access_token}'",
+                "",
+                f"Taking it back: {gateway.settings.site}/me",
+            ]
+    return PlainTextResponse("\n".join(lines) + "\n")
