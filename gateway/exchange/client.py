@@ -5,6 +5,7 @@ Must not know: where entries are kept, how a client shows that it is one.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address
@@ -37,6 +38,10 @@ _PRIVATE_SCHEME = re.compile(r"[a-z][a-z0-9-]*(?:\.[a-z0-9-]+)+")  # https://www
 _CODE = re.compile(r"[^\s|]+\|[^\s|]+")
 
 
+# Control and format characters, private ones and those of no script, ends of lines and paragraphs.
+_UNSEEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
+
+
 class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A client of the catalogue.
 
@@ -44,7 +49,8 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     answers for what is done with the data; `actor`: the reference by which Consents name it; `read` and `write`: the types that
     it may ever ask for; `introspects`: whether it is a resource server that may ask about the tokens of others; `origins`: from
     which its pages call, besides those of its redirect URIs; `certificate_bound`: whether its tokens are good only with the
-    certificate it showed when it asked for them (RFC 8705).
+    certificate it showed when it asked for them (RFC 8705); `recipients` and `retention`: who else gets the data and how long
+    it is kept, in words, by language, where that is not what a decision says anyway (nobody; as long as the purpose needs it).
     """
 
     client: str
@@ -66,6 +72,8 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: list[dict[str, Any]] = msgspec.field(default_factory=list)
     introspects: bool = False
     certificate_bound: bool = False
+    recipients: dict[str, Text] = msgspec.field(default_factory=dict)
+    retention: dict[str, Text] = msgspec.field(default_factory=dict)
 
     @property
     def is_public(self) -> bool:
@@ -74,7 +82,15 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def purpose_in(self, language: str) -> str:
         """What it wants data for, in this language or, where it does not say so, in one that it does."""
-        return self.purpose.get(language) or self.purpose.get("en") or next(iter(self.purpose.values()))
+        return _in(self.purpose, language) or ""
+
+    def recipients_in(self, language: str) -> str | None:
+        """Who else gets the data, None where nobody does."""
+        return _in(self.recipients, language)
+
+    def retention_in(self, language: str) -> str | None:
+        """How long it keeps the data, None where it says nothing of its own."""
+        return _in(self.retention, language)
 
     def ceiling(self, levels: Iterable[str]) -> Ceiling:
         """The most it may be granted at these levels."""
@@ -89,6 +105,8 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """What patients are told and agree to: when any of it changes, they are asked again."""
         return {
             "purpose": self.purpose,
+            "recipients": self.recipients,
+            "retention": self.retention,
             "purpose_of_use": self.purpose_of_use,
             "controller": self.controller,
             "category": self.category,
@@ -115,8 +133,14 @@ def _mistakes(client: Client, registry: Registry, policy: Policy) -> Iterable[tu
         yield "category", "is one that no Consent can open anything to (policy.toml: recipients.never)"
     elif client.category not in policy.recipients:
         yield "category", f"is none of {', '.join(sorted(policy.recipients))}"
-    if not all(map(_LANGUAGE.fullmatch, client.purpose)):
-        yield "purpose", "is not told by language (fr, en)"
+    for key in ("purpose", "recipients", "retention"):
+        if not all(map(_LANGUAGE.fullmatch, getattr(client, key))):
+            yield key, "is not told by language (fr, en)"
+        if any(map(_is_disguised, getattr(client, key).values())):
+            yield key, "has characters that are not seen"
+    for key in ("name", "controller", "contact"):
+        if _is_disguised(getattr(client, key)):
+            yield key, "has characters that are not seen"
     if client.purpose_of_use is not None and not _CODE.fullmatch(client.purpose_of_use):
         yield "purpose_of_use", "is not system|code"
     if client.actor is None and client.kind in _WITH_ACTOR:
@@ -127,6 +151,11 @@ def _mistakes(client: Client, registry: Registry, policy: Policy) -> Iterable[tu
     yield from _wrong_grants(client)
     yield from _wrong_keys(client)
     yield from _wrong_addresses(client)
+
+
+def _is_disguised(text: str) -> bool:
+    """Whether a text could look like another: by characters that are not seen, or that turn others around."""
+    return any(unicodedata.category(character) in _UNSEEN for character in text)
 
 
 def _wrong_types(client: Client, registry: Registry, policy: Policy) -> Iterable[tuple[str, str]]:
@@ -211,3 +240,8 @@ def _origin(url: str) -> str:
     is_default = parts.port in (None, 443 if parts.scheme == "https" else 80)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}" + ("" if is_default else f":{parts.port}")
+
+
+def _in(texts: Mapping[str, str], language: str) -> str | None:
+    """A text in this language, or in another where there is none in it."""
+    return texts.get(language) or texts.get("en") or next(iter(texts.values()), None)

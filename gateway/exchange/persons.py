@@ -31,13 +31,13 @@ class Acting:
     name: str
 
 
-async def find_roles(gateway: Gateway, session: Session) -> tuple[Acting, ...]:
-    """The roles of this person at this moment."""
+async def find_roles(gateway: Gateway, references: Sequence[str]) -> tuple[Acting, ...]:
+    """The roles that a person whom these references name has at this moment."""
     now = gateway.clock()
-    own = await find_bodies(gateway.mongo, session.references)
+    own = await find_bodies(gateway.mongo, references)
     related = {f"Patient/{d['patient']}" for r, d in own.items() if r.startswith("RelatedPerson/") and d.get("patient")}
     patients = await find_bodies(gateway.mongo, sorted(related))
-    found = (_role(gateway, reference, own.get(reference), patients, now) for reference in session.references)
+    found = (_role(gateway, reference, own.get(reference), patients, now) for reference in references)
     return tuple(role for role in found if role is not None)
 
 

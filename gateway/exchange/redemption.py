@@ -17,11 +17,12 @@ from typing import Any
 
 from gateway.exchange.catalogue import Entry
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.persons import find_roles
 from gateway.exchange.tokens import Grant, fields_of, new_token
 from gateway.exchange.withdrawal import is_live
 from gateway.problem import Problem
 from gateway.store import approvals as store
-from gateway.store.accounts import find_session_by_key
+from gateway.store.accounts import find_session_by_key, is_locked
 from gateway.store.mongo import Document
 
 LASTS = timedelta(minutes=15)
@@ -152,10 +153,14 @@ def _within(gateway: Gateway, known: set[str], asked: list[str]) -> set[str]:
 
 
 async def _is_at_hand(gateway: Gateway, approval: Document, now: datetime) -> bool:
-    """Whether the person is still logged in, where the approval is for as long as they are (`online_access`)."""
-    if approval["offline"]:
+    """Whether the person stands behind it: logged in, where it is for as long as they are (`online_access`); and still who they
+    were, with an account that is open, where the client acts as them and not by Consents.
+    """
+    if not approval["offline"] and await find_session_by_key(gateway.mongo, bytes(approval["session"]), now) is None:
+        return False
+    if approval["consents"]:
         return True
-    return await find_session_by_key(gateway.mongo, bytes(approval["session"]), now) is not None
+    return not await is_locked(gateway.mongo, approval["account"]) and bool(await find_roles(gateway, [approval["user"]]))
 
 
 async def _issue(

@@ -42,6 +42,11 @@ async def change_account(mongo: Mongo, login: str, **fields: Any) -> bool:
     return found is not None
 
 
+async def is_locked(mongo: Mongo, login: str) -> bool:
+    """Whether there is such an account and it is locked."""
+    return await mongo.find_one(ACCOUNTS, {"_id": login, "locked": True}, {"_id": 1}) is not None
+
+
 async def take_attempt(mongo: Mongo, login: str, now: datetime) -> Document | None:
     """Count an attempt to log in and return the account.
 

@@ -8,7 +8,7 @@ Must not know: what makes a request sound, what a decision does.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, unquote, urlencode
 
 from starlette.responses import RedirectResponse, Response
 
@@ -27,11 +27,12 @@ Fields = Mapping[str, list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One type on the page: whether reading and writing it are asked for."""
+    """One type on the page: whether reading and writing it are asked for; `only`: what of it, where that is not all."""
 
     type: str
     read: bool
     write: bool
+    only: tuple[str, ...]
 
 
 async def authorize(visit: Visit) -> Response:
@@ -106,17 +107,29 @@ def _told(visit: Visit, authorization: Authorization) -> dict[str, Any]:
     return {
         "client": client,
         "purpose": client.purpose_in(visit.language),
+        "recipients": client.recipients_in(visit.language) or visit.say("consent.recipients_are", controller=client.controller),
+        "retention": client.retention_in(visit.language) or visit.say("consent.retention_is"),
         "by_consent": is_by_consent(client),
-        "rows": _rows(items_asked(visit.gateway, authorization)),
+        "rows": _rows(items_asked(visit.gateway, authorization), authorization.scope),
         "scopes": [*authorization.scope.split(" "), *authorization.plain],
         "is_kept": "offline_access" in authorization.plain and "refresh_token" in client.grants,
         "tells_who": "openid" in authorization.plain or "fhirUser" in authorization.plain,
     }
 
 
-def _rows(items: Sequence[Item]) -> list[Row]:
+def _rows(items: Sequence[Item], scope: str) -> list[Row]:
     types = dict.fromkeys(name for _, name in items)
-    return [Row(name, ("read", name) in items, ("write", name) in items) for name in types]
+    return [Row(name, ("read", name) in items, ("write", name) in items, _limits(name, scope)) for name in types]
+
+
+def _limits(type_name: str, scope: str) -> tuple[str, ...]:
+    """The filters of the scopes of a type, as they are to be read; none where one of the scopes asks for all of it."""
+    queries = [part.partition("?")[2] for part in scope.split(" ") if part.partition("/")[2].startswith(f"{type_name}.")]
+    if not all(queries):
+        return ()
+    pairs = ([pair.partition("=") for pair in query.split("&")] for query in queries)
+    told = (", ".join(f"{name} {unquote(value).rpartition('|')[2]}" for name, _, value in query) for query in pairs)
+    return tuple(dict.fromkeys(told))
 
 
 def _read_decision(visit: Visit, authorization: Authorization, fields: Fields) -> tuple[Decision, dict[str, str]]:
@@ -142,7 +155,7 @@ def _chosen_role(roles: Sequence[Acting], fields: Fields) -> Acting | None:
 
 
 async def _roles(visit: Visit, authorization: Authorization) -> list[Acting]:
-    found = await find_roles(visit.gateway, visit.session) if visit.session is not None else ()
+    found = await find_roles(visit.gateway, visit.session.references) if visit.session is not None else ()
     return roles_for(authorization, found)
 
 

@@ -17,7 +17,7 @@ async def me(visit: Visit) -> Response:
     """GET /me."""
     if visit.session is None:
         return visit.redirect("/login")
-    roles = await find_roles(visit.gateway, visit.session)
+    roles = await find_roles(visit.gateway, visit.session.references)
     standings = [(role, await find_standings(visit.gateway, role)) for role in roles]
     return visit.page("me.html", standings=standings, taken_back="taken_back" in visit.request.query_params)
 
@@ -26,7 +26,7 @@ async def take_back(visit: Visit, fields: Mapping[str, list[str]]) -> Response:
     """POST /me/take-back: from then on, a client may do nothing more for this person."""
     if visit.session is None:
         return visit.redirect("/login")
-    roles = await find_roles(visit.gateway, visit.session)
+    roles = await find_roles(visit.gateway, visit.session.references)
     role = next((role for role in roles if [role.reference] == fields.get("role")), None)
     if role is None:
         raise Problem("not-found", "this is not somebody whom this person is")

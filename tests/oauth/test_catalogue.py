@@ -59,6 +59,10 @@ def test_the_origins_of_its_pages_are_those_of_its_addresses(tmp_path: Path) -> 
         ({"purpose": {}}, "purpose", "length >= 1"),
         ({"purpose": {"English": "x"}}, "purpose", "by language"),
         ({"purpose_of_use": "TREAT"}, "purpose_of_use", "system|code"),
+        ({"retention": {"English": "x"}}, "retention", "by language"),
+        ({"name": "GlucoApp\u202e"}, "name", "not seen"),
+        ({"controller": "Gluco\u200bApp SAS"}, "controller", "not seen"),
+        ({"recipients": {"en": "Nobody.\u0007"}}, "recipients", "not seen"),
         ({"controller": ""}, "controller", "length >= 1"),
         ({"actor": "Patient/1"}, "actor", "is not Device/id or Organization/id"),
         ({"read": ["Nonsense"]}, "read", "'Nonsense' is not a type"),
@@ -177,7 +181,14 @@ async def test_whoever_is_suspended_or_wants_something_else_is_refused_at_the_ne
 
 
 @pytest.mark.parametrize(
-    "changes", [{"controller": "Others SA"}, {"purpose": {"en": "To sell."}}, {"write": ["Observation"]}, {"category": "care"}]
+    "changes",
+    [
+        {"controller": "Others SA"},
+        {"retention": {"en": "For ever."}},
+        {"purpose": {"en": "To sell."}},
+        {"write": ["Observation"]},
+        {"category": "care"},
+    ],
 )
 async def test_what_patients_agree_to_makes_another_edition(world: World, changes: dict[str, Any]) -> None:
     known = await register(world)

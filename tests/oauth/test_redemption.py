@@ -5,11 +5,12 @@ from datetime import timedelta
 
 import pytest
 
+from gateway.exchange.accounts import lock_account
 from gateway.exchange.redemption import InvalidGrant, InvalidScope, Issued, redeem_code, refresh
 from gateway.exchange.refresh_tokens import RefreshTokens
 from tests.clients import Registered
-from tests.decisions import CALLBACK, entry_of, paired, register_app
-from tests.world import Actor, World, observation
+from tests.decisions import CALLBACK, Request, account_of, arrive, entry_of, paired, register_app, told
+from tests.world import Actor, World, observation, related_person
 
 SECRETS = "client_secret_basic"
 
@@ -190,3 +191,25 @@ async def test_when_no_consent_is_in_force_a_refresh_is_refused(world: World, ho
         world.clock.ahead += timedelta(days=370)
     with pytest.raises(InvalidGrant):
         await again(world, app, issued.refresh_token or "")
+
+
+@pytest.mark.parametrize("how", ["locked", "no longer named"])
+async def test_a_portal_acts_as_a_person_as_long_as_they_are_one(world: World, how: str) -> None:
+    mother = await world.patient()
+    named = await world.operator.create(related_person(mother.patient))
+    login = await account_of(world, f"RelatedPerson/{named['id']}")
+    portal = await register_app(world, kind="portal", category="record", name="Portal")
+    request = Request(portal.id)
+    person, page = await arrive(world, login, request, scope="offline_access patient/Observation.rs")
+    await person.send(page.form("/oauth/authorize/continue"), decision="allow")
+    entry = await entry_of(world, portal)
+    issued = await redeem_code(world.gateway, entry, told(person)["code"], CALLBACK, request.verifier)
+    [token] = await world.stored("tokens", client=portal.id)
+    assert (token["kind"], token["patient"]) == ("proxy", mother.patient)
+    renewed = await again(world, portal, issued.refresh_token or "")
+    if how == "locked":
+        await lock_account(world.gateway, login)
+    else:
+        await world.operator.put(f"RelatedPerson/{named['id']}", {**named, "active": False})
+    with pytest.raises(InvalidGrant):
+        await again(world, portal, renewed.refresh_token or "")

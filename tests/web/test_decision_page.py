@@ -78,6 +78,31 @@ async def test_a_wildcard_is_shown_as_the_types_that_the_client_may_have(world: 
     assert boxes(page) == ["read-Observation", "read-Patient"]
 
 
+async def test_a_part_of_a_type_is_told_as_a_part(world: World) -> None:
+    owner = await world.patient()
+    app = await register_app(world, read=["Observation", "DocumentReference"])
+    scope = (
+        "patient/Observation.rs?category=http://terminology.hl7.org/CodeSystem/observation-category|laboratory "
+        "patient/Observation.rs?category=vital-signs patient/DocumentReference.rs?type=1 patient/DocumentReference.r"
+    )
+    _, page = await arrive(world, await account_of(world, owner.reference), Request(app.id), scope=scope)
+    for said in ("Only: category laboratory.", "Only: category vital-signs."):
+        assert said in page.text
+    assert "Only: type" not in page.text  # reading single ones is asked for whatever their type
+
+
+async def test_who_else_gets_the_data_and_how_long_it_is_kept_is_what_the_catalogue_says(world: World) -> None:
+    owner = await world.patient()
+    login = await account_of(world, owner.reference)
+    app = await register_app(
+        world, recipients={"fr": "L’hébergeur Exemple."}, retention={"en": "Two years.", "fr": "Deux ans."}
+    )
+    _, page = await arrive(world, login, Request(app.id))
+    for said in ("L’hébergeur Exemple.", "Two years."):
+        assert said in page.text
+    assert "nobody else" not in page.text
+
+
 @pytest.mark.requirement("SEC-011", "CON-001")
 async def test_what_is_ticked_is_granted_and_nothing_else(world: World) -> None:
     owner = await world.patient()
