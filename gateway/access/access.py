@@ -41,6 +41,8 @@ class Caller:
     token: str
     subject: tuple[str, ...] = ()
     terms_since: datetime | None = None
+    roles: tuple[str, ...] = ()
+    organization: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,11 @@ class _RecordFile(msgspec.Struct, forbid_unknown_fields=True):
     closed_to: list[Kind]
 
 
+class _StatementFile(msgspec.Struct, forbid_unknown_fields=True):
+    needed_to_read: list[Literal["service", "establishment", "feed"]]
+    purposes: list[str]
+
+
 class _LabelsFile(msgspec.Struct, forbid_unknown_fields=True):
     systems: list[str]
 
@@ -96,6 +101,7 @@ class _PolicyFile(msgspec.Struct, forbid_unknown_fields=True):
     history: _HistoryFile
     directory: _DirectoryFile
     recipients: _RecipientsFile
+    statement: _StatementFile
     operation: list[_OperationFile]
     record: _RecordFile
     labels: _LabelsFile
@@ -117,6 +123,8 @@ class Policy:
     directory_writers: frozenset[str]
     recipients: frozenset[str]
     never_recipients: frozenset[str]
+    statement_needed: frozenset[str]
+    statement_purposes: frozenset[str]
     closed_to: frozenset[str]
     may_ask: frozenset[tuple[str, str]]
     label_systems: frozenset[str]
@@ -150,6 +158,8 @@ def read_policy(schemas: Path, registry: Registry) -> Policy:
         directory_writers=frozenset(raw.directory.writers),
         recipients=frozenset(raw.recipients.categories),
         never_recipients=frozenset(raw.recipients.never),
+        statement_needed=frozenset(raw.statement.needed_to_read),
+        statement_purposes=frozenset(raw.statement.purposes),
         closed_to=frozenset(raw.record.closed_to),
         may_ask=frozenset((actor, row.code) for row in raw.operation for actor in row.actors),
         label_systems=frozenset(raw.labels.systems),

@@ -115,6 +115,8 @@ def event(
         purpose=caller.purpose,
         token=caller.token,
         subject=caller.subject,
+        roles=caller.roles,
+        organization=caller.organization,
         request_id=call.origin.request_id,
         address=call.origin.address,
         entities=tuple(listed[:_LISTED]),

@@ -50,7 +50,8 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     it may ever ask for; `introspects`: whether it is a resource server that may ask about the tokens of others; `origins`: from
     which its pages call, besides those of its redirect URIs; `certificate_bound`: whether its tokens are good only with the
     certificate it showed when it asked for them (RFC 8705); `recipients` and `retention`: who else gets the data and how long
-    it is kept, in words, by language, where that is not what a decision says anyway (nobody; as long as the purpose needs it).
+    it is kept, in words, by language, where that is not what a decision says anyway (nobody; as long as the purpose needs it);
+    `staff`: the system of the numbers by which an establishment names professionals in its statements.
     """
 
     client: str
@@ -74,6 +75,7 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     certificate_bound: bool = False
     recipients: dict[str, Text] = msgspec.field(default_factory=dict)
     retention: dict[str, Text] = msgspec.field(default_factory=dict)
+    staff: str | None = None
 
     @property
     def is_public(self) -> bool:
@@ -96,10 +98,10 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The most it may be granted at these levels."""
         return Ceiling(frozenset(levels), frozenset(self.read), frozenset(self.write))
 
-    def system_ceiling(self) -> Ceiling:
-        """The most it may be granted where nobody logs in. Establishments deposit: who reads must be known by name."""
+    def system_ceiling(self, *, reads: bool) -> Ceiling:
+        """The most it may be granted where nobody logs in. `reads`: whether it may read at all, by the policy."""
         ceiling = self.ceiling(("system",))
-        return replace(ceiling, read=frozenset()) if self.kind == "establishment" else ceiling
+        return ceiling if reads else replace(ceiling, read=frozenset())
 
     def terms(self) -> dict[str, Any]:
         """What patients are told and agree to: when any of it changes, they are asked again."""
@@ -147,6 +149,10 @@ def _mistakes(client: Client, registry: Registry, policy: Policy) -> Iterable[tu
         yield "actor", "is missing: no Consent could name this client"
     if client.actor is not None and not _ACTOR.fullmatch(client.actor):
         yield "actor", "is not Device/id or Organization/id"
+    if client.staff is not None and not (
+        client.kind in policy.statement_needed and str(client.actor).startswith("Organization/")
+    ):
+        yield "staff", "is for whoever reads by statements and is an Organization (policy.toml: statement.needed_to_read)"
     yield from _wrong_types(client, registry, policy)
     yield from _wrong_grants(client)
     yield from _wrong_keys(client)

@@ -165,6 +165,8 @@ def _caller(gateway: Gateway, token: Document) -> Caller:
         token=bytes(token["_id"]).hex()[:16],
         subject=token.get("subject", ()),
         terms_since=token.get("terms_since"),
+        roles=tuple(token.get("roles", ())),
+        organization=token.get("organization"),
     )
 
 

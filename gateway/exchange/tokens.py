@@ -25,8 +25,9 @@ class Grant:
     """What a token stands for; the fields are those of a Caller.
 
     `actors`: the references that Consents name; `id`: what the tokens that are taken back together have in common;
-    `terms_since`: from when on Consents permit anything to this client;
-    `certificate`: the thumbprint of the one certificate with which the token is good (RFC 8705), None for any bearer.
+    `terms_since`: from when on Consents permit anything to this client; `roles`, `organization`: as what and where whoever is
+    behind it acts; `certificate`: the thumbprint of the one certificate with which the token is good (RFC 8705), None for any
+    bearer.
     """
 
     client: str
@@ -42,6 +43,8 @@ class Grant:
     id: str | None = None
     terms_since: datetime | None = None
     certificate: str | None = None
+    roles: tuple[str, ...] = ()
+    organization: str | None = None
 
 
 async def issue_token(gateway: Gateway, grant: Grant, token: str | None = None) -> str:
@@ -75,6 +78,8 @@ def fields_of(grant: Grant, now: datetime) -> Document:
         "grant": grant.id,
         "terms_since": grant.terms_since,
         "certificate": grant.certificate,
+        "roles": list(grant.roles) or None,
+        "organization": grant.organization,
         "issued": now,
         "expires": now + grant.lifetime,
     }

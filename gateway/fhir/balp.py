@@ -18,6 +18,7 @@ _PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 _AUDIT_TYPE = "http://terminology.hl7.org/CodeSystem/audit-event-type"
 _ENTITY_TYPE = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
 _ENTITY_ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
+_ROLE_CLASS = "http://terminology.hl7.org/CodeSystem/v3-RoleClass"
 _BALP = "https://profiles.ihe.net/ITI/BALP"
 _INTERACTIONS = "http://hl7.org/fhir/restful-interaction"
 CLIENT_SYSTEM = "urn:fhir-document-gateway:client"
@@ -60,6 +61,7 @@ class Event:
     `entities`: references to what was touched; `more`: how many more the same `commit` of the record wrote (the resources
     themselves carry its number). `query`: the raw request of a search, in base64. `consents`: the Consent versions that were
     weighed. `reason`: why it was refused. `subject`: issuer and subject of a token that is not ours.
+    `roles`, `organization`: as what and where whoever stands behind an establishment's call acts.
     """
 
     interaction: str
@@ -80,6 +82,8 @@ class Event:
     consents: tuple[str, ...] = ()
     reason: str | None = None
     subject: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    organization: str | None = None
 
     def compact(self) -> dict[str, Any]:
         """What is stored: the fields that say something."""
@@ -96,7 +100,7 @@ def audit_values(event: Event, recorded: datetime) -> dict[str, Any]:
         "subtype": list(token_values(*_kind(event.interaction)[1][:2])),
         "agent:identifier": [*token_values(CLIENT_SYSTEM, event.client), *token_values(*(event.subject or (None, None)))],
         "outcome": [event.outcome],
-        **({"agent": [event.user]} if event.user else {}),
+        **({"agent": [reference for reference in (event.organization, event.user) if reference]} if event.user else {}),
     }
 
 
@@ -126,7 +130,7 @@ def render_event(document: Values, base_url: str) -> dict[str, Any]:
     if "reason" in event:
         resource["outcomeDesc"] = event["reason"]
     if "purpose" in event:
-        resource["purposeOfEvent"] = [_purpose(event["purpose"])]
+        resource["purposeOfEvent"] = [_token(event["purpose"])]
     resource["agent"] = _agents(event, action, base_url)
     resource["source"] = {
         "observer": {"identifier": {"value": base_url}},
@@ -163,8 +167,13 @@ def _agents(event: Mapping[str, Any], action: str, base_url: str) -> list[dict[s
         **policy,
     }
     if "purpose" in event:
-        user["purposeOfUse"] = [_purpose(event["purpose"])]
-    return [client, server, user]
+        user["purposeOfUse"] = [_token(event["purpose"])]
+    if "roles" in event:
+        user["role"] = [_token(role) for role in event["roles"]]
+    if "organization" not in event:
+        return [client, server, user]
+    place = {"type": _concept(_ROLE_CLASS, "PROV"), "who": {"reference": event["organization"]}, "requestor": False}
+    return [client, server, place, user]
 
 
 def _who(event: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,7 +228,7 @@ def _concept(system: str, code: str) -> dict[str, Any]:
     return {"coding": [{"system": system, "code": code}]}
 
 
-def _purpose(token: str) -> dict[str, Any]:
+def _token(token: str) -> dict[str, Any]:
     system, _, code = token.rpartition("|")
     return _concept(system, code)
 

@@ -8,6 +8,7 @@ import binascii
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote_plus
 
 from joserfc.jwk import Key
@@ -29,13 +30,14 @@ _CHALLENGE = {"WWW-Authenticate": 'Basic realm="oauth"'}
 @dataclass(frozen=True, slots=True)
 class Asker:
     """A client that has shown that it is one. `used`: the assertion by which it did, to be written down before any answer;
-    `certificate`: what its tokens are to be bound to.
+    `certificate`: what its tokens are to be bound to; `extensions`: what else it signed with that assertion.
     """
 
     entry: Entry
     method: str
     used: Used | None = None
     certificate: str | None = None
+    extensions: Any = None
 
 
 async def authenticate(server: Server, request: Request, form: Mapping[str, str]) -> Asker:
@@ -67,7 +69,8 @@ async def _by_assertion(server: Server, request: Request, form: Mapping[str, str
         raise refused("the assertion is signed by no key of a client that is known here")
     site = server.gateway.settings.site
     audiences = (site, site + TOKEN, site + request.url.path)
-    return Asker(entry, "private_key_jwt", verify(assertion, key, audiences, server.gateway.clock()))
+    used = verify(assertion, key, audiences, server.gateway.clock())
+    return Asker(entry, "private_key_jwt", used, extensions=assertion.claims.get("extensions"))
 
 
 async def _key(server: Server, entry: Entry, assertion: Unverified) -> Key | None:

@@ -18,6 +18,7 @@ from gateway.access.ceiling import Ceiling
 from gateway.access.scope import Scope
 from gateway.exchange.catalogue import Entry
 from gateway.exchange.client import SYSTEMS
+from gateway.exchange.statement import Behind
 from gateway.exchange.tokens import Grant, new_token
 from gateway.problem import Problem
 
@@ -40,7 +41,8 @@ class Issued:
 class Asked:
     """A request at the token endpoint with what was looked up for it.
 
-    `certificate`: what the tokens are to be bound to; `issued`: what is to be written, once it is decided.
+    `certificate`: what the tokens are to be bound to; `reads`, `behind`: whether it may read, and for whom;
+    `issued`: what is to be written, once it is decided.
     """
 
     form: Mapping[str, str]
@@ -49,6 +51,8 @@ class Asked:
     grant_id: str
     now: datetime
     certificate: str | None = None
+    reads: bool = True
+    behind: Behind | None = None
     issued: list[Issued] = field(default_factory=list)
 
 
@@ -164,17 +168,21 @@ class _ClientCredentials(ClientCredentialsGrant):
 
     def generate_token(self, scope: str | None = None, **_: Any) -> dict[str, Any]:
         asked, client = self.request.asked, self.request.client.entry.client
-        granted = _narrow(self.server.scopes, scope, client.system_ceiling())
+        behind = asked.behind
+        granted = _narrow(self.server.scopes, scope, client.system_ceiling(reads=asked.reads))
         grant = Grant(
             client=client.client,
             kind=SYSTEMS[client.kind],
             scope=granted,
-            actors=(client.actor,) if client.actor else (),
-            purpose=client.purpose_of_use,
+            actors=behind.actors if behind else (client.actor,) if client.actor else (),
+            user=behind.user if behind else None,
+            purpose=behind.purpose if behind else client.purpose_of_use,
             lifetime=SYSTEM_LIFETIME,
             id=asked.grant_id,
             terms_since=asked.entry.terms_since,
             certificate=asked.certificate,
+            roles=behind.roles if behind else (),
+            organization=behind.organization if behind else None,
         )
         token = new_token()
         asked.issued.append(Issued(token, grant))

@@ -10,13 +10,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.exchange.catalogue import find_entry
+from gateway.exchange.statement import Behind, read_statement
 from gateway.exchange.tokens import fields_of, revoke_token
 from gateway.oauth.approved import GRANTS, grant
 from gateway.oauth.authenticate import Asker, authenticate, require_asker, require_certificate
 from gateway.oauth.core import Asked
-from gateway.oauth.respond import respond_json
+from gateway.oauth.respond import OAuthError, respond_json
 from gateway.oauth.spend import spend
 from gateway.oauth.visit import Server, read_form
+from gateway.problem import Problem
 from gateway.store.issuing import Issue
 from gateway.store.standing import token_key
 
@@ -29,10 +31,31 @@ async def token(request: Request, server: Server) -> Response:
     if form.get("grant_type") in GRANTS:
         await spend(server, Issue(None, asker.used))
         return respond_json(await grant(server, asker, form))
-    asked = Asked(form, asker.entry, asker.method, secrets.token_urlsafe(16), server.gateway.clock(), asker.certificate)
+    behind = await _behind(server, asker)
+    asked = Asked(
+        form,
+        asker.entry,
+        asker.method,
+        secrets.token_urlsafe(16),
+        server.gateway.clock(),
+        asker.certificate,
+        reads=behind is not None or asker.entry.client.kind not in server.gateway.policy.statement_needed,
+        behind=behind,
+    )
     decided = server.core.decide(asked)
     await _write(server, asker, asked)
     return respond_json(decided.body, decided.status)
+
+
+async def _behind(server: Server, asker: Asker) -> Behind | None:
+    """Who stands behind what the client will do. Raises OAuthError where it states somebody, and not as it must."""
+    try:
+        return await read_statement(server.gateway, asker.entry.client, asker.extensions)
+    except Problem as problem:
+        if problem.status >= 500:
+            raise
+        issue = problem.issues[0]
+        raise OAuthError("invalid_grant", f"{issue.expression}: {issue.text}") from None
 
 
 async def _write(server: Server, asker: Asker, asked: Asked) -> None:

@@ -43,5 +43,12 @@ async def find_roles(mongo: Mongo, practitioner: str, organization: str, codes: 
     return sorted(document["_id"] for document in await mongo.find("PractitionerRole", where, {"_id": 1}, limit=_MOST))
 
 
+async def has_identifier(mongo: Mongo, reference: str, identifier: str) -> bool:
+    """Whether the resource that a reference names has an identifier of this value, and is active."""
+    type_name, _, name = reference.partition("/")
+    where = {"_id": name, "bucket": name[:3], "search.identifier": identifier, **_ACTIVE}
+    return await mongo.find_one(type_name, where, {"_id": 1}) is not None
+
+
 def _hash(text: str) -> bytes:
     return sha256(text.encode()).digest()
