@@ -90,8 +90,8 @@ async def test_the_links_say_what_was_asked(world: World) -> None:
     since = versions[-1]["meta"]["lastUpdated"]
     page = (await world.operator.get(f"Patient/_history?_count=1&_since={since}&_format=json")).json()
     links = {link["relation"]: link["url"] for link in page["link"]}
-    assert httpx.URL(links["self"]).params == httpx.QueryParams({"_count": "1", "_since": since})
-    assert [*httpx.URL(links["next"]).params] == ["_cursor"]
+    assert httpx.URL(links["self"]).params == httpx.QueryParams({"_count": "1", "_since": since, "_format": "json"})
+    assert [*httpx.URL(links["next"]).params] == ["_cursor", "_format"]
     assert links["next"].startswith(f"{BASE}/Patient/_history?")
     following = (await world.operator.get(links["next"])).json()
     assert {link["relation"]: link["url"] for link in following["link"]}["self"] == links["next"]

@@ -287,7 +287,8 @@ async def test_logical_references_are_kept_as_they_are(world: World) -> None:
 
 
 async def test_a_patient_refers_to_nobody_elses_record(world: World) -> None:
+    """But for its links to other Patients, which operators alone write: see test_merge."""
     other = await world.patient()
-    linked = [{"other": _ref(f"Patient/{other.patient}"), "type": "seealso"}]
-    answer = await world.operator.post("Patient", patient(link=linked))
-    assert (answer.status_code, expression(answer)) == (422, "Patient.link[0].other")
+    extension = [{"url": "https://app.example/kin", "valueReference": _ref(f"Patient/{other.patient}")}]
+    answer = await world.operator.post("Patient", patient(extension=extension))
+    assert (answer.status_code, expression(answer)) == (422, "Patient.extension[0].valueReference")
