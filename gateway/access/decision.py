@@ -93,6 +93,13 @@ def identifier_of(site: str, client: str, part: str) -> tuple[str, str]:
     return f"{site}/consent", f"{client}/{part}"
 
 
+def client_of(site: str, identifier: str) -> str | None:
+    """The client of such an identifier (`system|value`), None of any other."""
+    system, bar, value = identifier.partition("|")
+    client, slash, part = value.rpartition("/")
+    return client if (system, bar, slash) == (f"{site}/consent", "|", "/") and part in PARTS else None
+
+
 def build_consents(
     kinds: Mapping[str, ResourceType], asker: Asker, decision: Decision, evidence: Evidence
 ) -> dict[str, dict[str, Any]]:

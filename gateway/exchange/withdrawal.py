@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from gateway.access.consent import Provision
-from gateway.access.decision import Item
+from gateway.access.decision import Item, client_of
 from gateway.exchange.accounts import Session
 from gateway.exchange.approval import withdrawing
 from gateway.exchange.call import Origin
@@ -16,6 +16,7 @@ from gateway.exchange.catalogue import find_entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.persons import Acting, access_of
 from gateway.exchange.write import write
+from gateway.fhir.dates import LATEST
 from gateway.problem import Problem
 from gateway.store import approvals as store
 from gateway.store.mongo import Document
@@ -40,24 +41,22 @@ async def is_live(gateway: Gateway, approval: Document, now: datetime) -> bool:
 
 
 async def find_standings(gateway: Gateway, role: Acting) -> list[Standing]:
-    """What clients may do for this person in this role, one line a client, the newest first."""
+    """What clients may do for this person in this role, one line a client.
+
+    Consents count, whether or not there is a token at this moment: a service may also ask for one by itself.
+    """
     now = gateway.clock()
-    found: dict[str, Standing] = {}
+    by_client: dict[str, list[tuple[Provision | None, datetime, datetime | None]]] = {}
+    if role.patient is not None:
+        for consent in await store.find_consents(gateway.mongo, role.patient):
+            provision = gateway.provision_of(bytes(consent["body"]))
+            for client in _clients_of(gateway, consent):
+                if _is_in_force(provision, now):
+                    by_client.setdefault(client, []).append((provision, consent["updated"], None))
     for approval in await _open(gateway, role):
-        client = approval["client"]
-        if client in found or not await is_live(gateway, approval, now):
-            continue
-        provisions = await _in_force(gateway, approval, now) if approval["consents"] else []
-        ends = [p.period.high for p in provisions if p.period.high.year < 9999]
-        entry = await find_entry(gateway, client)
-        found[client] = Standing(
-            client=client,
-            name=entry.client.name if entry is not None else client,
-            items=tuple(sorted(_items(provisions), key=lambda item: (item[1], item[0]))),
-            since=approval["began"],
-            until=max(ends) if ends else approval["until"],
-        )
-    return list(found.values())
+        if not approval["consents"] and await is_live(gateway, approval, now):
+            by_client.setdefault(approval["client"], []).append((None, approval["began"], approval["until"]))
+    return [await _standing(gateway, client, found) for client, found in sorted(by_client.items())]
 
 
 async def withdraw(gateway: Gateway, session: Session, role: Acting, client: str, origin: Origin) -> None:
@@ -66,16 +65,31 @@ async def withdraw(gateway: Gateway, session: Session, role: Acting, client: str
     When this returns, every request of that client that begins later is refused. Raises Problem where there is nothing.
     """
     approvals = [one for one in await _open(gateway, role) if one["client"] == client]
-    if not approvals:
+    known = await store.find_consents(gateway.mongo, role.patient) if role.patient is not None else []
+    active = [
+        one for one in known if client in _clients_of(gateway, one) and gateway.provision_of(bytes(one["body"])) is not None
+    ]
+    if not approvals and not active:
         raise Problem("not-found", "nothing is approved for this client")
-    identifiers = sorted({identifier for approval in approvals for identifier in approval["consents"]})
-    known = await store.find_consents(gateway.mongo, role.patient or "", identifiers) if identifiers else []
-    active = [one for one in known if gateway.provision_of(bytes(one["body"])) is not None]
     if active:
         access = await access_of(gateway, session, role, "patient/Consent.cruds")
         _, events = await write(gateway, access, [(withdrawing(origin, one), None) for one in active])
         await gateway.audit.record(events, gateway.clock())
     await store.end_approvals(gateway.mongo, [approval["_id"] for approval in approvals], gateway.clock())
+
+
+async def _standing(gateway: Gateway, client: str, found: list[tuple[Provision | None, datetime, datetime | None]]) -> Standing:
+    entry = await find_entry(gateway, client)
+    provisions = [provision for provision, _, _ in found if provision is not None]
+    ends = [p.period.high if p.period.high < LATEST else None for p in provisions] or [end for _, _, end in found]
+    last = [end for end in ends if end is not None]
+    return Standing(
+        client=client,
+        name=entry.client.name if entry is not None else client,
+        items=tuple(sorted(_items(provisions), key=lambda item: (item[1], item[0]))),
+        since=min(began for _, began, _ in found),
+        until=max(last) if len(last) == len(ends) else None,
+    )
 
 
 async def _open(gateway: Gateway, role: Acting) -> list[Document]:
@@ -89,7 +103,17 @@ async def _open(gateway: Gateway, role: Acting) -> list[Document]:
 async def _in_force(gateway: Gateway, approval: Document, now: datetime) -> list[Provision]:
     found = await store.find_consents(gateway.mongo, approval["patient"], approval["consents"])
     provisions = [gateway.provision_of(bytes(consent["body"])) for consent in found]
-    return [p for p in provisions if p is not None and p.permits and p.period.low <= now < p.period.high]
+    return [provision for provision in provisions if provision is not None and _is_in_force(provision, now)]
+
+
+def _is_in_force(provision: Provision | None, now: datetime) -> bool:
+    return provision is not None and provision.permits and provision.period.low <= now < provision.period.high
+
+
+def _clients_of(gateway: Gateway, consent: Document) -> list[str]:
+    """The client that a Consent is a part of the decision about; none where it is no such Consent."""
+    found = (client_of(gateway.settings.site, identifier) for identifier in consent["search"]["identifier"])
+    return [client for client in found if client is not None]
 
 
 def _items(provisions: Iterable[Provision]) -> set[Item]:

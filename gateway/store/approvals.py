@@ -8,7 +8,6 @@ Must not know: what a scope or a Consent means, what the secrets look like.
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
 
 from gateway.store.mongo import Document, Mongo, Session, Stale, Step, Unmatched
 from gateway.store.schema import APPROVALS, AUTHORIZATIONS, CODES, LAUNCHES, TOKENS
@@ -70,12 +69,12 @@ async def find_approval(mongo: Mongo, identifier: str) -> Document | None:
 async def find_approvals(mongo: Mongo, patient: str) -> list[Document]:
     """The approvals that are open about a patient's record, the newest first."""
     where = {"bucket": patient[:3], "patient": patient, "ended": None}
-    return await mongo.find(APPROVALS, where, sort=[("began", -1)], limit=200)
+    return await mongo.find(APPROVALS, where, sort=[("began", -1)])
 
 
 async def find_approvals_of(mongo: Mongo, user: str) -> list[Document]:
     """The approvals that are open for who uses clients as themselves, the newest first."""
-    return await mongo.find(APPROVALS, {"user": user, "ended": None}, sort=[("began", -1)], limit=200)
+    return await mongo.find(APPROVALS, {"user": user, "ended": None}, sort=[("began", -1)])
 
 
 async def issue(mongo: Mongo, approval: str, token: str, fields: Document, known: Document, changes: Document) -> bool:
@@ -102,15 +101,14 @@ async def end_approvals(mongo: Mongo, identifiers: Iterable[str], now: datetime)
         await mongo.delete(TOKENS, {"grant": identifier})
 
 
-async def find_consents(mongo: Mongo, patient: str, identifiers: Sequence[str], session: Session = None) -> list[Document]:
-    """The Consents of a patient with these identifiers (`system|value`). Never told to a caller as such."""
-    where: dict[str, Any] = {
-        "bucket": patient[:3],
-        "patient": patient,
-        "search.identifier": {"$in": list(identifiers)},
-        "deleted": {"$ne": True},
-    }
-    return await mongo.find("Consent", where, {"body": 1, "version": 1, "search.identifier": 1}, session=session)
+async def find_consents(
+    mongo: Mongo, patient: str, identifiers: Sequence[str] | None = None, session: Session = None
+) -> list[Document]:
+    """The Consents of a patient with these identifiers (`system|value`), or with any. Never told to a caller as such."""
+    known: Document = {"$exists": True} if identifiers is None else {"$in": list(identifiers)}
+    where: Document = {"bucket": patient[:3], "patient": patient, "search.identifier": known, "deleted": {"$ne": True}}
+    fields = {"body": 1, "version": 1, "updated": 1, "search.identifier": 1}
+    return await mongo.find("Consent", where, fields, session=session)
 
 
 def hash_of(secret: str) -> bytes:

@@ -37,7 +37,8 @@ def history_of(type_name: str) -> str:
     return f"{type_name}_history"
 
 
-_SHORT_LIVED = (AUTHORIZATIONS, LAUNCHES, CODES)
+# Seconds beyond their end: a code that comes again is to be known as one that was used.
+_SHORT_LIVED = {AUTHORIZATIONS: 0, LAUNCHES: 0, CODES: 86_400}
 _OF_PEOPLE = (ACCOUNTS, SESSIONS, LOGINS, *_SHORT_LIVED, APPROVALS)
 _OTHERS = (HEADS, TOKENS, ASSERTIONS, SIGNING_KEYS, CATALOGUE, *_OF_PEOPLE, RECEIPTS, SEALS, WRITERS, META)
 _RECEIPT_SECONDS = 48 * 3_600  # a client that was cut off on a Friday evening has sent everything again by then
@@ -73,7 +74,7 @@ def required_indexes(registry: Registry) -> list[Index]:
     found = [index for kind in registry.resource_types.values() for index in _type_indexes(kind)]
     found.append(Index(TOKENS, "expires", (("expires", 1),), {"expireAfterSeconds": 86_400}))
     found.append(Index(SESSIONS, "expires", (("expires", 1),), {"expireAfterSeconds": 0}))
-    found += [Index(name, "expires", (("expires", 1),), {"expireAfterSeconds": 86_400}) for name in _SHORT_LIVED]
+    found += [Index(name, "expires", (("expires", 1),), {"expireAfterSeconds": kept}) for name, kept in _SHORT_LIVED.items()]
     found.append(Index(APPROVALS, "patient,-began", (("bucket", 1), ("patient", 1), ("began", -1))))
     found.append(Index(APPROVALS, "user,-began", (("user", 1), ("began", -1))))
     found.append(Index(SESSIONS, "account", (("account", 1),)))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gateway.exchange.redemption import InvalidGrant, redeem_code, refresh
-from tests.decisions import CALLBACK, PASSWORD, SITE, Request, account_of, allow, arrive, entry_of, paired, register_app
+from gateway.exchange.redemption import InvalidGrant, end_pairing, redeem_code, refresh
+from tests.decisions import CALLBACK, PASSWORD, SITE, Request, account_of, allow, arrive, entry_of, paired, register_app, told
 from tests.person import Person
 from tests.world import Actor, World, observation, related_person
 
@@ -70,3 +70,36 @@ async def test_a_consent_withdrawn_elsewhere_is_listed_no_more(world: World) -> 
     [given] = await owner.search("Consent")
     await world.revoke(owner, given)
     assert "GlucoApp" not in (await person.open("/me")).text
+
+
+async def test_what_an_app_gave_back_is_still_the_patient_s_to_take_back(world: World) -> None:
+    owner, app = await world.patient(), await register_app(world)
+    request, code = await paired(world, owner, app, "read-Observation")
+    issued = await redeem_code(world.gateway, await entry_of(world, app), code, CALLBACK, request.verifier)
+    await end_pairing(world.gateway, app.id, issued.refresh_token or "")
+    camille = Person(world.http, SITE)
+    page = await camille.log_in(await account_of(world, owner.reference), PASSWORD)
+    assert "GlucoApp" in page.text  # its Consent is in force: a token it got otherwise would be good
+    page = await camille.send(page.form("/me/take-back"))
+    assert "GlucoApp" not in page.text
+    [given] = await owner.search("Consent")
+    assert given["status"] == "inactive"
+
+
+async def test_a_professional_takes_back_what_software_may_do_as_them(world: World) -> None:
+    doctor = await world.professional()
+    software = await register_app(world, kind="software", category="care", name="MediSoft", write=[])
+    request = Request(software.id)
+    person, page = await arrive(
+        world, await account_of(world, doctor.reference), request, scope="user/Observation.rs offline_access"
+    )
+    await person.send(page.form("/oauth/authorize/continue"), decision="allow")
+    entry = await entry_of(world, software)
+    issued = await redeem_code(world.gateway, entry, told(person)["code"], CALLBACK, request.verifier)
+    page = await person.open("/me")
+    assert "MediSoft" in page.text
+    page = await person.send(page.form("/me/take-back"))
+    assert "MediSoft" not in page.text
+    assert (await Actor(world.http, issued.access_token, "").get("Observation")).status_code == 401
+    with pytest.raises(InvalidGrant):
+        await refresh(world.gateway, entry, issued.refresh_token or "", None)
