@@ -204,6 +204,7 @@ def test_another_secret_stops_the_start(prepared: dict[str, str]) -> None:
         ("resources/Observation.toml", 'type = "Observation"', "type = ", "Observation.toml: "),
         ("gateway.toml", "depth = 64", 'depth = "deep"', "gateway.toml: limits.depth"),
         ("policy.toml", 'direction = "read"', 'direction = "sideways"', "policy.toml: "),
+        ("policy.toml", 'code = "lookup"', 'code = "meta"', "policy.toml: operation.code"),
     ],
 )
 def test_a_data_file_that_is_wrong_is_named_with_its_key(tmp_path: Path, file: str, old: str, new: str, said: str) -> None:
