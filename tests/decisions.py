@@ -6,12 +6,15 @@ Knows: how a client asks (RFC 6749 §4.1, RFC 7636) and what a person does on th
 import base64
 import hashlib
 import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from gateway.exchange.accounts import add_account
 from gateway.exchange.catalogue import Entry, find_entry
+from gateway.exchange.redemption import Issued, redeem_code
+from gateway.oauth.core import Asked, Core
 from tests.clients import Registered, register
 from tests.person import Page, Person
 from tests.world import BASE, Actor, World, device, unique
@@ -50,6 +53,21 @@ async def entry_of(world: World, app: Registered) -> Entry:
     found = await find_entry(world.gateway, app.id)
     assert found is not None
     return found
+
+
+def answering(
+    world: World, entry: Entry, redirect_uri: str | None, verifier: str | None
+) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether a code is for a client that brings it with these."""
+    form = {"grant_type": "authorization_code", "code": "-", "redirect_uri": redirect_uri, "code_verifier": verifier}
+    sent = {name: value for name, value in form.items() if value is not None}
+    core = Core(world.gateway.scopes)
+    return lambda code: core.is_answer(Asked(sent, entry, entry.client.authentication, "", world.clock(), code=code))
+
+
+async def redeem(world: World, entry: Entry, code: str, redirect_uri: str | None, verifier: str | None) -> Issued:
+    """A client brings a code."""
+    return await redeem_code(world.gateway, entry, code, answering(world, entry, redirect_uri, verifier))
 
 
 @dataclass

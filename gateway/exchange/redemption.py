@@ -6,13 +6,9 @@ before is good until a successor is first used: an answer that was lost, or seve
 Must not know: HTTP, how a client shows that it is one, what an id_token looks like.
 """
 
-import base64
-import hmac
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import sha256
 from typing import Any
 
 from gateway.exchange.catalogue import Entry
@@ -26,7 +22,6 @@ from gateway.store.accounts import find_session_by_key, is_locked
 from gateway.store.mongo import Document
 
 LASTS = timedelta(minutes=15)
-_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")  # RFC 7636 §4.1
 _MOST_LIVE = 64  # successors that wait to be used
 _ATTEMPTS = 100
 
@@ -51,9 +46,12 @@ class Issued:
 
 
 async def redeem_code(
-    gateway: Gateway, entry: Entry, code: str, redirect_uri: str | None, verifier: str | None, certificate: str | None = None
+    gateway: Gateway, entry: Entry, code: str, is_answer: Callable[[Document], bool], certificate: str | None = None
 ) -> Issued:
-    """The tokens that a code stands for, bound to this certificate. Raises InvalidGrant; a code that was tried is used up."""
+    """The tokens that a code stands for, bound to this certificate. Raises InvalidGrant; a code that was tried is used up.
+
+    `is_answer`: whether who brings the code is who it was given to, as far as the request alone tells.
+    """
     now = gateway.clock()
     found, was_used = await store.claim_code(gateway.mongo, code, now)
     if found is None:
@@ -61,8 +59,7 @@ async def redeem_code(
     if was_used:
         await store.end_approvals(gateway.mongo, [found["approval"]], now)
         raise InvalidGrant
-    is_whole = found["expires"] > now and found["client"] == entry.client.client and found["redirect_uri"] == redirect_uri
-    if not is_whole or verifier is None or not _VERIFIER.fullmatch(verifier) or not _answers(verifier, found["challenge"]):
+    if found["expires"] <= now or found["client"] != entry.client.client or not is_answer(found):
         raise InvalidGrant
     approval = await store.find_approval(gateway.mongo, found["approval"])
     if approval is None or approval["edition"] != entry.edition or not await is_live(gateway, approval, now):
@@ -194,8 +191,3 @@ async def _issue(
     if not await store.issue(gateway.mongo, approval["_id"], access_token, fields_of(grant, now), known, changes):
         raise InvalidGrant
     return Issued(access_token, refresh_token, approval, scope, int(lifetime.total_seconds()))
-
-
-def _answers(verifier: str, challenge: str) -> bool:
-    digest = base64.urlsafe_b64encode(sha256(verifier.encode()).digest()).rstrip(b"=")
-    return hmac.compare_digest(digest, challenge.encode())

@@ -10,6 +10,7 @@ from gateway.exchange.catalogue import find_entry
 from gateway.exchange.redemption import InvalidGrant, InvalidScope, Issued, redeem_code, refresh
 from gateway.exchange.tokens import revoke_token
 from gateway.oauth.authenticate import Asker, require_asker
+from gateway.oauth.core import Asked
 from gateway.oauth.respond import OAuthError
 from gateway.oauth.visit import Server
 
@@ -20,9 +21,12 @@ async def redeem(server: Server, asker: Asker, form: Form) -> dict[str, Any]:
     """The answer to who brings a code. Raises OAuthError."""
     if "code" not in form:
         raise OAuthError("invalid_request", "the code is missing")
-    issued = await redeem_code(
-        server.gateway, asker.entry, form["code"], form.get("redirect_uri"), form.get("code_verifier"), asker.certificate
-    )
+
+    def is_answer(code: Mapping[str, Any]) -> bool:
+        asked = Asked(form, asker.entry, asker.method, "", server.gateway.clock(), code=code)
+        return server.core.is_answer(asked)
+
+    issued = await redeem_code(server.gateway, asker.entry, form["code"], is_answer, asker.certificate)
     answer = _answer(issued)
     if "openid" in issued.approval["plain"]:
         key = await server.keys.signing()

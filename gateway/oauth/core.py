@@ -10,9 +10,18 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from authlib.oauth2.rfc6749 import AuthorizationServer, ClientMixin, InvalidClientError, InvalidScopeError, OAuth2Request
-from authlib.oauth2.rfc6749.grants import ClientCredentialsGrant
+from authlib.oauth2.rfc6749 import (
+    AuthorizationCodeMixin,
+    AuthorizationServer,
+    ClientMixin,
+    InvalidClientError,
+    InvalidScopeError,
+    OAuth2Error,
+    OAuth2Request,
+)
+from authlib.oauth2.rfc6749.grants import AuthorizationCodeGrant, ClientCredentialsGrant
 from authlib.oauth2.rfc6749.requests import OAuth2Payload
+from authlib.oauth2.rfc7636 import CodeChallenge
 
 from gateway.access.ceiling import Ceiling
 from gateway.access.scope import Scope
@@ -41,8 +50,8 @@ class Issued:
 class Asked:
     """A request at the token endpoint with what was looked up for it.
 
-    `certificate`: what the tokens are to be bound to; `reads`, `behind`: whether it may read, and for whom;
-    `issued`: what is to be written, once it is decided.
+    `certificate`: what the tokens are to be bound to; `reads`, `behind`: whether it may read, and for whom; `code`: that which
+    it brings, as it is stored; `issued`: what is to be written, once it is decided.
     """
 
     form: Mapping[str, str]
@@ -53,6 +62,7 @@ class Asked:
     certificate: str | None = None
     reads: bool = True
     behind: Behind | None = None
+    code: Mapping[str, Any] | None = None
     issued: list[Issued] = field(default_factory=list)
 
 
@@ -70,11 +80,20 @@ class Core:
     def __init__(self, scopes: Scopes) -> None:
         self._server = _Server(scopes)
         self._server.register_grant(_ClientCredentials)
+        self._server.register_grant(_AuthorizationCode, [_S256(required=True)])
         self._server.register_token_generator("default", lambda **_: {})
 
     def decide(self, asked: Asked) -> Decided:
         """The answer to a request at the token endpoint; what is to be written for it is left in `asked`."""
         return cast(Decided, self._server.create_token_response(_Request(asked)))
+
+    def is_answer(self, asked: Asked) -> bool:
+        """Whether `asked.code` is brought as it was given: to that address, with the secret behind the challenge."""
+        try:
+            self._server.get_token_grant(_Request(asked)).validate_token_request()
+        except OAuth2Error:
+            return False
+        return True
 
 
 class _Payload(OAuth2Payload):
@@ -159,6 +178,39 @@ class _Server(AuthorizationServer):
         if "error" in told:
             told.setdefault("error_description", "this is not offered here")
         return Decided(status, told)
+
+
+class _Code(AuthorizationCodeMixin):
+    """A code as it is stored."""
+
+    code_challenge_method = "S256"
+
+    def __init__(self, stored: Mapping[str, Any]) -> None:
+        self._redirect_uri = stored["redirect_uri"]
+        self.code_challenge = stored["challenge"]
+
+    def get_redirect_uri(self) -> str:
+        return str(self._redirect_uri)
+
+    def get_scope(self) -> str:
+        return ""
+
+
+class _S256(CodeChallenge):
+    """RFC 7636 with the one method that hides the secret, for every client."""
+
+    DEFAULT_CODE_CHALLENGE_METHOD = "S256"
+    SUPPORTED_CODE_CHALLENGE_METHOD = ("S256",)
+
+
+class _AuthorizationCode(AuthorizationCodeGrant):
+    """RFC 6749 §4.1.3: whether a code is brought as it was given. What it is good for, the approval behind it says."""
+
+    TOKEN_ENDPOINT_AUTH_METHODS = ("private_key_jwt", "client_secret_basic", "none")
+
+    def query_authorization_code(self, _code: str, client: _Client) -> _Code | None:
+        stored = self.request.asked.code
+        return _Code(stored) if stored is not None and stored["client"] == client.get_client_id() else None
 
 
 class _ClientCredentials(ClientCredentialsGrant):

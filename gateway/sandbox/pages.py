@@ -7,17 +7,21 @@ Must not know: MongoDB; what the pages of the gateway look like.
 import base64
 import json
 from collections.abc import Mapping
+from functools import partial
 from hashlib import sha256
+from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from gateway.exchange.accounts import add_account
-from gateway.exchange.catalogue import add_client, find_entry, set_state
+from gateway.exchange.catalogue import Entry, add_client, find_entry, set_state
 from gateway.exchange.client import Client
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.redemption import InvalidGrant, redeem_code
+from gateway.oauth.core import Asked
+from gateway.oauth.visit import Server
 from gateway.problem import Problem
 from gateway.settings import Settings
 
@@ -96,7 +100,7 @@ async def app_page(request: Request) -> Response:
     entry = await find_entry(gateway, APP)
     if entry is not None and "code" in told:
         try:
-            issued = await redeem_code(gateway, entry, told["code"], gateway.settings.site + CALLBACK, _VERIFIER)
+            issued = await redeem_code(gateway, entry, told["code"], partial(_is_answer, request, entry))
         except InvalidGrant:
             lines.append("The code is good for nothing any more: a code is good once, and for a minute.")
         else:
@@ -109,3 +113,17 @@ async def app_page(request: Request) -> Response:
                 f"Taking it back: {gateway.settings.site}/me",
             ]
     return PlainTextResponse("\n".join(lines) + "\n")
+
+
+def _is_answer(request: Request, entry: Entry, code: Mapping[str, Any]) -> bool:
+    """Whether this is the app that the code was given to: it brings what it began with."""
+    gateway: Gateway = request.app.state.gateway
+    form = {
+        "grant_type": "authorization_code",
+        "code": request.query_params["code"],
+        "redirect_uri": gateway.settings.site + CALLBACK,
+        "code_verifier": _VERIFIER,
+    }
+    asked = Asked(form, entry, entry.client.authentication, "", gateway.clock(), code=code)
+    server: Server = request.app.state.oauth
+    return server.core.is_answer(asked)

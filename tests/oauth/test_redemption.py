@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 
 from gateway.exchange.accounts import lock_account
-from gateway.exchange.redemption import InvalidGrant, InvalidScope, Issued, redeem_code, refresh
+from gateway.exchange.redemption import InvalidGrant, InvalidScope, Issued, refresh
 from gateway.exchange.refresh_tokens import RefreshTokens
 from tests.clients import Registered
-from tests.decisions import CALLBACK, Request, account_of, arrive, entry_of, paired, register_app, told
+from tests.decisions import CALLBACK, Request, account_of, arrive, entry_of, paired, redeem, register_app, told
 from tests.world import Actor, World, observation, related_person
 
 SECRETS = "client_secret_basic"
@@ -18,7 +18,7 @@ SECRETS = "client_secret_basic"
 async def tokens_of(world: World, app: Registered, owner: Actor, **fields: str) -> Issued:
     """A patient's pairing with an app, redeemed."""
     request, code = await paired(world, owner, app, **fields)
-    return await redeem_code(world.gateway, await entry_of(world, app), code, CALLBACK, request.verifier)
+    return await redeem(world, await entry_of(world, app), code, CALLBACK, request.verifier)
 
 
 async def works(world: World, token: str, patient: str) -> bool:
@@ -36,7 +36,7 @@ async def test_of_fifty_who_redeem_a_code_at_once_one_gets_tokens_and_then_nobod
     owner, app = await world.patient(), await register_app(world)
     request, code = await paired(world, owner, app)
     entry = await entry_of(world, app)
-    attempts = [redeem_code(w.gateway, entry, code, CALLBACK, request.verifier) for w in [world, peer] * 25]
+    attempts = [redeem(w, entry, code, CALLBACK, request.verifier) for w in [world, peer] * 25]
     outcomes = await asyncio.gather(*attempts, return_exceptions=True)
     issued = [one for one in outcomes if isinstance(one, Issued)]
     assert len(issued) <= 1
@@ -53,10 +53,10 @@ async def test_of_fifty_who_redeem_a_code_at_once_one_gets_tokens_and_then_nobod
 async def test_a_code_that_comes_again_takes_back_what_it_gave(world: World) -> None:
     owner, app = await world.patient(), await register_app(world)
     request, code = await paired(world, owner, app)
-    issued = await redeem_code(world.gateway, await entry_of(world, app), code, CALLBACK, request.verifier)
+    issued = await redeem(world, await entry_of(world, app), code, CALLBACK, request.verifier)
     assert await works(world, issued.access_token, owner.patient)
     with pytest.raises(InvalidGrant):
-        await redeem_code(world.gateway, await entry_of(world, app), code, CALLBACK, request.verifier)
+        await redeem(world, await entry_of(world, app), code, CALLBACK, request.verifier)
     assert not await works(world, issued.access_token, owner.patient)
 
 
@@ -73,11 +73,11 @@ async def test_a_code_that_was_tried_wrongly_is_used_up(world: World, wrong: str
     if wrong == "late":
         world.clock.ahead += timedelta(seconds=61)
     with pytest.raises(InvalidGrant):
-        await redeem_code(world.gateway, entry, code, uri, verifier)
+        await redeem(world, entry, code, uri, verifier)
     world.clock.ahead *= 0
     if wrong != "late":
         with pytest.raises(InvalidGrant):
-            await redeem_code(world.gateway, await entry_of(world, app), code, CALLBACK, request.verifier)
+            await redeem(world, await entry_of(world, app), code, CALLBACK, request.verifier)
     assert await world.stored("tokens", client=app.id) == []
 
 
@@ -203,7 +203,7 @@ async def test_a_portal_acts_as_a_person_as_long_as_they_are_one(world: World, h
     person, page = await arrive(world, login, request, scope="offline_access patient/Observation.rs")
     await person.send(page.form("/oauth/authorize/continue"), decision="allow")
     entry = await entry_of(world, portal)
-    issued = await redeem_code(world.gateway, entry, told(person)["code"], CALLBACK, request.verifier)
+    issued = await redeem(world, entry, told(person)["code"], CALLBACK, request.verifier)
     [token] = await world.stored("tokens", client=portal.id)
     assert (token["kind"], token["patient"]) == ("proxy", mother.patient)
     renewed = await again(world, portal, issued.refresh_token or "")

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.access.decision import digest_of
 from gateway.exchange.catalogue import change_client
-from gateway.exchange.redemption import InvalidGrant, redeem_code
+from gateway.exchange.redemption import InvalidGrant
 from gateway.store.approvals import put_authorization, take_authorization
 from tests.clients import Registered, register
 from tests.decisions import (
@@ -21,6 +21,7 @@ from tests.decisions import (
     arrive,
     entry_of,
     paired,
+    redeem,
     register_app,
     told,
 )
@@ -32,7 +33,7 @@ FORM = "/oauth/authorize/continue"
 
 async def token_of(world: World, app: Registered, request: Request, code: str) -> Actor:
     """The app, with the token that a code stands for."""
-    issued = await redeem_code(world.gateway, await entry_of(world, app), code, CALLBACK, request.verifier)
+    issued = await redeem(world, await entry_of(world, app), code, CALLBACK, request.verifier)
     return Actor(world.http, issued.access_token, app.reference, str(issued.approval["patient"]))
 
 
@@ -286,7 +287,7 @@ async def test_a_professional_decides_about_software_as_themselves_and_stores_no
     assert boxes(page) == []
     assert "It will work with your own rights, and no others." in page.text
     await person.send(page.form(FORM), decision="allow")
-    issued = await redeem_code(world.gateway, await entry_of(world, software), told(person)["code"], CALLBACK, request.verifier)
+    issued = await redeem(world, await entry_of(world, software), told(person)["code"], CALLBACK, request.verifier)
     [token] = await world.stored("tokens", client=software.id)
     assert (token["kind"], token["actors"], token["software"]) == (
         "professional", [f"Practitioner/{doctor['id']}"], [software.reference],
@@ -316,14 +317,14 @@ async def test_once_gives_no_refresh_token_and_ends_after_an_hour(world: World) 
     owner = await world.patient()
     app = await register_app(world)
     request, code = await paired(world, owner, app, "read-Observation", duration="once")
-    issued = await redeem_code(world.gateway, await entry_of(world, app), code, CALLBACK, request.verifier)
+    issued = await redeem(world, await entry_of(world, app), code, CALLBACK, request.verifier)
     assert issued.refresh_token is None
     [approval] = await world.stored("approvals", client=app.id)
     assert approval["until"] - approval["began"] == timedelta(hours=1)
     other, late = await paired(world, owner, app, "read-Observation")
     world.clock.ahead += timedelta(seconds=61)
     with pytest.raises(InvalidGrant):
-        await redeem_code(world.gateway, await entry_of(world, app), late, CALLBACK, other.verifier)
+        await redeem(world, await entry_of(world, app), late, CALLBACK, other.verifier)
 
 
 async def test_a_request_that_was_decided_on_is_closed_for_who_came_a_moment_before(world: World) -> None:

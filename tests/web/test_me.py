@@ -2,8 +2,21 @@
 
 import pytest
 
-from gateway.exchange.redemption import InvalidGrant, end_pairing, redeem_code, refresh
-from tests.decisions import CALLBACK, PASSWORD, SITE, Request, account_of, allow, arrive, entry_of, paired, register_app, told
+from gateway.exchange.redemption import InvalidGrant, end_pairing, refresh
+from tests.decisions import (
+    CALLBACK,
+    PASSWORD,
+    SITE,
+    Request,
+    account_of,
+    allow,
+    arrive,
+    entry_of,
+    paired,
+    redeem,
+    register_app,
+    told,
+)
 from tests.person import Person
 from tests.world import Actor, World, observation, related_person
 
@@ -13,7 +26,7 @@ async def test_what_is_taken_back_ends_at_once_and_leaves_nothing(world: World) 
     owner, app, other = await world.patient(), await register_app(world), await register_app(world, name="CarbApp")
     await owner.create(observation(owner.patient))
     request, code = await paired(world, owner, app, "read-Observation", "write-Observation")
-    issued = await redeem_code(world.gateway, await entry_of(world, app), code, CALLBACK, request.verifier)
+    issued = await redeem(world, await entry_of(world, app), code, CALLBACK, request.verifier)
     await paired(world, owner, other, "read-Device")
     camille = Person(world.http, SITE)
     page = await camille.log_in(await account_of(world, owner.reference), PASSWORD)
@@ -75,7 +88,7 @@ async def test_a_consent_withdrawn_elsewhere_is_listed_no_more(world: World) -> 
 async def test_what_an_app_gave_back_is_still_the_patient_s_to_take_back(world: World) -> None:
     owner, app = await world.patient(), await register_app(world)
     request, code = await paired(world, owner, app, "read-Observation")
-    issued = await redeem_code(world.gateway, await entry_of(world, app), code, CALLBACK, request.verifier)
+    issued = await redeem(world, await entry_of(world, app), code, CALLBACK, request.verifier)
     await end_pairing(world.gateway, app.id, issued.refresh_token or "")
     camille = Person(world.http, SITE)
     page = await camille.log_in(await account_of(world, owner.reference), PASSWORD)
@@ -95,7 +108,7 @@ async def test_a_professional_takes_back_what_software_may_do_as_them(world: Wor
     )
     await person.send(page.form("/oauth/authorize/continue"), decision="allow")
     entry = await entry_of(world, software)
-    issued = await redeem_code(world.gateway, entry, told(person)["code"], CALLBACK, request.verifier)
+    issued = await redeem(world, entry, told(person)["code"], CALLBACK, request.verifier)
     page = await person.open("/me")
     assert "MediSoft" in page.text
     page = await person.send(page.form("/me/take-back"))
