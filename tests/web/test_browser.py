@@ -15,7 +15,7 @@ from tests.browser import Browser, browsing
 from tests.clients import Registered
 from tests.decisions import PASSWORD, Request, account_of, register_app
 from tests.process import process_world
-from tests.world import Actor, World, observation
+from tests.world import Actor, World, observation, related_person
 
 SIZES = {"desk": (1280, 900, False), "phone": (390, 844, True)}
 
@@ -156,3 +156,68 @@ async def test_a_decision_is_made_with_the_keyboard_alone(served: World) -> None
         assert {"read-Device", "read-Observation", "write-Observation", "past", "duration-once"} <= set(reached)
         await browser.press("Enter")
         assert "code=" in await asyncio.wait_for(came.get(), 10)
+
+
+# The contrast of every text on a page with what is behind it (https://www.w3.org/TR/WCAG22/#contrast-minimum).
+CONTRASTS = """
+(() => {
+  const read = c => (c.match(/[\\d.]+/g) || []).map(Number);
+  const linear = v => v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4;
+  const light = c => { const [r, g, b] = c.map(linear);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b };
+  const behind = e => { for (; e; e = e.parentElement) { const c = read(getComputedStyle(e).backgroundColor);
+    if (c.length === 3 || c[3] === 1) return c } return [255, 255, 255] };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const e = walker.currentNode.parentElement, text = walker.currentNode.data.trim();
+    if (!text || !e.getClientRects().length) continue;
+    const [a, b] = [light(read(getComputedStyle(e).color)), light(behind(e))].sort((x, y) => y - x);
+    found.push([Math.round((a + 0.05) / (b + 0.05) * 100) / 100, text.slice(0, 40)]);
+  }
+  return found;
+})()
+"""
+# What can be clicked, and how small it is (https://www.w3.org/TR/WCAG22/#target-size-minimum).
+TARGETS = """
+[...document.querySelectorAll('main a, main button, main label, main summary, footer a, header button')].map(
+  e => [Math.min(e.getBoundingClientRect().height, e.getBoundingClientRect().width), e.innerText.slice(0, 40)])
+"""
+
+
+async def can_be_read(browser: Browser) -> None:
+    for scheme in ("light", "dark"):
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        await browser.call("Emulation.setEmulatedMedia", features=[feature])
+        contrasts = await browser.look(CONTRASTS)
+        assert len(contrasts) > 5
+        assert [one for one in contrasts if one[0] < 4.5] == [], scheme
+    inside = await browser.look("[...document.querySelectorAll('[role=alert] a')].map(e => e.innerText.slice(0, 40))")
+    targets = [one for one in await browser.look(TARGETS) if one[1] not in inside]  # (links in a sentence may be smaller)
+    assert [one for one in targets if one[0] < 24] == []
+
+
+@pytest.mark.requirement("SEC-029")
+async def test_every_page_can_be_read_and_hit_in_light_and_dark(served: World, tmp_path: Path) -> None:
+    site, owner, mother = served.gateway.settings.site, await served.patient(), await served.patient()
+    named = await served.operator.create(related_person(mother.patient))
+    login = await account_of(served, owner.reference, f"RelatedPerson/{named['id']}")
+    app = await register_app(served, redirect_uris=["http://127.0.0.1/callback"])
+    sent = Request(app.id).parameters(redirect_uri="http://127.0.0.1:9/callback", aud=served.gateway.settings.base_url)
+    async with browsing(390, 844, phone=True) as browser:
+        await browser.open(f"{site}/oauth/authorize?{urlencode(sent)}&ui_locales=fr")
+        await can_be_read(browser)
+        await browser.go_on("main form button")  # nothing is filled in
+        await can_be_read(browser)
+        await browser.type("#login", login)
+        await browser.type("#password", PASSWORD)
+        await browser.go_on("main form button")
+        await can_be_read(browser)
+        await browser.go_on("button[value=allow]")  # nothing is ticked
+        await can_be_read(browser)
+        assert await fits(browser)
+        await browser.picture(pictures(tmp_path) / "phone-dark-french.png")
+        for path in ("/me", "/services", "/oauth/authorize"):
+            await browser.open(f"{site}{path}")
+            await can_be_read(browser)
+            assert await fits(browser)

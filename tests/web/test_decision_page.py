@@ -176,7 +176,7 @@ async def test_the_exact_text_is_kept_and_enters_the_audit(world: World, languag
     [text] = {b64decode(one["sourceAttachment"]["data"]).decode() for one in found}
     assert {one["sourceAttachment"]["language"] for one in found} == {language}
     shown = " ".join(page.text.split())
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
     for line in lines:
         for part in line.removeprefix("[x] ").removeprefix("[ ] ").replace(": ", "\0").split("\0"):
             sentence = part.split(" (")[0].split(". ")[0].rstrip(".")
