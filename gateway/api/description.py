@@ -126,19 +126,19 @@ def _operations_at(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The paths of a route, one for each type and operation it serves, and what is offered there."""
     row, path = _ROWS[route.name], route.path.removeprefix(_ROOT) or "/"
-    if "{type}" not in path:
+    if "{operation}" in path:
+        level = "instance" if "{id}" in path else "type" if "{type}" in path else "system"
+        for operation in registry.operations.values():
+            for name in ("",) if level == "system" else operation.types:
+                if method in operation.methods and operation.is_offered(name, level):
+                    there = path.replace("{type}", name).replace("{operation}", operation.code)
+                    yield there, _describe_operation(row, operation, there, method, media_types, name)
+    elif "{type}" not in path:
         answers = media_types if row.gives else ["application/json"]
         found = _describe(row, path, method, answers, gives=row.gives, name=route.name)
         parameters = system_parameters(registry, limits) if row.query == "system" else []
         parameters = history_parameters() if row.query == "histories" else parameters
         yield path, _with_query(found, parameters, as_form=path == "/_search")
-    elif "{operation}" in path:
-        level = "instance" if "{id}" in path else "type"
-        for operation in registry.operations.values():
-            for name in operation.types if method in operation.methods else ():
-                if operation.is_offered(name, level):
-                    there = path.replace("{type}", name).replace("{operation}", operation.code)
-                    yield there, _describe_operation(row, operation, there, method, media_types, name)
     else:
         interaction = route.name.replace("_", "-")
         if interaction in ("update", "patch", "delete") and "{id}" not in path:
@@ -155,10 +155,13 @@ def _operations_at(
 def _describe_operation(
     row: _Row, operation: Operation, path: str, method: str, media_types: list[str], type_name: str
 ) -> dict[str, Any]:
-    body: Body | None = "arguments" if method == "POST" else None
-    one = _Row(f"${operation.code}", row.done, row.also, body, headers=row.headers)
-    name = f"{operation.code}_{'instance' if '{id}' in path else 'type'}"
-    found = _describe(one, path, method, media_types, gives="", name=f"{name}_{method}", type_name=type_name)
+    if operation.entries:  # it takes a Bundle, and writes
+        one, gives = replace(_ROWS["transaction"], summary=f"${operation.code}"), "Bundle"
+    else:
+        body: Body | None = "arguments" if method == "POST" else None
+        one, gives = _Row(f"${operation.code}", row.done, row.also, body, headers=row.headers), ""
+    name = f"{operation.code}_{'instance' if '{id}' in path else 'type' if type_name else 'system'}"
+    found = _describe(one, path, method, media_types, gives=gives, name=f"{name}_{method}", type_name=type_name)
     query = [{"name": name, "in": "query", "schema": _TEXT} for name in operation.public_parameters]
     return _with_query(found | {"description": operation.definition}, query, as_form=False)
 

@@ -1,4 +1,4 @@
-"""GET and POST [base]/[type]/$name and [base]/[type]/[id]/$name: every $operation that `schemas/operations` declares.
+"""GET and POST [base]/$name, [base]/[type]/$name and [base]/[type]/[id]/$name: every $operation of `schemas/operations`.
 
 What each of them does is in `exchange/operations`; over HTTP they are all alike (https://hl7.org/fhir/R4/operations.html).
 """
@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.negotiate import query_pairs, require_resource_body
+from gateway.api.once import read_once
 from gateway.api.respond import respond
 from gateway.api.visit import about_resource, call_of, gateway_of, visitor
 from gateway.exchange.operations.arguments import read_arguments
@@ -32,4 +33,5 @@ async def operation(request: Request) -> Response:
     gateway.codec.check_body(body)
     parameters, resource = read_arguments(gateway, found, query_pairs(request), body)
     call = call_of(request, found.interaction, parameters=parameters, body=resource)
-    return respond(gateway.settings.base_url, await perform(gateway, access, call))
+    once = read_once(request, body) if found.entries else None
+    return respond(gateway.settings.base_url, await perform(gateway, access, call, once))

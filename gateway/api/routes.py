@@ -38,6 +38,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 # They are tried in this order: before what they could be taken for, and otherwise those that are asked most come first.
 ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", "/fhir/_search", search_system),
+    ("POST", "/fhir/${operation}", operation),
     ("POST", "/fhir/{type}", create),
     ("GET", "/fhir/metadata", capabilities),
     ("GET", "/fhir/openapi.json", openapi),

@@ -9,23 +9,20 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
-from http import HTTPStatus
 from typing import Any
-
-import msgspec
 
 from gateway.access.access import Access
 from gateway.exchange.asked import Asked, Ways, read_entry_request
 from gateway.exchange.audit import refused
-from gateway.exchange.call import Answer, Call, Format, Origin, Return
+from gateway.exchange.call import READS, Answer, Call, Format, Origin, Return
 from gateway.exchange.gateway import Gateway
-from gateway.exchange.perform import READS, carry_out
+from gateway.exchange.perform import carry_out
+from gateway.exchange.responses import build_failure, build_response, placed
 from gateway.exchange.search import record_named
 from gateway.exchange.standing import extend
 from gateway.exchange.write import write
 from gateway.fhir.balp import Event
 from gateway.fhir.bundle import build_bundle, read_bundle
-from gateway.fhir.dates import write_instant
 from gateway.problem import Problem, as_problem
 from gateway.store.mongo import Session
 from gateway.store.receipts import Once
@@ -87,7 +84,7 @@ async def _transaction(
                 answers[id(reading)], seen = await carry_out(gateway, access, reading.call, session)
                 held.add(answers[id(reading)])
             except Problem as problem:
-                raise _placed(problem, reading.call) from None
+                raise placed(problem, reading.call) from None
             events += seen
         return events
 
@@ -96,7 +93,7 @@ async def _transaction(
     await gateway.audit.record(events, access.now)
     for one, answer in zip(writes, written, strict=True):
         answers[id(one)] = answer
-    return [_response(gateway, one.call, answers[id(one)]) for one in asked], any(answer.replayed for answer in written)
+    return [build_response(gateway, one.call, answers[id(one)]) for one in asked], any(answer.replayed for answer in written)
 
 
 class _Held:
@@ -147,9 +144,9 @@ async def _batch(
             if problem.code == "exception":
                 log("request.failed", level=logging.ERROR, error=error, request_id=ways.origin.request_id)
             events.extend(refused(widened, call, problem))
-            return _failure(_placed(problem, call))
+            return build_failure(placed(problem, call))
         events.extend(seen)
-        return _response(gateway, call, answer)
+        return build_response(gateway, call, answer)
 
     responses: list[dict[str, Any]] = []
     for run in _runs(entries):
@@ -184,35 +181,3 @@ def _about(call: Call) -> About:
     if call.id is not None:
         return About(resource=(call.type, call.id))
     return About(patient=record_named(call.criteria or call.parameters))
-
-
-def _response(gateway: Gateway, call: Call, answer: Answer) -> dict[str, Any]:
-    response: dict[str, Any] = {"status": f"{answer.status} {HTTPStatus(answer.status).phrase}"}
-    entry: dict[str, Any] = {}
-    if answer.location is not None:
-        response["location"] = answer.location
-    if answer.etag is not None:
-        response["etag"] = answer.etag
-    if answer.updated is not None:
-        response["lastModified"] = write_instant(answer.updated)
-    if call.prefer == "OperationOutcome" and call.interaction not in READS:
-        response["outcome"] = answer.outcome()
-    if answer.body is not None and not call.bodiless and (call.interaction in READS or call.prefer == "representation"):
-        if answer.id is not None:
-            entry["fullUrl"] = f"{gateway.settings.base_url}/{answer.type}/{answer.id}"
-        entry["resource"] = msgspec.Raw(answer.body)
-    entry["response"] = response
-    return entry
-
-
-def _placed(problem: Problem, call: Call) -> Problem:
-    """The problem of an entry with its element named from the root of the Bundle; a parameter stands in its URL."""
-    place = call.place
-    if place is None or all((issue.expression or "").startswith("Bundle.entry[") for issue in problem.issues):
-        return problem
-    return problem.moved(f"{place}.request.url" if problem.issues[0].expression else place)
-
-
-def _failure(problem: Problem) -> dict[str, Any]:
-    status = f"{problem.status} {HTTPStatus(problem.status).phrase}"
-    return {"response": {"status": status, "outcome": problem.outcome()}}

@@ -16,6 +16,10 @@ Return = Literal["minimal", "representation", "OperationOutcome"]
 PatchLanguage = Literal["json", "fhirpath"]
 Format = Literal["json", "xml"]
 
+READS = frozenset(
+    ("read", "vread", "history-instance", "history-type", "history-system", "search-type", "search-system")
+)  # they change nothing
+
 # The interactions that share an address, each with its method: that of a type, and that of a resource.
 _CHANGES: Mapping[str, str] = {"update": "PUT", "patch": "PATCH", "delete": "DELETE"}
 _OF_TYPE: Mapping[str, str] = {"search-type": "GET, HEAD", "create": "POST", **_CHANGES}
@@ -65,7 +69,8 @@ class Call(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True):
     """What an interaction gives. `body` is JSON; `type`, `id` and `version` name the resource it is about, if one.
 
-    `located`: whether its client is told where the resource is; `replayed`: whether it was done by an earlier request.
+    `located`: whether its client is told where the resource is; `replayed`: whether it was done by an earlier request;
+    `receipt`: what became of something that may have been sent before (created, known, corrected).
     """
 
     status: int
@@ -76,6 +81,7 @@ class Answer(msgspec.Struct, frozen=True):
     updated: datetime | None = None
     located: bool = False
     replayed: bool = False
+    receipt: str | None = None
 
     @property
     def etag(self) -> str | None:
@@ -89,7 +95,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     def outcome(self) -> dict[str, Any]:
         """The OperationOutcome that says it was done, for a client that prefers one."""
-        done = {201: "created", 204: "deleted"}.get(self.status, "done")
+        done = self.receipt or {201: "created", 204: "deleted"}.get(self.status, "done")
         return operation_outcome([Issue("informational", done, severity="information")])
 
 

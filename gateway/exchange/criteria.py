@@ -33,11 +33,12 @@ async def find_by_condition(gateway: Gateway, draft: Draft, entries: list[Entry]
             clause = await _condition(gateway, draft.access, entry)
             require_findable(draft.access, entry.kind, clause)
         except Problem as problem:
-            raise _at_condition(entry, problem) from None
+            draft.refuse(entry, _at_condition(entry, problem))
+            continue
         first = asked.setdefault(entry.kind.name, {}).setdefault(clause, entry)
         if first is not entry:  # the same condition twice in one Bundle: one resource answers both
             entry.twin, entry.matched = first, True
-    for entry, clause, found in await _matches(gateway, draft.access, asked):
+    for entry, clause, found in await _matches(gateway, draft, asked):
         if found is not None:
             entry.id, entry.existing, entry.matched = found["_id"], found, True
         else:
@@ -55,7 +56,7 @@ async def find_by_criteria(gateway: Gateway, draft: Draft, entries: list[Entry])
             raise _at_condition(entry, problem) from None
         if asked.setdefault(entry.kind.name, {}).setdefault(clause, entry) is not entry:
             raise Problem("invalid", "the same criteria stand twice in one transaction", entry.condition_expression)
-    for entry, clause, found in await _matches(gateway, draft.access, asked):
+    for entry, clause, found in await _matches(gateway, draft, asked):
         if found is None:
             _settle_unmatched(gateway, draft.access, entry, clause)
             continue
@@ -89,15 +90,16 @@ def _settle_unmatched(gateway: Gateway, access: Access, entry: Entry, clause: Cl
     entry.condition = Condition(entry.kind, clause, entry.kind.name if entry.kind.is_patient else None)
 
 
-async def _matches(gateway: Gateway, access: Access, asked: Conditions) -> list[tuple[Entry, Clause, Document | None]]:
+async def _matches(gateway: Gateway, draft: Draft, asked: Conditions) -> list[tuple[Entry, Clause, Document | None]]:
     """What meets each condition, None where nothing does. Raises Problem 412 where several do."""
     matched: list[tuple[Entry, Clause, Document | None]] = []
     for name, conditions in asked.items():
         kind, seconds = gateway.registry[name], gateway.limits.search_seconds
-        matches = await find_matches(access, gateway.mongo, kind, list(conditions), seconds=seconds)
+        matches = await find_matches(draft.access, gateway.mongo, kind, list(conditions), seconds=seconds)
         for (clause, entry), found in zip(conditions.items(), matches, strict=True):
             if len(found) > 1:
-                raise Problem("multiple-matches", "the condition matches several resources", entry.condition_expression)
+                text = "the condition matches several resources"
+                draft.refuse(entry, Problem("multiple-matches", text, entry.condition_expression))
             matched.append((entry, clause, found[0] if found else None))
     return matched
 

@@ -3,18 +3,33 @@
 Knows: what the names in a Bundle stand for. Must not know: how any of it is found out, HTTP, MongoDB.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.access.access import Access
+from gateway.exchange.audit import existing
 from gateway.exchange.entries import Entry
+from gateway.problem import Problem
 from gateway.store.conditions import Condition
+
+
+class Refused(Exception):
+    """Some entries of a plan were refused, each for itself; the others are to be planned again without them.
+
+    `problems`: why, by the number of the entry.
+    """
+
+    def __init__(self, problems: Mapping[int, Problem]) -> None:
+        super().__init__("refused")
+        self.problems = problems
 
 
 @dataclass(slots=True)
 class Draft:
     """A plan in the making.
 
-    `own`: the address of this service; `urls`: what each fullUrl of the Bundle stands for, as `Type/id`; `ids`: what each
+    `own`: the address of this service; `apart`: whether each entry stands for itself, so that what is wrong with one is
+    gathered and does not fail the others; `urls`: what each fullUrl of the Bundle stands for, as `Type/id`; `ids`: what each
     `Type/id` as sent stands for; `patients`: which patient each identifier stands for; `born`: the patients that come to be
     with it; `both`: of references by search that find an entry and a stored resource its fullUrl, `Type/id` and the element;
     `conditions`: what those references rest on.
@@ -23,12 +38,27 @@ class Draft:
     access: Access
     entries: list[Entry]
     own: str
+    apart: bool = False
     urls: dict[str, str] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
     patients: dict[str, str] = field(default_factory=dict)
     born: set[str] = field(default_factory=set)
     both: list[tuple[str, str, str]] = field(default_factory=list)
     conditions: list[Condition] = field(default_factory=list)
+
+    def refuse(self, entry: Entry, problem: Problem) -> None:
+        """What is wrong with one entry: that fails all, or is kept until `settle` where each stands for itself."""
+        if not self.apart:
+            raise problem
+        if entry.refusal is None:
+            about = [entry.patient] if entry.patient else []
+            entry.refusal = problem.about(existing(self.access, about))
+
+    def settle(self) -> None:
+        """Raise Refused where any entry has been refused so far: what is planned of the others may rest on it."""
+        refused = {n: entry.refusal for n, entry in enumerate(self.entries) if entry.refusal is not None} if self.apart else {}
+        if refused:
+            raise Refused(refused)
 
     def localize(self, text: str, there: str | None = None) -> str:
         """What a link leads to here: `Type/id` where it is a fullUrl of the Bundle or below our own address; else itself.

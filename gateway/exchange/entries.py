@@ -30,7 +30,8 @@ class Entry:
     `digest`, a hash of the bytes as sent; of a patch `patch`. What planning decides: `resource`, decoded once it is needed;
     `id`, new or known; `existing`, the stored resource that answers in place of a new one (`matched`: found by
     `If-None-Exist`); `condition`, what must not be found when it is committed; `twin`, an earlier entry of the Bundle that
-    says the same; `former`, the version to be replaced; `change`, what is to be written.
+    says the same; `former`, the version to be replaced; `change`, what is to be written; `refusal`, why not, where
+    each entry stands for itself.
     """
 
     call: Call
@@ -49,6 +50,7 @@ class Entry:
     twin: "Entry | None" = None
     former: Document | None = None
     change: Change | None = None
+    refusal: Problem | None = None
 
     @property
     def is_create(self) -> bool:

@@ -38,7 +38,10 @@ def resolve_references(gateway: Gateway, draft: Draft, entries: list[Entry]) -> 
         if there or is_escaped or any(mark in raw for mark in marks):
             gateway.references.rewrite(entry.resource, partial(draft.localize, there=there), draft.replace)
         if entry.existing is None:
-            targets += _local_targets(gateway, entry, is_escaped or b"xtension" in raw)
+            try:
+                targets += _local_targets(gateway, entry, is_escaped or b"xtension" in raw)
+            except Problem as problem:
+                draft.refuse(entry, problem)
     strange = {target for _, target, _ in targets if bucket_of(target.partition("/")[2]) is None} - draft.ids.keys()
     meant = {text: url for text, url in _ids_as_sent(draft).items() if text in strange} if strange else {}
     if not meant:
@@ -72,8 +75,8 @@ async def check_references(gateway: Gateway, draft: Draft, targets: Iterable[Tar
     for entry, target, expression in targets:
         type_name, _, identifier = target.partition("/")
         if gateway.registry.find(type_name) is None or target in deleted:
-            raise unknown_reference(expression)
-        if target not in written and target != f"Patient/{entry.patient}":
+            draft.refuse(entry, unknown_reference(expression))
+        elif target not in written and target != f"Patient/{entry.patient}":
             asked.setdefault(type_name, {})[identifier] = None
     found: dict[str, str | None] = dict(written)
     for type_name, ids in asked.items():
@@ -84,8 +87,8 @@ async def check_references(gateway: Gateway, draft: Draft, targets: Iterable[Tar
         if target == f"Patient/{entry.patient}":
             continue
         if target not in found or (found[target] not in (None, entry.patient) and not _is_between_persons(entry, expression)):
-            raise unknown_reference(expression)
-        if ".actor[" in expression and found[target] is not None and target.startswith("Device/"):
+            draft.refuse(entry, unknown_reference(expression))
+        elif ".actor[" in expression and found[target] is not None and target.startswith("Device/"):
             raise Problem("value", "an actor is of the catalogue, not a device of the patient", expression)
 
 

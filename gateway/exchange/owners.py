@@ -62,10 +62,15 @@ async def settle_ids(gateway: Gateway, draft: Draft) -> None:
     await _settle_all(gateway, draft, [entry for entry in draft.entries if not entry.kind.patient])
     for entry in owned:
         if entry.is_create or entry.replaces_by_criteria:
-            entry.patient = await _find_patient(gateway, draft, entry)
+            try:
+                entry.patient = await _find_patient(gateway, draft, entry)
+            except Problem as problem:
+                draft.refuse(entry, problem)
+    draft.settle()
     draft.access = await extend_to(gateway, draft.access, {entry.patient for entry in owned if entry.patient})
     draft.access = await whole(gateway, draft.access)
     await _settle_all(gateway, draft, owned)
+    draft.settle()
     for entry in owned:
         if entry.call.interaction in ("update", "patch"):
             await _check_owner(gateway, draft, entry)

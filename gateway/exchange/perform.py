@@ -17,6 +17,7 @@ from gateway.exchange.gateway import Gateway
 from gateway.exchange.history import history_instance, history_system, history_type
 from gateway.exchange.operations.lookup import lookup
 from gateway.exchange.operations.meta import meta
+from gateway.exchange.operations.submit import submit
 from gateway.exchange.operations.validate import validate
 from gateway.exchange.read import Result, read, vread
 from gateway.exchange.search import search_system, search_type
@@ -30,6 +31,7 @@ from gateway.store.mongo import Session
 from gateway.store.receipts import Once
 
 Reader = Callable[[Gateway, Access, Call, Session], Awaitable[Result]]
+Writer = Callable[[Gateway, Access, Call, Operation, Once | None], Awaitable[Result]]
 
 _READERS: Mapping[str, Reader] = {
     "read": read,
@@ -39,14 +41,14 @@ _READERS: Mapping[str, Reader] = {
     "search-type": search_type,
 }
 _SYSTEM_READERS: Mapping[str, Reader] = {"search-system": search_system, "history-system": history_system}
-READS = frozenset((*_READERS, *_SYSTEM_READERS))
 _OPERATIONS: Mapping[str, Reader] = {"$lookup": lookup, "$meta": meta, "$validate": validate}
+_WRITING: Mapping[str, Writer] = {"$submit-cgm-bundle": submit}
 
 
 def check_operations(schemas: Path, registry: Registry) -> None:
     """Refuse the file of an operation that nothing here carries out."""
     for operation in registry.operations.values():
-        if operation.interaction not in _OPERATIONS:
+        if operation.interaction not in (*_OPERATIONS, *_WRITING):
             raise SchemaError(schemas / "operations" / f"{operation.code}.toml", "code", "is no operation that is served here")
 
 
@@ -82,6 +84,9 @@ async def carry_out(
     if call.interaction in _OPERATIONS:
         _require_operation(gateway, access, call)
         return await _OPERATIONS[call.interaction](gateway, access, call, session)
+    if call.interaction in _WRITING:
+        operation = _require_operation(gateway, access, call)
+        return await _WRITING[call.interaction](gateway, access, call, operation, once)
     answers, events = await write(gateway, access, [(call, None)], once=once)
     return answers[0], events
 
@@ -100,11 +105,11 @@ def find_operation(gateway: Gateway, call: Call) -> Operation | None:
 
 
 def _level(call: Call) -> str:
-    return "type" if call.id is None else "instance"
+    return ("type" if call.type else "system") if call.id is None else "instance"
 
 
-def _require_operation(gateway: Gateway, access: Access, call: Call) -> None:
-    """Refuse an operation that is not offered there, and callers without the rights it takes."""
+def _require_operation(gateway: Gateway, access: Access, call: Call) -> Operation:
+    """The operation of a call. Refuses one that is not offered there, and callers without the rights it takes."""
     operation = find_operation(gateway, call)
     if operation is None:
         raise Problem("not-supported", "there is no such operation here", status=404)
@@ -112,3 +117,4 @@ def _require_operation(gateway: Gateway, access: Access, call: Call) -> None:
         access.require_operation(call.type, operation.code)
     for interaction in operation.needs[_level(call)]:
         access.require(gateway.registry[call.type], interaction)
+    return operation

@@ -32,13 +32,14 @@ _NONE: Mapping[str, str] = {}
 
 
 async def make_plan(
-    gateway: Gateway, access: Access, entries: list[Entry], urls: Mapping[str, str] = _NONE
+    gateway: Gateway, access: Access, entries: list[Entry], urls: Mapping[str, str] = _NONE, *, apart: bool = False
 ) -> tuple[Access, Plan]:
     """The plan of these entries, and the access over all records they touch. Raises Problem where one cannot be done.
 
-    `urls`: what links of theirs stand for, as `Type/id`, besides the entries themselves.
+    `urls`: what links of theirs stand for, as `Type/id`, besides the entries themselves. `apart`: each entry stands for
+    itself; raises Refused where any of them says why it cannot be done.
     """
-    draft = Draft(access, entries, f"{gateway.settings.base_url}/", dict(urls))
+    draft = Draft(access, entries, f"{gateway.settings.base_url}/", apart, dict(urls))
     try:
         plan = await _make(gateway, draft)
     except Problem as problem:
@@ -51,24 +52,48 @@ async def _make(gateway: Gateway, draft: Draft) -> Plan:
     await settle_ids(gateway, draft)
     check_sought(draft)
     _refuse_overlap(draft.entries)
-    fresh = [entry for entry in draft.entries if _is_to_be_written(gateway, draft.access, entry)]
+    fresh = _to_be_written(gateway, draft)
     targets = resolve_references(gateway, draft, fresh)
     for entry in fresh:
-        try:
-            _check_content(gateway, draft.access, entry)
-        except Problem as problem:
-            raise entry.locate(problem) from None
-        entry.change = _writing(gateway, draft.access, entry)
-        _check_record(gateway, draft, entry, entry.change)
-        _check_labels(draft.access, entry, entry.change)
+        if entry.refusal is None:
+            try:
+                _check(gateway, draft, entry)
+            except Problem as problem:
+                draft.refuse(entry, problem)
     await _limit_consents(gateway, fresh)
     await check_references(gateway, draft, targets)
+    draft.settle()
     await _check_keys(gateway, draft, fresh)
     await _compare_known(gateway, draft, [entry for entry in fresh if entry.existing is not None])
+    draft.settle()
     check_merges(gateway, draft)
     written = [entry for entry in draft.entries if entry.change is not None]
     conditions = [*draft.conditions, *(e.condition for e in written if e.condition)]
     return Plan([e.change for e in written if e.change], conditions)
+
+
+def _to_be_written(gateway: Gateway, draft: Draft) -> list[Entry]:
+    fresh: list[Entry] = []
+    for entry in draft.entries:
+        try:
+            if entry.refusal is None and _is_to_be_written(gateway, draft.access, entry):
+                fresh.append(entry)
+        except Problem as problem:
+            draft.refuse(entry, problem)
+    return fresh
+
+
+def _check(gateway: Gateway, draft: Draft, entry: Entry) -> None:
+    """What one entry says, and whether its writer may say that there."""
+    try:
+        _check_content(gateway, draft.access, entry)
+    except Problem as problem:
+        raise entry.locate(problem) from None
+    change = entry.change = _writing(gateway, draft.access, entry)
+    _check_record(gateway, draft, entry, change)
+    _check_labels(draft.access, entry, change)
+    if draft.apart:
+        require(draft.access, change)  # what writes together asks all at the same time, behind this
 
 
 def _is_to_be_written(gateway: Gateway, access: Access, entry: Entry) -> bool:
@@ -267,7 +292,10 @@ async def _compare_known(gateway: Gateway, draft: Draft, entries: list[Entry]) -
     for name, known in by_kind.items():
         for entry in known:
             if entry.change is not None:
-                require(draft.access, entry.change)
+                try:
+                    require(draft.access, entry.change)
+                except Problem as problem:
+                    draft.refuse(entry, problem)
         ids = [entry.id or "" for entry in known]
         stored = await store.find_for_change(draft.access, gateway.mongo, gateway.registry[name], ids)
         for entry in known:
@@ -278,9 +306,12 @@ async def _compare_known(gateway: Gateway, draft: Draft, entries: list[Entry]) -
             is_same = body is not None and _content(gateway, entry.resource) == _content(
                 gateway, gateway.codec.load(name, body)
             )
-            if not is_same and (body is None or not entry.call.renews):
-                raise _duplicate(entry)
-            entry.change = None if is_same else _renewal(gateway, draft.access, entry, former)
+            try:
+                if not is_same and (body is None or not entry.call.renews):
+                    raise _duplicate(entry)
+                entry.change = None if is_same else _renewal(gateway, draft.access, entry, former)
+            except Problem as problem:
+                draft.refuse(entry, problem)
 
 
 def _renewal(gateway: Gateway, access: Access, entry: Entry, former: Document) -> Change:

@@ -77,14 +77,16 @@ async def _look_up(gateway: Gateway, access: Access, repeats: list[Repeat]) -> d
 
 
 def _answer(access: Access, entry: Entry, done: Done, left: Document) -> Answer:
-    answer = Answer(done.status, type=done.type, id=done.id, version=done.version, replayed=True)
+    is_located = entry.is_create or entry.call.renews
+    receipt = done.receipt if entry.call.renews else None
+    answer = Answer(done.status, type=done.type, id=done.id, version=done.version, replayed=True, receipt=receipt)
     if done.interaction == "delete":
         return answer
     # One that was there already is shown as a read would show it, and only to whom prefers that.
     is_new = done.status == 201 or not entry.is_create
     is_shown = is_new or (entry.call.prefer == "representation" and _may_read(access, entry, left))
     body = bytes(left["body"]) if is_shown and "body" in left else None
-    return msgspec.structs.replace(answer, body=body, updated=left["updated"], located=entry.is_create)
+    return msgspec.structs.replace(answer, body=body, updated=left["updated"], located=is_located)
 
 
 def _may_read(access: Access, entry: Entry, left: Document) -> bool:

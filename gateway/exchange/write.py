@@ -3,7 +3,7 @@
 Knows: what a write answers, and that what is to be done once is not done twice. Must not know: HTTP, MongoDB.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -26,7 +26,8 @@ from gateway.store.receipts import Done, Once
 
 Reads = Callable[[Access, Session], Awaitable[list[Event]]]
 
-_ATTEMPTS = 50
+ATTEMPTS = 50
+_ALL = slice(None)
 _NONE: Mapping[str, str] = {}
 
 
@@ -48,7 +49,7 @@ async def write(
     asked = list(calls)
     once = once if asked else None
     held: frozenset[str] = frozenset()
-    for _ in range(_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         done = await gateway.receipts.find(access, once) if once is not None else None
         if done is not None:
             answers, events, access = await replay(gateway, access, [call for call, _ in asked], done)
@@ -58,7 +59,7 @@ async def write(
             widened, plan = access, Plan()
             try:
                 widened, plan = await make_plan(gateway, access, entries, urls)
-                return await _commit(gateway, widened, entries, plan, reads, held, once)
+                return await commit(gateway, widened, entries, plan, reads, held, [] if once is None else [(once, _ALL)])
             except Stale:
                 access = access.afresh()
                 held = frozenset(plan.heads)  # next time it plans only when it is its turn
@@ -66,31 +67,39 @@ async def write(
                 # Where it is refused because it is done already, by another request with the same key, that one answers.
                 if once is None or await gateway.receipts.find(access, once) is None:
                     raise problem.about(existing(widened, widened.records)) from None
-    raise Problem("transient", "the record is being written to too often", headers={"Retry-After": "1"})
+    raise too_often()
 
 
-async def _commit(
+def too_often() -> Problem:
+    """What is told who tried again and again, and always somebody else was first."""
+    return Problem("transient", "the record is being written to too often", headers={"Retry-After": "1"})
+
+
+async def commit(
     gateway: Gateway,
     access: Access,
     entries: list[Entry],
     plan: Plan,
     reads: Reads | None,
     held: frozenset[str],
-    once: Once | None,
+    once: Sequence[tuple[Once, slice]] = (),
 ) -> tuple[list[Answer], list[Event]]:
-    """Make the plan durable, and its receipt; the events are those of a plan that writes nothing."""
+    """Make the plan durable, and its receipts; the events are those of a plan that writes nothing.
+
+    `once`: what is to be done once, each with the entries it is for.
+    """
     changes = {change.id: change.version for change in plan.changes}
     done = [_done(entry, changes) for entry in entries]
-    receipt = gateway.receipts.document(access, once, done) if once is not None else None
+    receipts = [gateway.receipts.document(access, one, done[part]) for one, part in once]
     read_behind = None if reads is None else partial(reads, _behind(access, plan))
     documents: list[Document] = []
     events: list[Event] = []
     if plan.changes:
-        work = Work(access, plan, partial(written, access, entries), read_behind, held, receipt)
+        work = Work(access, plan, partial(written, access, entries), read_behind, held, receipts)
         documents = await gateway.committer.commit(work)
     else:
-        if receipt is not None:
-            await gateway.receipts.keep(receipt)
+        if receipts:
+            await gateway.receipts.keep(receipts)
         seen = await read_behind(None) if read_behind is not None else []
         events = [*written(access, entries, {}), *seen]
     stored = {document["_id"]: document for document in documents}
@@ -119,8 +128,15 @@ def _done(entry: Entry, changes: Mapping[str, int]) -> Done:
     return Done(entry.call.interaction, status, entry.kind.name, entry.id, version)
 
 
+def answer_of(entry: Entry, done: Done) -> Answer:
+    """What is answered in any case; `receipt` where a create may have turned out to be something else."""
+    renews = entry.call.renews
+    located, receipt = entry.is_create or renews, done.receipt if renews else None
+    return Answer(done.status, type=done.type, id=done.id, version=done.version, located=located, receipt=receipt)
+
+
 async def _answer(gateway: Gateway, access: Access, entry: Entry, done: Done, stored: Mapping[str, Document]) -> Answer:
-    answer = Answer(done.status, type=done.type, id=done.id, version=done.version, located=entry.is_create)
+    answer = answer_of(entry, done)
     if done.interaction == "delete":
         return answer
     document = stored.get(done.id or "")

@@ -3,11 +3,12 @@
 Knows: https://hl7.org/fhir/R4/capabilitystatement.html. Must not know: who asks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gateway import __version__
 from gateway.fhir.include import declared_includes, declared_revincludes
+from gateway.fhir.operations import Operation
 from gateway.fhir.registry import COMMON_PARAMETERS, Registry, ResourceType, SearchParameter
 from gateway.fhir.search import implied_parameters, modifiers_of
 
@@ -27,6 +28,7 @@ def build_capability_statement(registry: Registry, base_url: str, security_uris:
         "status": "active",
         "date": _RELEASED,
         "kind": "instance",
+        **_instantiates(registry),
         "software": {"name": "fhir-document-gateway", "version": __version__},
         "implementation": {"description": "FHIR document exchange gateway", "url": base_url},
         "fhirVersion": "4.0.1",
@@ -40,6 +42,7 @@ def build_capability_statement(registry: Registry, base_url: str, security_uris:
                 "resource": [*(_resource(registry, kind) for kind in registry.resource_types.values()), *_others(registry)],
                 "interaction": [_interaction(code) for code in _system_interactions(registry)],
                 "searchParam": [{"name": "_type", "type": "special"}, *_common()],
+                **_listed(operation for operation in registry.operations.values() if operation.is_offered("", "system")),
             }
         ],
     }
@@ -94,9 +97,18 @@ def _others(registry: Registry) -> list[dict[str, Any]]:
 
 
 def _operations(registry: Registry, type_name: str) -> dict[str, Any]:
-    offered = [operation for operation in registry.operations.values() if type_name in operation.types]
+    return _listed(operation for operation in registry.operations.values() if type_name in operation.types)
+
+
+def _listed(offered: Iterable[Operation]) -> dict[str, Any]:
     listed = [{"name": operation.code, "definition": operation.definition} for operation in offered]
     return {"operation": listed} if listed else {}
+
+
+def _instantiates(registry: Registry) -> dict[str, Any]:
+    """The statements of others that this service keeps, by the operations it offers."""
+    urls = [operation.instantiates for operation in registry.operations.values() if operation.instantiates]
+    return {"instantiates": urls} if urls else {}
 
 
 def _parameters(kind: ResourceType) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import msgspec
 from gateway.fhir.types import Types
 from gateway.schemas import SchemaError, read_schema
 
-Level = Literal["type", "instance"]
+Level = Literal["system", "type", "instance"]
 Method = Literal["GET", "POST"]
 ParameterType = Literal["code", "uri", "string", "Identifier", "Resource"]
 
@@ -26,9 +26,11 @@ class _OperationFile(msgspec.Struct, forbid_unknown_fields=True):
     code: str
     definition: str
     methods: list[Method]
-    types: list[str]
     needs: dict[Level, list[str]]
+    types: list[str] = msgspec.field(default_factory=list)
     parameters: dict[str, ParameterType] = msgspec.field(default_factory=dict)
+    entries: list[str] = msgspec.field(default_factory=list)
+    instantiates: str | None = None
     own_right: bool = False
 
 
@@ -37,7 +39,8 @@ class Operation:
     """One operation. `needs`: for each level it is asked at, the interactions of the type whose rights it takes.
 
     `instances`: the types of which it can be asked of one resource; `types`: those of which it can be asked at all;
-    `own_right`: whether it takes a scope that names it (`system/Patient.$lookup`), and a row of the policy.
+    `own_right`: whether it takes a scope that names it (`system/Patient.$lookup`), and a row of the policy; `entries`: the
+    types that the entries of the Bundle it takes may create; `instantiates`: the statement that this service keeps with it.
     """
 
     code: str
@@ -48,6 +51,8 @@ class Operation:
     needs: Mapping[str, tuple[str, ...]]
     parameters: Mapping[str, ParameterType]
     own_right: bool
+    entries: frozenset[str] = frozenset()
+    instantiates: str | None = None
 
     @property
     def interaction(self) -> str:
@@ -66,6 +71,8 @@ class Operation:
 
     def is_offered(self, type_name: str, level: str) -> bool:
         """Whether it can be asked there."""
+        if level == "system":
+            return level in self.needs
         return level in self.needs and type_name in (self.instances if level == "instance" else self.types)
 
 
@@ -81,9 +88,14 @@ def read_operations(
         raw = read_schema(file, _OperationFile)
         if raw.code != file.stem or not _CODE.fullmatch(raw.code):
             raise SchemaError(file, "code", f"'{raw.code}' does not match the file's name")
-        for key in ("methods", "types", "needs"):
+        for key in ("methods", "needs") if "system" in raw.needs else ("methods", "types", "needs"):
             if not getattr(raw, key):
                 raise SchemaError(file, key, "is empty")
+        if raw.needs.get("system"):
+            raise SchemaError(file, "needs.system", "is no type whose rights could be needed")
+        for name in raw.entries:
+            if name not in served:
+                raise SchemaError(file, "entries", f"'{name}' is not served")
         for level, needed in raw.needs.items():
             for name in needed:
                 if name not in interactions:
@@ -99,6 +111,8 @@ def read_operations(
             needs={level: tuple(needed) for level, needed in raw.needs.items()},
             parameters=raw.parameters,
             own_right=raw.own_right,
+            entries=frozenset(raw.entries),
+            instantiates=raw.instantiates,
         )
     return found
 

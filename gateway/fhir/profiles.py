@@ -26,6 +26,9 @@ class _RuleFile(msgspec.Struct, forbid_unknown_fields=True):
     minimum: float | None = None
     maximum: float | None = None
     any_of: list[str] = msgspec.field(default_factory=list)
+    all_codes: list[str] = msgspec.field(default_factory=list)
+    text: list[str] = msgspec.field(default_factory=list)
+    at_least: int | None = None
 
 
 class _ProfileFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -37,6 +40,9 @@ class _ProfileFile(msgspec.Struct, forbid_unknown_fields=True):
 
 _CODED = frozenset({"CodeableConcept", "Coding"})
 _MEASURED = frozenset({"Quantity", "Age", "Count", "Distance", "Duration"})
+
+_TEXTS = frozenset({"code", "string", "uri", "canonical"})
+_LIMITS = "required, forbidden, code, all_codes, text, at_least, unit, minimum or maximum"
 
 Rule = Callable[[Any], Issue | None]
 Read = Callable[[Any], list[Any]]
@@ -84,20 +90,29 @@ def _compile(file: FilePath, types: Types, profile: _ProfileFile, key: str, rule
             raise SchemaError(file, key, f"such a rule cannot be held against {', '.join(wrong)}")
         return found
 
-    limits = (rule.required, rule.forbidden, rule.code, rule.unit, rule.minimum is not None, rule.maximum is not None)
+    amounts = (rule.minimum is not None, rule.maximum is not None, rule.at_least is not None)
+    limits = (rule.required, rule.forbidden, rule.code, rule.all_codes, rule.text, rule.unit, *amounts)
     if bool(rule.any_of) == (rule.path is not None) or (rule.any_of and any(limits)):
         raise SchemaError(file, key, "has either any_of alone or a path with its limits")
     if rule.path is None:
         yield _any_of(profile.type, rule.any_of, [_reader(branches(path)) for path in rule.any_of])
         return
     if not any(limits) or (rule.required and rule.forbidden):
-        raise SchemaError(file, key, "says nothing: required, forbidden, code, unit, minimum or maximum")
+        raise SchemaError(file, key, f"says nothing: {_LIMITS}")
     expression, at = f"{profile.type}.{rule.path}", _reader(branches(rule.path))
     if rule.required or rule.forbidden:
         yield _presence(expression, at, required=rule.required)
     if rule.code:
         branches(rule.path, _CODED)
         yield _one_of_codes(expression, at, rule.code)
+    if rule.all_codes:
+        branches(rule.path, _CODED)
+        yield _each_code_once(expression, at, rule.all_codes)
+    if rule.text:
+        branches(rule.path, _TEXTS)
+        yield _one_of_texts(expression, at, rule.text)
+    if rule.at_least is not None:
+        yield _at_least(expression, at, rule.at_least)
     if rule.unit:
         branches(rule.path, _MEASURED)
         yield _one_of_units(expression, at, rule.unit)
@@ -139,9 +154,43 @@ def _one_of_codes(expression: str, at: Read, codes: list[str]) -> Rule:
     text = f"the profile requires one of {', '.join(codes)}"
 
     def rule(resource: Any) -> Issue | None:
-        codings = (c for it in at(resource) for c in (getattr(it, "coding", (it,)) or ()))
-        found = {token for coding in codings for token in token_values(coding.system, coding.code)}
+        found = {token for it in at(resource) for token in _tokens(it)}
         return None if found & allowed else Issue("code-invalid", text, expression)
+
+    return rule
+
+
+def _tokens(concept: Any) -> list[str]:
+    codings = getattr(concept, "coding", (concept,)) or ()
+    return [token for coding in codings for token in token_values(coding.system, coding.code)]
+
+
+def _each_code_once(expression: str, at: Read, codes: list[str]) -> Rule:
+    text = f"the profile requires each of these once: {', '.join(codes)}"
+
+    def rule(resource: Any) -> Issue | None:
+        found = [{*_tokens(concept)} for concept in at(resource)]
+        wrong = any(sum(code in tokens for tokens in found) != 1 for code in codes)
+        return Issue("code-invalid", text, expression) if wrong else None
+
+    return rule
+
+
+def _one_of_texts(expression: str, at: Read, texts: list[str]) -> Rule:
+    allowed = set(texts)
+    text = f"the profile requires {' or '.join(texts)}"
+
+    def rule(resource: Any) -> Issue | None:
+        return None if allowed.issuperset(at(resource)) else Issue("value", text, expression)
+
+    return rule
+
+
+def _at_least(expression: str, at: Read, least: int) -> Rule:
+    text = f"the profile requires {least} of this element at least"
+
+    def rule(resource: Any) -> Issue | None:
+        return None if len(at(resource)) >= least else Issue("required", text, expression)
 
     return rule
 

@@ -46,8 +46,8 @@ class Work:
     """A plan with what belongs to it.
 
     `events`: what to audit, given the commit number of each record. `reads`: what is to be read in the same transaction
-    behind the writes; it returns what to audit of that. `held`: the records whose turn the writer has already. `receipt`: of
-    what is to be done once.
+    behind the writes; it returns what to audit of that. `held`: the records whose turn the writer has already. `receipts`:
+    of what is to be done once.
     """
 
     access: Access
@@ -55,7 +55,7 @@ class Work:
     events: Callable[[Mapping[str, int]], Iterable[Event]]
     reads: Callable[[Session], Awaitable[list[Event]]] | None = None
     held: frozenset[str] = frozenset()
-    receipt: Document | None = None
+    receipts: Sequence[Document] = ()
 
     @property
     def asks_behind_heads(self) -> bool:
@@ -214,7 +214,7 @@ class Committer:
         changes = [change for work in group for change in work.plan.changes]
         moments, counting = self._count(group, changes, heads, known)
         documents = [[change.document(*moments[change.head], self._encode) for change in work.plan.changes] for work in group]
-        receipts = receipt_steps([work.receipt for work in group if work.receipt is not None])
+        receipts = receipt_steps([receipt for work in group for receipt in work.receipts])
         steps = steps_of(changes, [one for found in documents for one in found])
         return _Draft(moments, receipts, counting, steps, documents)
 

@@ -46,6 +46,11 @@ class Done:
     id: str | None
     version: int | None
 
+    @property
+    def receipt(self) -> str:
+        """In a word, what became of what was to be created: it was there already, or says something new of what was."""
+        return "corrected" if self.interaction == "update" else "created" if self.status == 201 else "known"
+
 
 class Receipts:
     """Keeps and finds receipts. `secret`: keeps their hashes from telling anything."""
@@ -72,9 +77,8 @@ class Receipts:
         # What is not one of a batch is told apart from every entry of a batch with the same key.
         last = first if once.position else first[:_ID_BYTES] + _END
         found = await self._mongo.find(RECEIPTS, {"_id": {"$gte": first, "$lte": last}}, sort=[("_id", 1)], limit=1)
-        if found and not hmac.compare_digest(bytes(found[0]["request"]), once.request):
-            text = "this Idempotency-Key came with another request before"
-            raise Problem("invalid", text, "Idempotency-Key", status=422)
+        for document in found:
+            _require_same(document, once)
         if not found or bytes(found[0]["_id"]) != first:
             return None
         return [Done(*written) for written in found[0]["written"]]
@@ -84,15 +88,36 @@ class Receipts:
         written = [[one.interaction, one.status, one.type, one.id, one.version] for one in done]
         return {"_id": self._id(access, once), "at": access.now, "request": once.request, "written": written}
 
-    async def keep(self, receipt: Document) -> None:
-        """Store the receipt of what wrote nothing else. Raises Stale where there is one already."""
-        await self._mongo.insert(RECEIPTS, [receipt])
+    async def find_parts(self, access: Access, once: Once) -> dict[int, list[Done]]:
+        """What was done of the parts of a request, by their positions, when this caller sent it before.
+
+        Raises Problem 422 where this key came with something else.
+        """
+        first = self._id(access, once)
+        found = await self._mongo.find(RECEIPTS, {"_id": {"$gte": first, "$lte": first[:_ID_BYTES] + _END}})
+        for document in found[:1]:
+            _require_same(document, once)
+        return {_position(document): [Done(*written) for written in document["written"]] for document in found}
+
+    async def keep(self, receipts: Sequence[Document]) -> None:
+        """Store the receipts of what wrote nothing else. Raises Stale where there is one already."""
+        await self._mongo.insert(RECEIPTS, [*receipts])
 
     def _id(self, access: Access, once: Once) -> bytes:
         """Where the receipt of this caller's key lies. Tokens come and go; client and subject stay."""
         caller = access.caller
         who = (caller.kind, caller.client, caller.user or "", caller.patient or "", *caller.subject)
         return self.digest((*who, once.key))[:_ID_BYTES] + once.position.to_bytes(_POSITION_BYTES)
+
+
+def _position(document: Document) -> int:
+    return int.from_bytes(bytes(document["_id"])[_ID_BYTES:])
+
+
+def _require_same(document: Document, once: Once) -> None:
+    if not hmac.compare_digest(bytes(document["request"]), once.request):
+        text = "this Idempotency-Key came with another request before"
+        raise Problem("invalid", text, "Idempotency-Key", status=422)
 
 
 async def read_written(
