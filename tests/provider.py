@@ -65,7 +65,7 @@ class Client(ClientMixin):
         return response_type == "code"
 
     def check_redirect_uri(self, redirect_uri: str) -> bool:
-        return redirect_uri.startswith("http://127.0.0.1:")
+        return redirect_uri.startswith(("http://127.0.0.1:", "http://localhost:"))
 
 
 @dataclass

@@ -103,8 +103,9 @@ def add_login(app: FastAPI, issuers: Mapping[str, Any], read: Callable[[Request,
         hidden = "".join(
             f'<input type="hidden" name="{key}" value="{html.escape(value)}">' for key, value in request.query_params.items()
         )
-        form = f'<form method="post" action="/{name}/authorize">{hidden}<input name="username"><input name="password"></form>'
-        return Response(f"<h1>{name}</h1>{form}", media_type="text/html")
+        fields = '<input id="username" name="username"><input id="password" name="password"><button>Log in</button>'
+        form = f'<form method="post" action="/{name}/authorize">{hidden}{fields}</form>'
+        return Response(f"<!doctype html><h1>{name}</h1>{form}", media_type="text/html")
 
     @app.post("/{name}/authorize")
     async def answer(name: str, request: Request) -> Response:

@@ -13,11 +13,13 @@ import pytest
 
 from gateway.exchange.accounts import Session, find_session
 from tests.api.test_foreign_tokens import LOOPBACK, Provider, provider_at
+from tests.browser import browsing
 from tests.conftest import make_settings, running_world
 from tests.decisions import Request, allow, register_app
 from tests.person import Page, Person
 from tests.process import running_provider
 from tests.unit.test_cli import environment, free_port, run, serving
+from tests.web.test_browser import SIZES, fits, pictures
 from tests.world import World, organization, practitioner, related_person, unique
 
 INS, PRACTITIONERS, PLACES = (f"urn:oid:1.2.250.1.{oid}" for oid in ("213.1.4.10", "71.4.2.1", "71.4.2.2"))
@@ -118,22 +120,29 @@ class Scene:
         return owner.reference, await self.account("realm", ins=identifier["value"], name="Camille Durand")
 
 
-@pytest.fixture(scope="module")
-async def scene(session_world: World, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
-    ports, folder = (free_port(), free_port()), tmp_path_factory.mktemp("providers")
+@asynccontextmanager
+async def standing(session_world: World, folder: Path, host: str = "127.0.0.1") -> AsyncIterator[Scene]:
+    """A provider process and a gateway process, which browsers know by this name."""
+    ports = free_port(), free_port()
     with running_provider(ports[0]):
         async with provider_at(ports[0]) as provider, httpx.AsyncClient() as http:
             env = environment(
                 session_world.gateway.settings.mongo_url,
                 GATEWAY_MONGO_DATABASE=session_world.gateway.settings.mongo_database,
-                GATEWAY_BASE_URL=f"http://127.0.0.1:{ports[1]}/fhir",
+                GATEWAY_BASE_URL=f"http://{host}:{ports[1]}/fhir",
                 GATEWAY_PROVIDERS=str(await write_files(provider, folder)),
                 GATEWAY_OUTBOUND_NETWORKS=LOOPBACK,
                 GATEWAY_LOCAL_LOGIN="off",
                 GATEWAY_LOG_LEVEL="error",
             )
             with serving(env, ports[1]):
-                yield Scene(session_world, http, provider, f"http://127.0.0.1:{ports[1]}", folder)
+                yield Scene(session_world, http, provider, f"http://{host}:{ports[1]}", folder)
+
+
+@pytest.fixture(scope="module")
+async def scene(session_world: World, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+    async with standing(session_world, tmp_path_factory.mktemp("providers")) as found:
+        yield found
 
 
 def query_of(url: str) -> dict[str, str]:
@@ -467,7 +476,7 @@ async def test_a_provider_that_does_not_answer_is_named_and_can_be_tried_again(s
                 process.wait()
                 page = await person.open(back)
                 assert (page.status, page.answer.headers["retry-after"]) == (503, "5")
-                assert "the region cannot be reached at this moment." in page.text
+                assert "At this moment, the region cannot be reached." in page.text
 
 
 async def test_check_compares_the_files_with_what_the_providers_say_of_themselves(scene: Scene, tmp_path: Path) -> None:
@@ -482,3 +491,35 @@ async def test_check_compares_the_files_with_what_the_providers_say_of_themselve
     ended = run("check", "--call-issuers", env=env)
     assert (ended.returncode, "provider psc: says otherwise: token_endpoint" in ended.stdout) == (1, True)
     assert run("check", env=env).returncode == 0
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_real_browser_goes_to_the_provider_and_comes_back(session_world: World, tmp_path: Path, size: str) -> None:
+    """Another host is another site to a browser: the cookie comes along on the way back, and forms lead there if they may."""
+    width, height, phone = SIZES[size]
+    async with standing(session_world, tmp_path, "localhost") as scene, browsing(width, height, phone=phone) as browser:
+        folder = pictures(tmp_path)
+        _, name = await scene.patient()
+        await browser.open(f"{scene.site}/login")
+        await browser.picture(folder / f"{size}-providers.png")
+        assert await fits(browser)
+        await browser.go_on("a[href='/login/with/realm']")
+        assert await browser.look("document.querySelector('h1').innerText") == "realm"
+        await browser.type("#username", name)
+        await browser.type("#password", name)
+        await browser.go_on("form button")
+        assert await browser.look("location.href") == f"{scene.site}/me"
+        await browser.go_on("form[action='/logout'] button")
+        await browser.picture(folder / f"{size}-logged-out.png")
+        assert await fits(browser)
+        await browser.go_on("main form button")
+        assert await browser.look("location.href") == f"{scene.site}/login"
+        assert (await scene.provider.asked("realm"))[f"logout of account-{name}"] == 1
+        await browser.go_on("a[href='/login/with/realm']")
+        await browser.type("#username", await scene.account("realm", ins=unique("0")))
+        await browser.type("#password", await browser.look("document.querySelector('#username').value"))
+        await browser.go_on("form button")
+        await browser.picture(folder / f"{size}-unknown.png")
+        assert "nobody of that identity is known here" in await browser.look("document.querySelector('main').innerText")
+        assert await fits(browser)
+        assert browser.refused == []
