@@ -159,6 +159,22 @@ async def reset_account(gateway: Gateway, login: str, password: str, *, second_f
     return secret
 
 
+async def change_password(gateway: Gateway, session: Session, present: str, new: str, origin: Origin) -> str:
+    """Give a person another password; every session of theirs ends but the one whose cookie is returned.
+
+    Raises Problem: `login` where the present one is wrong, `invalid` where the new one cannot be.
+    """
+    now = gateway.clock()
+    account = await store.take_attempt(gateway.mongo, session.account, now)
+    known = account["password"] if account is not None else None
+    if not await gateway.passwords.check(known, present) or account is None:
+        await audit_login(gateway, account, origin, reason="wrong password")
+        raise _refused()
+    await store.settle_attempt(gateway.mongo, session.account, now)
+    await store.change_account(gateway.mongo, session.account, password=await gateway.passwords.make(new))
+    return await begin_session(gateway, account, level=session.level)
+
+
 async def lock_account(gateway: Gateway, login: str) -> None:
     """Let nobody in by this account any more; who is in, is out."""
     _require(await store.change_account(gateway.mongo, _normal(login), locked=True))

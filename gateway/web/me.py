@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
+from gateway.exchange.accounts import Session, change_password
 from gateway.exchange.persons import find_roles
 from gateway.exchange.withdrawal import find_standings, withdraw
 from gateway.problem import Problem
@@ -19,7 +20,35 @@ async def me(visit: Visit) -> Response:
         return visit.redirect("/login")
     roles = await find_roles(visit.gateway, visit.session.references)
     standings = [(role, await find_standings(visit.gateway, role)) for role in roles]
-    return visit.page("me.html", standings=standings, taken_back="taken_back" in visit.request.query_params)
+    asked = visit.request.query_params
+    return visit.page("me.html", standings=standings, taken_back="taken_back" in asked, changed="changed" in asked)
+
+
+async def password_page(visit: Visit) -> Response:
+    """GET /me/password."""
+    _require_account(visit)
+    return visit.page("password.html")
+
+
+async def change(visit: Visit, fields: Mapping[str, list[str]]) -> Response:
+    """POST /me/password: another password; whoever else is logged in as this person is not any more."""
+    session = _require_account(visit)
+    present, new = (fields.get(name, [""])[0] for name in ("present", "new"))
+    try:
+        cookie = await change_password(visit.gateway, session, present, new, visit.origin)
+    except Problem as problem:
+        if problem.code not in ("login", "invalid"):
+            raise
+        wrong = "present" if problem.code == "login" else "new"
+        return visit.page("password.html", status=400, errors={wrong: visit.say(f"password.wrong_{wrong}")})
+    return visit.redirect("/me?changed=1", cookie)
+
+
+def _require_account(visit: Visit) -> Session:
+    """The session of somebody with a password of ours. Raises Problem of anybody else's."""
+    if visit.session is None or visit.session.provider is not None:
+        raise Problem("not-found", "nobody with a password of this gateway is logged in")
+    return visit.session
 
 
 async def take_back(visit: Visit, fields: Mapping[str, list[str]]) -> Response:

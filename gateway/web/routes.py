@@ -11,7 +11,7 @@ from starlette.types import Scope
 from gateway.web.authorize import authorize, decide, decision_page
 from gateway.web.federation import come_back, leave
 from gateway.web.login import code, code_page, login, login_page, logout
-from gateway.web.me import me, take_back
+from gateway.web.me import change, me, password_page, take_back
 from gateway.web.pages import Pages
 from gateway.web.services import services
 from gateway.web.visit import sent, shown
@@ -39,6 +39,8 @@ ROUTES = (
     ("POST", "/logout", sent(logout)),
     ("GET", "/me", shown(me)),
     ("POST", "/me/take-back", sent(take_back)),
+    ("GET", "/me/password", shown(password_page)),
+    ("POST", "/me/password", sent(change)),
 )
 
 

@@ -178,3 +178,22 @@ async def test_a_login_is_one_person_s(world: World) -> None:
     login, reference = await patient_account(world)
     with pytest.raises(Problem, match="there is an account of this login"):
         await add_account(world.gateway, login.upper(), PASSWORD, "", (reference,))
+
+
+async def test_a_person_changes_their_password_and_is_out_everywhere_else(world: World) -> None:
+    login, _ = await patient_account(world)
+    camille, elsewhere = person(world), person(world)
+    await elsewhere.log_in(login, PASSWORD)
+    await camille.log_in(login, PASSWORD)
+    page = await camille.open("/me/password")
+    for present, new, wrong in (("not this one", "another long one", "present"), (PASSWORD, "short", "new")):
+        page = await camille.send(page.form("/me/password"), present=present, new=new)
+        assert page.status == 400
+        assert [tag["href"] for name, tag in page.tags if name == "a" and tag["href"].startswith("#")] == [f"#{wrong}"]
+    page = await camille.send(page.form("/me/password"), present=PASSWORD, new="another long one")
+    assert is_in(page)
+    assert "Your password is changed." in page.text
+    assert (await elsewhere.open("/me")).answer.url.path == "/login"
+    assert not is_in(await person(world).log_in(login, PASSWORD))
+    assert is_in(await person(world).log_in(login, "another long one"))
+    assert (await person(world).open("/me/password")).status == 404
