@@ -55,6 +55,9 @@ def told(method: str, endpoint: Endpoint) -> Callable[[Request], Awaitable[Respo
             return await endpoint(request, request.app.state.oauth)
         except Exception as error:  # noqa: BLE001 (whatever it is, the client gets JSON)
             problem = as_problem(error, request.state.request_id)
+            if isinstance(problem, OAuthError) and problem.error == "invalid_client":
+                # Whoever guesses secrets, or shows an assertion again, is to be noticed.
+                log("client.refused", request_id=request.state.request_id, detail=problem.issues[0].text)
             if problem.status >= 500:
                 log("request.failed", level=logging.ERROR, error=error, request_id=request.state.request_id)
             return respond_error(problem)

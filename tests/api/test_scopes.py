@@ -23,6 +23,11 @@ def new(one: dict[str, Any], **elements: Any) -> dict[str, Any]:
     return observation(one["subject"]["reference"].removeprefix("Patient/"), **elements)
 
 
+def only(one: dict[str, Any]) -> str:
+    """The search that finds this one alone."""
+    return f"Observation?patient={one['subject']['reference']}&_id={one['id']}"
+
+
 # Interaction → what it needs (all of it), how it is asked, what it answers.
 INTERACTIONS: dict[str, tuple[str, Do, int]] = {
     "read": ("r", lambda a, o: a.get(f"Observation/{o['id']}"), 200),
@@ -34,6 +39,8 @@ INTERACTIONS: dict[str, tuple[str, Do, int]] = {
     "create": ("c", lambda a, o: a.post("Observation", new(o)), 201),
     "conditional create": ("cs", lambda a, o: a.post("Observation", new(o), If_None_Exist="identifier=nothing|none"), 201),
     "update": ("u", lambda a, o: a.put(f"Observation/{o['id']}", o), 200),
+    "conditional update": ("us", lambda a, o: a.put(only(o), {n: v for n, v in o.items() if n != "id"}), 200),
+    "conditional delete": ("ds", lambda a, o: a.delete(only(o)), 204),
     "delete": ("d", lambda a, o: a.delete(f"Observation/{o['id']}"), 204),
 }
 
@@ -47,11 +54,12 @@ async def owner(session_world: World) -> Actor:
     return made
 
 
+@pytest.mark.requirement("SEC-014")
 @pytest.mark.parametrize("level", ["patient", "user", "system"])
 @pytest.mark.parametrize("name", INTERACTIONS)
 async def test_each_interaction_needs_its_letters(world: World, owner: Actor, level: str, name: str) -> None:
     needed, do, status = INTERACTIONS[name]
-    for granted in ("c", "r", "u", "d", "s", "cs", "cruds", "read", "write", "*"):
+    for granted in ("c", "r", "u", "d", "s", "cs", "us", "ds", "cruds", "read", "write", "*"):
         letters = {"read": "rs", "write": "cud", "*": "cruds"}.get(granted, granted)
         scope = f"{level}/Observation.{granted}"
         if level == "patient":
@@ -102,7 +110,7 @@ async def test_several_scopes_add_up(world: World) -> None:
 GRANULAR = f"patient/Observation.cruds?category={SYSTEM}|laboratory"
 
 
-@pytest.mark.requirement("SRCH-11")
+@pytest.mark.requirement("SRCH-11", "SEC-013")
 async def test_a_granular_scope_filters_reads_and_searches(world: World) -> None:
     owner = await world.patient()
     me = owner.patient
@@ -117,6 +125,7 @@ async def test_a_granular_scope_filters_reads_and_searches(world: World) -> None
     assert (await actor.get(f"Observation?_id={outside['id']}&_total=accurate")).json()["total"] == 0
 
 
+@pytest.mark.requirement("SEC-013")
 async def test_a_granular_scope_filters_writes_by_old_and_new_version(world: World) -> None:
     owner = await world.patient()
     me = owner.patient

@@ -347,3 +347,16 @@ async def test_one_way_to_authenticate_at_a_time_and_by_the_one_registered(world
     for header in ("Basic x", "Basic !!!", "Basic eA==", "Basic /w==", "Basic"):
         answer = await world.http.post(f"{SITE}/oauth/token", data=CREDENTIALS, headers={"Authorization": header})
         assert error_of(answer) == (401, "invalid_client"), header
+
+
+async def test_who_is_refused_leaves_a_line_without_any_secret(world: World, system: Registered, monkeypatch: Any) -> None:
+    heard: list[dict[str, Any]] = []
+    monkeypatch.setattr("gateway.oauth.visit.log", lambda event, **fields: heard.append({"event": event, **fields}))
+    signed = assertion(system.id, world.clock(), RSA, "RS256")
+    await send(world, signed)
+    await world.http.post(f"{SITE}/oauth/token", data=CREDENTIALS, auth=(system.id, "wrong-secret"))
+    assert [line["event"] for line in heard] == ["client.refused"] * 2
+    assert heard[0]["detail"] == "an assertion is signed by RS384 or ES384"
+    assert all(line["request_id"] for line in heard)
+    assert signed not in str(heard)
+    assert "wrong-secret" not in str(heard)

@@ -34,7 +34,7 @@ async def two(mongo_url: str) -> AsyncIterator[Two]:
     ports = free_port(), free_port()
     env = environment(mongo_url, GATEWAY_BASE_URL=f"http://127.0.0.1:{ports[0]}/fhir", GATEWAY_LOG_LEVEL="debug")
     with serving(env, ports[0]), serving(env, ports[1]):
-        async with attached(read_settings(env)) as gateway, httpx.AsyncClient(transport=ToPort(ports[0])) as http:
+        async with attached(read_settings(env)) as gateway, httpx.AsyncClient(transport=ToPort(ports[0]), timeout=60) as http:
             world = await World(gateway, http, Clock()).start()
             sites = tuple(f"http://127.0.0.1:{port}" for port in ports)
             yield Two(world, sites, await register(world, write=["Observation"]))  # type: ignore[arg-type]
@@ -84,7 +84,7 @@ async def test_it_gets_a_token_uses_it_looks_at_it_and_gives_it_back(two: Two, k
 
 @pytest.mark.requirement("SEC-001")
 async def test_the_metadata_is_what_the_library_takes_for_sound(two: Two) -> None:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         told = (await http.get(f"{two.sites[0]}/.well-known/oauth-authorization-server")).json()
     for name in AuthorizationServerMetadata.REGISTRY_KEYS:
         if name in told and name != "response_types_supported":
@@ -93,7 +93,7 @@ async def test_the_metadata_is_what_the_library_takes_for_sound(two: Two) -> Non
 
 @pytest.mark.requirement("SEC-019")
 async def test_an_assertion_shown_to_two_processes_at_once_is_good_once(two: Two) -> None:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         for _ in range(5):
             signed = assertion(two.system.id, two.world.clock(), aud=f"{two.sites[0]}/oauth/token")
             form = asked_with(signed, grant_type="client_credentials", scope="system/Observation.rs")

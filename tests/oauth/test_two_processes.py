@@ -41,8 +41,8 @@ async def two(mongo_url: str) -> AsyncIterator[Two]:
     with serving(env, ports[0]), serving(env, ports[1]):
         async with (
             attached(read_settings(env)) as gateway,
-            httpx.AsyncClient(transport=ToPort(ports[0])) as first,
-            httpx.AsyncClient(transport=ToPort(ports[1])) as second,
+            httpx.AsyncClient(transport=ToPort(ports[0]), timeout=60) as first,
+            httpx.AsyncClient(transport=ToPort(ports[1]), timeout=60) as second,
         ):
             yield Two(await World(gateway, first, Clock()).start(), (first, second))
 
