@@ -58,6 +58,7 @@ async def _grant(gateway: Gateway, issuer: Issuer, bearer: Bearer) -> Grant:
         source=rule.source,
         user=reference,
         patient=patient,
+        certificate=bearer.certificate,
         purpose=rule.purpose,
     )
 

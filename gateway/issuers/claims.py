@@ -15,6 +15,7 @@ from gateway.issuers.files import Issuer, Named, Rule
 Claims = Mapping[str, Any]
 
 _CLIENT = re.compile(r"[\x21-\x7e]{1,255}")
+_THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
 _LONGEST_SUBJECT = 255  # OpenID Connect Core §2
 
 
@@ -25,7 +26,7 @@ class Refused(Exception):
 @dataclass(frozen=True, slots=True)
 class Bearer:
     """Who bears a token, and what it grants. `user`, `patient`: what the claims of the rule say, in the rule's terms;
-    `subject`: whom the issuer means, in its own.
+    `subject`: whom the issuer means, in its own; `certificate`: with which alone the token is good, if it is bound to one.
     """
 
     rule: Rule
@@ -35,6 +36,7 @@ class Bearer:
     patient: str | None
     expires: datetime
     subject: str | None
+    certificate: str | None = None
 
 
 def check_claims(issuer: Issuer, claims: Claims, now: datetime) -> None:
@@ -50,8 +52,7 @@ def check_claims(issuer: Issuer, claims: Claims, now: datetime) -> None:
     for name in ("nbf", "iat"):
         if name in claims and moment < seconds(claims, name) - issuer.skew:
             raise Refused(name)
-    if "cnf" in claims:  # bound to a key that a bearer does not prove to have (RFC 7800)
-        raise Refused("cnf")
+    bound_to(claims)
     for path, texts in issuer.require.items():
         if not set(texts).intersection(texts_of(claims, path)):
             raise Refused(f"required {path}")
@@ -71,13 +72,27 @@ def read_bearer(issuer: Issuer, claims: Claims) -> Bearer | None:
         if holds(claims, rule.when):
             words = tuple(dict.fromkeys(word for path in issuer.scopes.claims for word in _words(claims, path)))
             expires = datetime.fromtimestamp(seconds(claims, "exp"), UTC) + timedelta(seconds=issuer.skew)
-            return Bearer(rule, client, words, user, patient, expires, subject)
+            return Bearer(rule, client, words, user, patient, expires, subject, bound_to(claims))
     return None
 
 
 def holds(claims: Claims, when: Mapping[str, list[str]]) -> bool:
     """Whether each of these claims has one of its texts."""
     return all(set(texts).intersection(texts_of(claims, path)) for path, texts in when.items())
+
+
+def bound_to(claims: Claims) -> str | None:
+    """The thumbprint of the certificate with which alone the token is good (RFC 8705 §3.1), None where any bearer will do.
+
+    Refuses a token that is bound to a key of another kind, which nobody proves here to have (RFC 7800).
+    """
+    if "cnf" not in claims:
+        return None
+    bound = claims["cnf"]
+    found = bound.get("x5t#S256") if isinstance(bound, Mapping) and len(bound) == 1 else None
+    if not isinstance(found, str) or not _THUMBPRINT.fullmatch(found):
+        raise Refused("cnf")
+    return found
 
 
 def granted(issuer: Issuer, bearer: Bearer) -> Iterator[str]:

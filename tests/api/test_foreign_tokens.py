@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import make_settings, running_world
 from tests.process import ToPort, running_provider
+from tests.security.test_certificates import rfc9440, x5t
 from tests.unit.test_cli import environment, free_port, run, serving
 from tests.world import BASE, Actor, World, device, issues, observation, organization, practitioner, unique
 
@@ -165,6 +166,8 @@ async def scene(session_world: World, tmp_path_factory: pytest.TempPathFactory) 
                 GATEWAY_BASE_URL=BASE,
                 GATEWAY_ISSUERS=str(await provider.write_files(tmp_path_factory.mktemp("issuers"), **references)),
                 GATEWAY_OUTBOUND_NETWORKS=LOOPBACK,
+                GATEWAY_TRUSTED_PROXIES="127.0.0.1",
+                GATEWAY_CERTIFICATE_HEADER="Client-Cert",
                 GATEWAY_LOG_LEVEL="error",
             )
             with serving(env, ports[1]):
@@ -332,6 +335,19 @@ async def test_whatever_does_not_hold_is_answered_like_a_token_nobody_issued(sce
         assert (answer.status_code, answer.content) == (401, unknown.content)
         assert answer.headers["www-authenticate"] == 'Bearer realm="fhir", error="invalid_token"'
     assert (await doctor.get(ANYTHING)).status_code == 200
+
+
+@pytest.mark.requirement("SEC-027")
+@pytest.mark.parametrize("issuer", KINDS)
+async def test_a_token_that_its_issuer_bound_to_a_certificate_is_good_with_that_only(scene: Scene, issuer: str) -> None:
+    doctor, _ = await scene.doctor(issuer, cnf={"x5t#S256": x5t("a")})
+    assert (await doctor.get(ANYTHING, Client_Cert=rfc9440("a"))).status_code == 200
+    unknown = await scene.bearer("gwat_nobody").get(ANYTHING)
+    for headers in ({}, {"Client_Cert": rfc9440("b")}):
+        answer = await doctor.get(ANYTHING, **headers)
+        assert (answer.status_code, answer.content) == (401, unknown.content)
+    other, _ = await scene.doctor(issuer, cnf={"jkt": "x"})
+    assert (await other.get(ANYTHING, Client_Cert=rfc9440("a"))).status_code == 401
 
 
 @pytest.mark.requirement("SEC-045")

@@ -141,6 +141,9 @@ FORGED: dict[str, tuple[Callable[[], str], str]] = {
     "a client that is a list": (lambda: token(client_id=["medisoft"]), "client_id"),
     "a client of two lines": (lambda: token(client_id="medi\nsoft"), "client_id"),
     "bound to a key (RFC 7800)": (lambda: token(cnf={"jkt": "x"}), "cnf"),
+    "bound to two": (lambda: token(cnf={"x5t#S256": "x" * 43, "jkt": "x"}), "cnf"),
+    "bound to nothing": (lambda: token(cnf={}), "cnf"),
+    "bound to what is no thumbprint": (lambda: token(cnf={"x5t#S256": ["x" * 43]}), "cnf"),
     "deep": (lambda: unsigned(SOUND, DEEP, b"x" * 256), "signature"),
     "no header": (lambda: "ey." + unsigned({}, claims()).split(".")[1] + ".x", "format"),
 }
