@@ -4,9 +4,15 @@ import pytest
 
 from gateway.oauth.routes import ROUTES
 from gateway.web.routes import ROUTES as PAGES
-from tests.clients import SITE, get_json
+from tests.clients import SITE, ask, asked_with, assertion, error_of, get_json, register
 from tests.world import BASE, World
 
+APP = {
+    "kind": "app",
+    "category": "measurement",
+    "grants": ["authorization_code", "refresh_token"],
+    "redirect_uris": ["https://app.example/cb"],
+}
 SMART = "/fhir/.well-known/smart-configuration"
 OAUTH = "/.well-known/oauth-authorization-server"
 
@@ -29,6 +35,31 @@ async def test_every_address_listed_is_there(world: World) -> None:
     addresses = {value for name, value in oauth.items() if name.endswith(("_endpoint", "_uri"))}
     assert addresses <= {SITE + path for _, path, _ in (*ROUTES, *PAGES)}
     assert 404 not in [(await world.http.get(address)).status_code for address in addresses]
+
+
+@pytest.mark.requirement("SEC-001")
+async def test_a_grant_or_method_is_taken_if_and_only_if_it_is_listed(world: World) -> None:
+    oauth, system = await get_json(world, OAUTH), await register(world)
+    grants = [
+        *oauth["grant_types_supported"], "password", "implicit", "urn:ietf:params:oauth:grant-type:device_code",
+        "urn:ietf:params:oauth:grant-type:token-exchange", "urn:ietf:params:oauth:grant-type:jwt-bearer",
+    ]  # fmt: skip
+    for grant in grants:
+        signed = asked_with(assertion(system.id, world.clock()), grant_type=grant, scope="x", code="x", refresh_token="x")
+        error = error_of(await ask(world, signed))[1]
+        assert (error == "unsupported_grant_type") == (grant not in oauth["grant_types_supported"]), grant
+    methods = set(oauth["token_endpoint_auth_methods_supported"])
+    for method in ("private_key_jwt", "client_secret_basic", "none"):
+        keys = {} if method == "private_key_jwt" else {"keys": []}
+        app = await register(world, **APP, authentication=method, **keys)
+        form = {"grant_type": "authorization_code", "code": "x", "redirect_uri": "https://app.example/cb"}
+        if method == "private_key_jwt":
+            form |= asked_with(assertion(app.id, world.clock()))
+        if method == "none":
+            form |= {"client_id": app.id}
+        basic = (app.id, app.secret or "") if method == "client_secret_basic" else None
+        answer = await world.http.post(f"{SITE}/oauth/token", data=form, auth=basic)
+        assert (error_of(answer) == (400, "invalid_grant")) == (method in methods), method  # known, and the code is not
 
 
 @pytest.mark.requirement("SEC-002")

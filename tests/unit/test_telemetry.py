@@ -96,3 +96,10 @@ def test_a_process_that_has_its_own_logging_keeps_it() -> None:
     logging.getLogger().handlers[:] = [mine]
     set_up_logging("info")
     assert logging.getLogger().handlers == [mine]
+
+
+def test_what_authlib_tells_while_it_works_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("debug")
+    logging.getLogger().setLevel(logging.DEBUG)
+    logging.getLogger("authlib.oauth2.rfc6749.grants.client_credentials").debug("Issue token %r", CANARY)  # as it does
+    assert CANARY not in capsys.readouterr().err
