@@ -41,6 +41,12 @@ async def find_roles(gateway: Gateway, references: Sequence[str]) -> tuple[Actin
     return tuple(role for role in found if role is not None)
 
 
+async def name_of(gateway: Gateway, patient: str) -> str:
+    """What a patient is called: for who is known to see them."""
+    found = await find_bodies(gateway.mongo, [f"Patient/{patient}"])
+    return "".join([_name(gateway.codec.load("Patient", bytes(document["body"]))) for document in found.values()])
+
+
 async def access_of(gateway: Gateway, session: Session, role: Acting, scope: str) -> Access:
     """What this person may do in that role from a page of this gateway, within a scope of the page's own."""
     caller = Caller(

@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from gateway.access.decision import Decision, Duration, Item, end_of
 from gateway.exchange.approval import Decided, approve, is_by_consent, items_asked, refuse, roles_for
 from gateway.exchange.authorization import Authorization, Refusal, begin_authorization, form_target, read_authorization
-from gateway.exchange.persons import Acting, find_roles
+from gateway.exchange.persons import Acting, find_roles, name_of
 from gateway.problem import Problem
 from gateway.web.visit import Visit
 
@@ -52,7 +52,7 @@ async def decision_page(visit: Visit) -> Response:
     away = _to_login(visit, authorization)
     if away is not None:
         return away
-    return _show(visit, authorization, await _roles(visit, authorization), {}, {})
+    return await _show(visit, authorization, await _roles(visit, authorization), {}, {})
 
 
 async def decide(visit: Visit, fields: Fields) -> Response:
@@ -72,24 +72,24 @@ async def decide(visit: Visit, fields: Fields) -> Response:
     if role is None:
         errors = {f"role-{roles[0].reference.replace('/', '-')}": visit.say("consent.missing_role"), **errors}
     if errors or role is None:
-        return _show(visit, authorization, roles, fields, errors)
-    decided = Decided(decision, statement(visit, authorization, role, decision), visit.language)
+        return await _show(visit, authorization, roles, fields, errors)
+    decided = Decided(decision, await statement(visit, authorization, role, decision), visit.language)
     location = await approve(visit.gateway, authorization, visit.session, role, decided, visit.origin)
     return RedirectResponse(location, 303)
 
 
-def statement(visit: Visit, authorization: Authorization, role: Acting, decision: Decision) -> str:
+async def statement(visit: Visit, authorization: Authorization, role: Acting, decision: Decision) -> str:
     """What stood on the page, as text, with what was chosen: the evidence of the decision."""
     until = end_of(decision.duration, visit.gateway.clock())
-    context = {**_told(visit, authorization), "role": role, "decision": decision, "until": until}
+    context = {**await _told(visit, authorization), "role": role, "decision": decision, "until": until}
     return visit.text("consent.txt", context)
 
 
-def _show(
+async def _show(
     visit: Visit, authorization: Authorization, roles: Sequence[Acting], fields: Fields, errors: Mapping[str, str]
 ) -> Response:
     context: dict[str, Any] = {
-        **_told(visit, authorization),
+        **await _told(visit, authorization),
         "roles": roles,
         "durations": DURATIONS,
         "ticked": set(fields.get("allow", ())),
@@ -101,11 +101,12 @@ def _show(
     return visit.page(template, status=status, to=(form_target(authorization.redirect_uri),), **context)
 
 
-def _told(visit: Visit, authorization: Authorization) -> dict[str, Any]:
+async def _told(visit: Visit, authorization: Authorization) -> dict[str, Any]:
     """What the page says of the client and of what it asks for."""
-    client = authorization.entry.client
+    client, launch = authorization.entry.client, authorization.launch
     return {
         "client": client,
+        "in_view": await name_of(visit.gateway, launch["patient"]) if launch is not None else None,
         "purpose": client.purpose_in(visit.language),
         "recipients": client.recipients_in(visit.language) or visit.say("consent.recipients_are", controller=client.controller),
         "retention": client.retention_in(visit.language) or visit.say("consent.retention_is"),

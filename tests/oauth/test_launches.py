@@ -240,6 +240,7 @@ async def test_a_launch_brings_an_app_before_the_patient_in_view(world: World) -
     request = Request(app.id)
     changes = {"scope": "launch openid fhirUser user/Observation.rs patient/Observation.rs", "launch": launch.json()["launch"]}
     person, page = await arrive(world, login, request, **changes)
+    assert "It opens on the record of Camille Durand." in page.text
     await person.send(page.form("/oauth/authorize/continue"), decision="allow")
     body = (await redeem(world, app, request, told(person)["code"])).json()
     assert (body["patient"], body["need_patient_banner"]) == (owner.patient, False)
