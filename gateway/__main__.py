@@ -34,7 +34,7 @@ from gateway.sandbox.demo import DemoError, run_demo
 from gateway.sandbox.mongod import MongodError
 from gateway.schemas import SchemaError
 from gateway.settings import Settings, SettingsError, read_settings
-from gateway.store.accounts import find_accounts
+from gateway.store.accounts import end_sessions_of, find_accounts
 from gateway.store.chain import Sealed, find_broken_link
 from gateway.store.ids import Ids
 from gateway.store.schema import StoreError
@@ -222,6 +222,17 @@ def accounts_lock(login: Annotated[str, typer.Argument(help="Login of the accoun
             await lock_account(gateway, login)
 
     asyncio.run(lock())
+
+
+@accounts_app.command("log-out")
+def accounts_log_out(reference: Annotated[str, typer.Argument(help="Patient/…, RelatedPerson/… or Practitioner/…")]) -> None:
+    """End every session of a person, wherever they logged in. What they approved for apps stays."""
+
+    async def log_out() -> int:
+        async with attached(read_settings()) as gateway:
+            return await end_sessions_of(gateway.mongo, reference)
+
+    print(f"{asyncio.run(log_out())} sessions ended")  # noqa: T201 (the result of the command)
 
 
 @accounts_app.command("reset")

@@ -47,6 +47,11 @@ async def is_locked(mongo: Mongo, login: str) -> bool:
     return await mongo.find_one(ACCOUNTS, {"_id": login, "locked": True}, {"_id": 1}) is not None
 
 
+async def end_sessions_of(mongo: Mongo, reference: str) -> int:
+    """End every session of whoever this resource is, wherever they logged in; returns how many there were."""
+    return await mongo.delete(SESSIONS, {"references": reference})
+
+
 async def take_attempt(mongo: Mongo, login: str, now: datetime) -> Document | None:
     """Count an attempt to log in and return the account.
 

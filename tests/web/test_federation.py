@@ -1,6 +1,7 @@
 """Logging in with an OpenID provider, the whole way: a provider process, a gateway process, and browsers between them."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -216,6 +217,31 @@ async def test_a_professional_logs_in_with_pro_sante_connect(scene: Scene, known
     assert session.workplaces == tuple(places)
 
 
+async def test_what_pro_sante_connect_says_is_understood_as_it_says_it(scene: Scene, specifications: Path) -> None:
+    said = json.loads((specifications / "psc" / "userinfo-sample.json").read_text("utf-8"))
+    del said["sub"]  # is the provider's to say
+    create = scene.world.operator.create
+    martin = await create(practitioner(identifier=[{"system": PRACTITIONERS, "value": said["SubjectNameID"]}]))
+    place = await create(organization(identifier=[{"system": PLACES, "value": said["SubjectOrganizationID"]}]))
+    code, _, system = said["SubjectRole"][0].partition("^")
+    role = await create(
+        {
+            "resourceType": "PractitionerRole",
+            "identifier": [{"system": "https://roles.example", "value": unique("role")}],
+            "practitioner": {"reference": f"Practitioner/{martin['id']}"},
+            "organization": {"reference": f"Organization/{place['id']}"},
+            "code": [{"coding": [{"system": f"urn:oid:{system}", "code": code}]}],
+        }
+    )
+    person = scene.person()
+    page = await scene.log_in(person, "psc", await scene.account("psc", **said))
+    assert f"{said['given_name']} {said['family_name']}" in page.text
+    session = await scene.session(person)
+    assert session is not None
+    assert session.references == (f"Practitioner/{martin['id']}",)
+    assert session.workplaces == (f"PractitionerRole/{role['id']}", f"Organization/{place['id']}")
+
+
 async def test_whom_an_app_has_sent_here_decides_about_it_and_the_consent_says_how_they_logged_in(scene: Scene) -> None:
     reference, name = await scene.patient()
     app = await register_app(scene.world)
@@ -424,6 +450,19 @@ async def test_an_id_token_that_is_no_answer_lets_nobody_in(scene: Scene, issuer
     assert (await scene.log_in(person, issuer, await scene.account(issuer, **sound))).status == 200
     page = await scene.log_in(scene.person(), issuer, await scene.account(issuer, **sound, **says))
     assert (page.status, "Begin again." in page.text) == (400, True)
+
+
+async def test_an_operator_ends_what_somebody_has_open_wherever_they_logged_in(scene: Scene) -> None:
+    reference, name = await scene.patient()
+    _, other = await scene.patient()
+    person, another, bystander = scene.person(), scene.person(), scene.person()
+    for browser, account in ((person, name), (another, name), (bystander, other)):
+        await scene.log_in(browser, "realm", account)
+    settings = scene.world.gateway.settings
+    env = environment(settings.mongo_url, GATEWAY_MONGO_DATABASE=settings.mongo_database)
+    assert run("accounts", "log-out", reference, env=env).stdout == "2 sessions ended\n"
+    assert [await scene.session(browser) for browser in (person, another)] == [None, None]
+    assert await scene.session(bystander) is not None
 
 
 async def test_who_logs_out_here_may_log_out_at_the_provider_too(scene: Scene) -> None:
