@@ -281,8 +281,8 @@ def create_app(settings: Settings | None = None, clock: Callable[[], datetime] =
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    add_oauth(app, settings)
     add_routes(app)
+    add_oauth(app, settings)
     add_pages(app, Pages(settings, schemas.texts))
     app.state.security_uris = security_uris(metadata)
     app.state.openapi = build_description(schemas.registry, schemas.limits, settings.base_url, app.routes)
@@ -296,7 +296,8 @@ def create_app(settings: Settings | None = None, clock: Callable[[], datetime] =
 
 
 def _route_of(registry: Registry, scope: Asked) -> str:
-    return oauth_pattern(scope) or page_pattern(scope) or route_pattern(registry, scope)
+    of_page = None if scope["path"].startswith("/fhir/") else page_pattern(scope)
+    return oauth_pattern(scope) or of_page or route_pattern(registry, scope)
 
 
 async def _origins(scope: Asked) -> frozenset[str]:

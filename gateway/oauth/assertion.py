@@ -24,6 +24,7 @@ _LONGEST = 8_192
 _LONGEST_JTI = 255
 _MOST_SECONDS = 300
 _SKEW = 30  # seconds; clients sign for exactly five minutes, by their own clocks
+_REMEMBERED = timedelta(minutes=5)  # after its end: the database clears away by a clock of its own
 _KEY_TYPES: Mapping[str, str] = {"RS384": "RSA", "ES384": "EC"}
 _TYPES = (None, "jwt", "client-authentication+jwt")
 
@@ -99,7 +100,7 @@ def verify(assertion: Unverified, key: Key, audiences: Collection[str], now: dat
     if not isinstance(identifier, str) or not 1 <= len(identifier) <= _LONGEST_JTI:
         raise refused("the assertion has no name of its own (jti)")
     name = sha256(f"{assertion.client}\x00{identifier}".encode()).digest()
-    return Used(name, datetime.fromtimestamp(ends, UTC) + timedelta(seconds=_SKEW))
+    return Used(name, datetime.fromtimestamp(ends, UTC) + _REMEMBERED)
 
 
 def _is_type(value: Any) -> bool:

@@ -45,13 +45,12 @@ class Cors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on and say which page may see the answer; answer what a browser asks beforehand."""
-        headers = dict(scope["headers"]) if scope["type"] == "http" else {}
-        origin = headers.get(b"origin")
-        if origin is None:
+        origin = next((value for name, value in scope.get("headers", ()) if name == b"origin"), None)
+        if scope["type"] != "http" or origin is None:
             await self._app(scope, receive, send)
             return
         allowed = await self._allowed(scope, origin)
-        if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
+        if scope["method"] == "OPTIONS" and b"access-control-request-method" in dict(scope["headers"]):
             await _answer_beforehand(send, allowed)
             return
 

@@ -64,6 +64,7 @@ _CAPABILITIES_OF_PEOPLE = (
     "permission-patient",
     "permission-user",
 )
+_PATHS = frozenset(path for _, path, _ in ROUTES + _WITH_PEOPLE)
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # what is not taken is refused as OAuth errors are told
 # Whoever's page calls: what is said there is for everybody.
 OPEN = frozenset({_SMART, _OAUTH, _OPENID, JWKS, "/fhir/metadata"})
@@ -93,9 +94,15 @@ def offered(registry: Registry, settings: Settings) -> Mapping[str, Any]:
 
 
 def add_oauth(app: FastAPI, settings: Settings) -> None:
-    """Give the application the addresses of the authorization server. Before those of FHIR, which take any name for a type."""
+    """Give the application the addresses of the authorization server.
+
+    They come last, so that requests of FHIR are not compared with each; but for the one below its base, which takes any name
+    for a type.
+    """
     for method, path, endpoint in offered_routes(people=settings.has_people):
         app.add_route(path, told(method, endpoint), methods=list(_METHODS))
+        if path == _SMART:
+            app.router.routes.insert(0, app.router.routes.pop())
 
 
 @asynccontextmanager
@@ -115,4 +122,4 @@ async def serving_oauth(app: FastAPI, gateway: Gateway, metadata: Mapping[str, A
 def oauth_pattern(scope: Scope) -> str | None:
     """The address of a request as it may be logged, None where it is none of these."""
     path = scope.get("path")
-    return next((known for _, known, _ in offered_routes(people=True) if known == path), None)
+    return path if path in _PATHS else None
