@@ -238,12 +238,13 @@ class Load:
     def _count(self, items: list[_Item], answers: list[Answer]) -> None:
         for item, answer in zip(items, answers, strict=True):
             self._scratch.add_links((link, f"{item.kind.name}/{answer.id}") for link in item.links)
-            if answer.status == 201:
-                self.counts.created += 1
-            elif answer.located:  # asked to create what is there
-                self.counts.known += 1
-            else:
-                self.counts.updated += 1
+            match answer.receipt:
+                case "created":
+                    self.counts.created += 1
+                case "corrected":
+                    self.counts.updated += 1
+                case _:
+                    self.counts.known += 1
 
     def _access(self) -> Access:
         return Access(self._caller, self._gateway.registry, self._gateway.policy, self._gateway.clock())
