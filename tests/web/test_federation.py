@@ -518,6 +518,25 @@ async def test_a_provider_that_does_not_answer_is_named_and_can_be_tried_again(s
                 assert "At this moment, the region cannot be reached." in page.text
 
 
+async def test_a_login_that_began_at_one_process_ends_at_another(scene: Scene) -> None:
+    settings = scene.world.gateway.settings
+    changes = {
+        "mongo_database": settings.mongo_database,
+        "base_url": f"{scene.site}/fhir",
+        "providers": scene.folder,
+        "outbound_networks": LOOPBACK,
+        "local_login": "off",
+    }
+    async with asynccontextmanager(running_world)(make_settings(settings.mongo_url, **changes)) as other:
+        _, name = await scene.patient()
+        person = scene.person()
+        back = await scene.answer(await scene.leave(person, "realm"), name)
+        there = Person(other.http, scene.site)
+        there.cookies = person.cookies
+        assert "Camille Durand" in (await there.open(back)).text
+    assert "Camille Durand" in (await person.open("/me")).text  # and goes on at the first
+
+
 async def test_check_compares_the_files_with_what_the_providers_say_of_themselves(scene: Scene, tmp_path: Path) -> None:
     folder = await write_files(scene.provider, tmp_path)
     env = environment(None, GATEWAY_PROVIDERS=str(folder), GATEWAY_OUTBOUND_NETWORKS=LOOPBACK)
@@ -532,11 +551,19 @@ async def test_check_compares_the_files_with_what_the_providers_say_of_themselve
     assert run("check", env=env).returncode == 0
 
 
+@pytest.fixture(scope="module")
+async def abroad(session_world: World, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+    """The same, where the gateway has another name than the provider."""
+    async with standing(session_world, tmp_path_factory.mktemp("providers"), "localhost") as found:
+        yield found
+
+
 @pytest.mark.parametrize("size", SIZES)
-async def test_a_real_browser_goes_to_the_provider_and_comes_back(session_world: World, tmp_path: Path, size: str) -> None:
+async def test_a_real_browser_goes_to_the_provider_and_comes_back(abroad: Scene, tmp_path: Path, size: str) -> None:
     """Another host is another site to a browser: the cookie comes along on the way back, and forms lead there if they may."""
     width, height, phone = SIZES[size]
-    async with standing(session_world, tmp_path, "localhost") as scene, browsing(width, height, phone=phone) as browser:
+    scene = abroad
+    async with browsing(width, height, phone=phone) as browser:
         folder = pictures(tmp_path)
         _, name = await scene.patient()
         await browser.open(f"{scene.site}/login")
