@@ -45,7 +45,8 @@ async def launch(request: Request, server: Server) -> Response:
     """A launch for who may see the patient and all of the context; the answer for what they may not is that of a read."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     gateway, asked = server.gateway, await _read(request)
-    access = await authenticate(gateway, token.strip() if scheme.lower() == "bearer" else None, About(patient=asked.patient))
+    bearer, certificate = token.strip() if scheme.lower() == "bearer" else None, request.scope["state"].get("certificate")
+    access = await authenticate(gateway, bearer, About(patient=asked.patient), certificate)
     if access.caller.user is None:
         raise Problem("forbidden", "only somebody who has logged in launches an app")
     origin = Origin(request.state.request_id, request.client.host if request.client else None)

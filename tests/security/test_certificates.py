@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from gateway.api.proxied import thumbprint
+from gateway.store.standing import token_key
 from tests.clients import SITE, ask, asked_with, assertion, error_of, get_json, register
 from tests.conftest import make_settings, running_world
 from tests.decisions import CALLBACK, paired, register_app
@@ -153,6 +154,25 @@ async def test_introspection_tells_resource_servers_what_a_token_is_bound_to(beh
     free = (await ask_bound(behind, (await register(behind)).id, **{HEADER: rfc9440("a")})).json()["access_token"]
     told = (await ask(behind, asked_with(assertion(server.id, behind.clock()), token=free), "/oauth/introspect")).json()
     assert "cnf" not in told
+
+
+@pytest.mark.requirement("SEC-027")
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/oauth/launch"), ("POST", "/oauth/introspect"), ("GET", "/fhir/Observation")]
+)
+async def test_wherever_a_token_is_borne_its_certificate_is_asked_for(behind: World, method: str, path: str) -> None:
+    owner, doctor = await behind.patient(), await behind.professional()
+    await behind.gateway.mongo.change("tokens", {"_id": token_key(doctor.token)}, {"$set": {"certificate": x5t("a")}})
+    bodies: dict[str, dict[str, Any]] = {
+        "/oauth/launch": {"json": {"patient": owner.patient}},
+        "/oauth/introspect": {"data": {"token": "x"}},
+        "/fhir/Observation": {"params": {"patient": owner.patient}},
+    }
+    headers = {"Authorization": f"Bearer {doctor.token}"}
+    for shown, is_let_in in (("a", True), ("b", False), ("", False)):
+        sent = {**headers, **({HEADER: rfc9440(shown)} if shown else {})}
+        answer = await behind.http.request(method, f"{SITE}{path}", headers=sent, **bodies[path])
+        assert (answer.status_code != 401) is is_let_in, (path, shown, answer.text)
 
 
 @pytest.mark.requirement("SEC-001")
