@@ -164,6 +164,19 @@ async def test_a_patient_logs_in_with_the_realm_and_is_known_by_their_identifier
     assert (session.references, session.level, session.is_operator) == ((reference,), "realm", False)
 
 
+@pytest.mark.requirement("ATK-T28")
+async def test_a_name_that_a_provider_tells_is_text_and_no_more(scene: Scene) -> None:
+    reference, _ = await scene.patient()
+    [identifier] = (await scene.world.operator.get(reference)).json()["identifier"]
+    name = "<script>alert(1)</script>\u202eeliamac\u0007 " + "x" * 500
+    page = await scene.log_in(scene.person(), "realm", await scene.account("realm", ins=identifier["value"], name=name))
+    assert page.status == 200
+    assert "<script" not in page.answer.text
+    assert "\u202e" not in page.answer.text
+    assert "<script>alert(1)</script>eliamac" in page.text
+    assert "x" * 101 not in page.text
+
+
 async def test_a_carer_has_their_own_record_and_those_of_whom_they_care_for(scene: Scene) -> None:
     number, children = unique("9"), [await scene.world.patient() for _ in range(2)]
     identifier = [{"system": INS, "value": number}]
