@@ -19,6 +19,7 @@ from gateway import __version__
 from gateway.access.consent import Provision
 from gateway.access.policy import Policy, read_policy
 from gateway.access.scope import Scope, parse_scopes
+from gateway.api.binary import is_transfer
 from gateway.api.description import build_description
 from gateway.api.edge import Edge
 from gateway.api.presentation import Presentation
@@ -29,6 +30,7 @@ from gateway.exchange.cursor import Cursors
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.misses import Misses
 from gateway.exchange.passwords import Passwords
+from gateway.exchange.patient_keys import MasterKey, PatientKeys
 from gateway.exchange.perform import check_operations
 from gateway.exchange.refresh_tokens import RefreshTokens
 from gateway.exchange.sealer import Sealer
@@ -36,6 +38,7 @@ from gateway.exchange.standing import head_facts, read_provision
 from gateway.fhir.codec import Codec
 from gateway.fhir.identity import Identities
 from gateway.fhir.index import Index
+from gateway.fhir.media import MediaTypes, read_media_types
 from gateway.fhir.references import References
 from gateway.fhir.registry import Registry, check_bindings, read_registry
 from gateway.fhir.search import Reading
@@ -49,6 +52,7 @@ from gateway.issuers.issuers import Issuers
 from gateway.issuers.openid import Providers
 from gateway.issuers.providers import Provider, read_providers
 from gateway.jobs.seal import end_audit, seal_audit
+from gateway.jobs.sweep import sweep
 from gateway.oauth.cors import Cors
 from gateway.oauth.metadata import security_uris
 from gateway.oauth.routes import OPEN, add_oauth, oauth_pattern, offered, serving_oauth
@@ -88,6 +92,7 @@ class Schemas:
     registry: Registry
     policy: Policy
     texts: Mapping[str, Texts]
+    media_types: MediaTypes
 
 
 def read_schemas(folder: Path) -> Schemas:
@@ -97,7 +102,7 @@ def read_schemas(folder: Path) -> Schemas:
     check_bindings(folder, types, bindings)
     registry = read_registry(folder, types)
     check_operations(folder, registry)
-    return Schemas(limits, registry, read_policy(folder, registry), read_texts(folder))
+    return Schemas(limits, registry, read_policy(folder, registry), read_texts(folder), read_media_types(folder))
 
 
 def read_own_issuers(schemas: Schemas, folder: Path | None, networks: str, base_url: str) -> list[Issuer]:
@@ -117,9 +122,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
     limits, registry, policy = schemas.limits, schemas.registry, schemas.policy
     mongo = _connect(settings)
     codec = Codec(registry.types, depth=limits.depth, explain_bytes=limits.explain_bytes)
-    audit = AuditWriter(mongo, ids)
-    types_served = frozenset(registry.resource_types)
-    networks = settings.outbound_networks
+    audit, networks = AuditWriter(mongo, ids), settings.outbound_networks
     issuers = read_own_issuers(schemas, settings.issuers, networks, settings.base_url)
     providers = read_own_providers(schemas, settings.providers, networks, settings.base_url)
 
@@ -130,7 +133,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
 
     @functools.lru_cache(maxsize=4_096)
     def provision_of(body: bytes) -> Provision | None:
-        return read_provision(codec, types_served, body)
+        return read_provision(codec, frozenset(registry.resource_types), body)
 
     return Gateway(
         settings=settings,
@@ -155,6 +158,8 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         committer=Committer(mongo, audit, codec.encode, head_facts, limits.request_seconds / 2),
         cursors=Cursors(settings.secret),
         misses=Misses(),
+        media_types=schemas.media_types,
+        patient_keys=PatientKeys(mongo, MasterKey(settings.wrapping_secret)),
         passwords=Passwords(),
         sealer=Sealer(settings.secret, b"gateway-seal"),
         refresh_tokens=RefreshTokens(settings.secret),
@@ -170,13 +175,14 @@ async def running(gateway: Gateway) -> AsyncIterator[Gateway]:
     try:
         await prepare(gateway.mongo, gateway.registry, gateway.settings.secret)
         await gateway.audit.open(gateway.clock())
-        sealing = asyncio.create_task(seal_audit(gateway))
+        jobs = [asyncio.create_task(job(gateway)) for job in (seal_audit, sweep)]
         try:
             yield gateway
         finally:
-            sealing.cancel()
-            with suppress(asyncio.CancelledError):
-                await sealing
+            for job in jobs:
+                job.cancel()
+                with suppress(asyncio.CancelledError):
+                    await job
             await end_audit(gateway)
     finally:
         await gateway.issuers.close()
@@ -286,7 +292,9 @@ def create_app(settings: Settings | None = None, clock: Callable[[], datetime] =
     add_pages(app, Pages(settings, schemas.texts))
     app.state.security_uris = security_uris(metadata)
     app.state.openapi = build_description(schemas.registry, schemas.limits, settings.base_url, app.routes)
-    app.add_middleware(Edge, limits=schemas.limits, route_of=functools.partial(_route_of, schemas.registry))
+    transfers = functools.partial(is_transfer, schemas.registry)
+    routes = functools.partial(_route_of, schemas.registry)
+    app.add_middleware(Edge, limits=schemas.limits, route_of=routes, is_transfer=transfers)
     app.add_middleware(Presentation, writer=XmlWriter(Shapes(schemas.registry.types)))
     proxies = read_networks(settings.trusted_proxies, "GATEWAY_TRUSTED_PROXIES")
     app.add_middleware(Cors, everybody=OPEN, shared=("/fhir", "/oauth/"), find=_origins)

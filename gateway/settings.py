@@ -54,12 +54,20 @@ class Settings:
         "GATEWAY_OUTBOUND_NETWORKS", "networks that may be called though they are no public ones", "", otherwise=""
     )
     providers: Path | None = _env("GATEWAY_PROVIDERS", "folder of files of OpenID providers to log in with", "", otherwise=None)
+    master_key: str = _env(
+        "GATEWAY_MASTER_KEY", "at least 32 characters; wraps the keys that contents are sealed with", "", otherwise=""
+    )
     local_login: str = _env(
         "GATEWAY_LOCAL_LOGIN",
         "on, off, or auto: local accounts log in on a loopback base URL only",
         "auto",
         otherwise="auto",
     )
+
+    @property
+    def wrapping_secret(self) -> str:
+        """What the keys of patients are wrapped with."""
+        return self.master_key or self.secret
 
     @property
     def site(self) -> str:
@@ -87,6 +95,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one request may ask for; each value's reason stands beside it in `gateway.toml`."""
 
     body_bytes: Count
+    content_bytes: Count
+    inline_bytes: Count
     bundle_entries: Count
     depth: Count
     string_length: Count
@@ -112,6 +122,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     history_most: Count
     explain_bytes: Count
     request_seconds: Seconds
+    transfer_seconds: Seconds
     search_seconds: Seconds
 
 
@@ -158,6 +169,8 @@ def _check(values: Mapping[str, Any]) -> None:
         raise SettingsError("GATEWAY_BASE_URL: is not an absolute http or https URL without user, query and fragment")
     if len(values["secret"]) < 32:
         raise SettingsError("GATEWAY_SECRET: is shorter than 32 characters")
+    if values["master_key"] and len(values["master_key"]) < 32:
+        raise SettingsError("GATEWAY_MASTER_KEY: is shorter than 32 characters")
     for name in ("trusted_proxies", "outbound_networks"):
         if not _is_list_of_networks(values[name]):
             raise SettingsError(f"GATEWAY_{name.upper()}: {_NO_NETWORKS}")

@@ -5,7 +5,7 @@ Must not know: HTTP, MongoDB, how a token was checked. An Access lives for one r
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from gateway.access.consent import Consent, Situation, consent_clauses
@@ -156,6 +156,10 @@ class Access:
         """Whether any scope of the token speaks of this interaction with this type."""
         return self._scopes(kind, interaction) != NOTHING
 
+    def scopes(self, kind: ResourceType, interaction: str) -> Clause:
+        """What the scopes alone allow: of content, which is read with the rights to what attaches it."""
+        return self._scopes(kind, interaction)
+
     def clause(self, kind: ResourceType, interaction: str) -> Clause:
         """The row filter of an interaction: scopes and rights."""
         key = (kind.name, interaction)
@@ -302,7 +306,11 @@ class Access:
     def _scopes(self, kind: ResourceType, interaction: str) -> Clause:
         key = (kind.name, interaction)
         if key not in self._in_scope:
-            self._in_scope[key] = scope_clause(self.caller.scopes, kind, PERMISSIONS[interaction], self._persons())
+            scopes = self.caller.scopes
+            if kind.is_raw:  # a scope that speaks of what attaches content speaks of the content
+                held = {holder.name for holder in self._registry.holders}
+                scopes += tuple(replace(s, type=kind.name, filters=EVERYTHING) for s in scopes if s.type in held)
+            self._in_scope[key] = scope_clause(scopes, kind, PERMISSIONS[interaction], self._persons())
         return self._in_scope[key]
 
     def _persons(self) -> tuple[str, ...]:
@@ -316,8 +324,14 @@ class Access:
         return self.caller.patient in (record.patient, record.survivor)
 
     def _record_rights(self, record: Record, kind: ResourceType, direction: str) -> Clause:
-        actor = self.kind_of_actor(record)
         own = Test(kind.owner, "is", record.patient)
+        if kind.is_raw:
+            # Content is read through what attaches it, never as such; who may write any of that deposits it.
+            is_writer = direction == "write" and any(
+                self._record_rights(record, holder, "write") != NOTHING for holder in self._registry.holders
+            )
+            return own if is_writer else NOTHING
+        actor = self.kind_of_actor(record)
         holds = (actor, direction, kind.name) in self._policy.holds
         if actor in ("patient", "proxy") and not self._is_of_caller(record, actor):
             holds = False

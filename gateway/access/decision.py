@@ -71,10 +71,13 @@ class Evidence:
 
 
 def items_of(registry: Registry, scopes: Iterable[Scope]) -> list[Item]:
-    """What there is to decide about these scopes, in the order of the types; `*` is every type there is."""
+    """What there is to decide about these scopes, in the order of the types; `*` is every type there is.
+
+    Content is none: whoever may read what attaches it reads it too.
+    """
     asked: set[Item] = set()
     for scope in scopes:
-        types = registry.resource_types if scope.type == "*" else (scope.type,)
+        types = [name for name, kind in registry.resource_types.items() if scope.type in ("*", name) and not kind.is_raw]
         for direction, letters in _LETTERS.items():
             if scope.permissions & letters:
                 asked.update((direction, name) for name in types)

@@ -11,7 +11,8 @@ from typing import Literal
 
 import msgspec
 
-from gateway.fhir.registry import Group, Registry
+from gateway.fhir.registry import Registry
+from gateway.fhir.type_file import Group
 from gateway.schemas import SchemaError, read_schema
 
 Kind = Literal["patient", "proxy", "care_team", "professional", "app", "service", "operator", "feed"]

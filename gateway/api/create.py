@@ -3,6 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.api.binary import deposit, is_fhir
 from gateway.api.negotiate import require_no_query, require_resource_body
 from gateway.api.once import read_once
 from gateway.api.respond import respond
@@ -15,10 +16,12 @@ from gateway.store.standing import About
 async def create(request: Request) -> Response:
     """Create a resource, or answer with the one that is there already (by `If-None-Exist` or business identifier)."""
     gateway = gateway_of(request)
+    kind = gateway.registry.find(request.path_params["type"])
+    if kind is not None and kind.is_raw and not is_fhir(request.headers.get("content-type", "")):
+        return await deposit(request)
     require_no_query(request)
     sent = require_resource_body(request)
     body = await request.body()
-    kind = gateway.registry.find(request.path_params["type"])
     access = await visitor(request, preview(gateway, kind, body) if kind is not None and sent == "json" else About())
     once = read_once(request, body)
     call = call_of(request, "create", body=body, sent=sent)

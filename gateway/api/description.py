@@ -27,6 +27,8 @@ _HEADERS: Mapping[str, str] = {
     "If-Match": "the version the client knows, as in an ETag",
     "If-None-Match": "the version the client has, as in an ETag",
     "If-Modified-Since": "the time of the version the client has",
+    "Range": "bytes=first-last: a part of the content",
+    "If-Range": "the ETag of the content the client has a part of",
     "Idempotency-Key": "a string of the client's own: what is sent again with it is done once",
     "If-None-Exist": "search parameters: nothing is created where they find something",
 }
@@ -40,6 +42,7 @@ _TEXTS: Mapping[int, str] = {
     200: "done",
     201: "created",
     204: "deleted",
+    206: "the part that was asked for",
     304: "the client has this version",
     400: "not understood: the issue names the parameter or element",
     401: "no token, or none that is valid",
@@ -53,6 +56,7 @@ _TEXTS: Mapping[int, str] = {
     413: "too large",
     414: "the URL is too long",
     415: "a body is not sent in this media type",
+    416: "there is no such part",
     422: "refused: the issues name the elements",
     431: "the headers are too long",
     503: "try again",
@@ -149,7 +153,22 @@ def _operations_at(
                 there = path.replace("{type}", name)
                 parameters = query_parameters(registry, limits, kind, row.query) if row.query and row.query != "system" else []
                 found = _describe(row, there, method, media_types, kind=kind, gives=row.gives or name, name=route.name)
-                yield there, _with_query(found, parameters, as_form=there.endswith("/_search"))
+                found = _with_query(found, parameters, as_form=there.endswith("/_search"))
+                yield there, _with_content(found) if kind.is_raw else found
+
+
+def _with_content(found: dict[str, Any]) -> dict[str, Any]:
+    """An address where content is sent, or given out, as such too."""
+    bytes_of_it: dict[str, Any] = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+    if "requestBody" in found:
+        found["requestBody"]["content"] |= bytes_of_it
+        owner = {"name": "X-Security-Context", "in": "header", "description": "whose it is: Patient/id", "schema": _TEXT}
+        return found | {"parameters": [*found["parameters"], owner]}
+    found["responses"]["200"]["content"] |= bytes_of_it
+    found["responses"]["206"] = {"description": _TEXTS[206], "content": bytes_of_it}
+    found["responses"] |= {status: {"$ref": f"#/components/responses/{status}"} for status in ("413", "416")}
+    asked = [{"name": n, "in": "header", "description": _HEADERS[n], "schema": _TEXT} for n in ("Range", "If-Range")]
+    return found | {"parameters": [*found["parameters"], *asked]}
 
 
 def _describe_operation(

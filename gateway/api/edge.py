@@ -32,10 +32,13 @@ _HEADERS = [
 class Edge:
     """ASGI middleware around everything. Puts `request_id` into the request's state."""
 
-    def __init__(self, app: ASGIApp, limits: Limits, route_of: Callable[[Scope], str]) -> None:
+    def __init__(
+        self, app: ASGIApp, limits: Limits, route_of: Callable[[Scope], str], is_transfer: Callable[[Scope], bool]
+    ) -> None:
         self._app = app
         self._limits = limits
         self._route_of = route_of
+        self._is_transfer = is_transfer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, within the limits; answer what is refused or fails, and log that it was."""
@@ -56,9 +59,11 @@ class Edge:
             await send(message)
 
         try:
-            self._check(scope, headers)
-            async with asyncio.timeout(self._limits.request_seconds):
-                await self._app(scope, self._counted(receive), send_on)
+            is_transfer = self._is_transfer(scope)
+            most = self._limits.content_bytes if is_transfer else self._limits.body_bytes
+            self._check(scope, headers, most)
+            async with asyncio.timeout(self._limits.transfer_seconds if is_transfer else self._limits.request_seconds):
+                await self._app(scope, self._counted(receive, most), send_on)
         except Exception as error:  # noqa: BLE001 (the last place where anything can still be answered)
             problem = _problem_of(error, request_id)
             if problem.status >= 500:
@@ -74,20 +79,20 @@ class Edge:
             milliseconds=round((time.perf_counter() - started) * 1000, 1),
         )
 
-    def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+    def _check(self, scope: Scope, headers: dict[bytes, bytes], most: int) -> None:
         length = headers.get(b"content-length", b"0")
         if sum([len(name) + len(value) for name, value in scope["headers"]]) > self._limits.header_bytes:
             raise Problem("too-long", f"the headers have at most {self._limits.header_bytes} bytes here", status=431)
         if not length.isdigit():
             raise Problem("invalid", "the Content-Length is not a number")
-        if len(length) > 18 or int(length) > self._limits.body_bytes:
-            raise _too_long(self._limits)
+        if len(length) > 18 or int(length) > most:
+            raise _too_long(most)
         if len(scope["raw_path"]) + len(scope["query_string"]) > self._limits.url_bytes:
             raise Problem("too-long", f"a URL has at most {self._limits.url_bytes} bytes here", status=414)
         if headers.get(b"content-encoding", b"identity") != b"identity":
             raise Problem("not-supported", "a body is sent without Content-Encoding", status=415)
 
-    def _counted(self, receive: Receive) -> Receive:
+    def _counted(self, receive: Receive, most: int) -> Receive:
         """`receive` that stops a body which turns out larger than allowed, without keeping it."""
         taken = 0
 
@@ -95,8 +100,8 @@ class Edge:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > self._limits.body_bytes:
-                raise _too_long(self._limits)
+            if taken > most:
+                raise _too_long(most)
             return message
 
         return receive_on
@@ -113,8 +118,8 @@ def _read_request_id(headers: dict[bytes, bytes]) -> str:
     return given if _REQUEST_ID.match(given) else secrets.token_hex(12)
 
 
-def _too_long(limits: Limits) -> Problem:
-    return Problem("too-long", f"a body has at most {limits.body_bytes} bytes here")
+def _too_long(most: int) -> Problem:
+    return Problem("too-long", f"a body has at most {most} bytes here")
 
 
 def _problem_of(error: Exception, request_id: str) -> Problem:

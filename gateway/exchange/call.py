@@ -3,7 +3,7 @@
 Knows: what the interactions of https://hl7.org/fhir/R4/http.html take and give. Must not know: HTTP, stores.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import AsyncIterator, Container, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -40,7 +40,9 @@ class Call(msgspec.Struct, frozen=True):
     name-value pairs of a search or history; `raw`: the request line (and form) of a search, for the audit alone; `sent`: in
     which format the body is; `patch`: in which language that of a patch is; `renews`: whether a create makes a new version of
     what is known under the same identifier and says something else; `bodiless`: in a Bundle, that of what is read only the
-    status and version are wanted; `place`: where the call stands in a Bundle, for expressions.
+    status and version are wanted; `place`: where the call stands in a Bundle, for expressions. Of content that comes as such:
+    `owner`, the patient it is said to be of, `media`, its type, `upload`, its bytes, and `deposit`, what became of them;
+    `streams`: whether content is wanted as such.
     """
 
     interaction: str
@@ -64,13 +66,19 @@ class Call(msgspec.Struct, frozen=True):
     lenient: bool = False
     raw: str | None = None
     place: str | None = None
+    owner: str | None = None
+    media: str | None = None
+    upload: AsyncIterator[bytes] | None = None
+    deposit: Any = None
+    streams: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True):
     """What an interaction gives. `body` is JSON; `type`, `id` and `version` name the resource it is about, if one.
 
     `located`: whether its client is told where the resource is; `replayed`: whether it was done by an earlier request;
-    `receipt`: what became of something that may have been sent before (created, known, corrected).
+    `receipt`: what became of something that may have been sent before (created, known, corrected);
+    `content`: in place of a body, a content to be read.
     """
 
     status: int
@@ -82,6 +90,7 @@ class Answer(msgspec.Struct, frozen=True):
     located: bool = False
     replayed: bool = False
     receipt: str | None = None
+    content: Any = None
 
     @property
     def etag(self) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from gateway.access.consent import parse_consent
+from gateway.exchange.attachments import attachment_issues
 from gateway.exchange.gateway import Gateway
 from gateway.fhir.merging import link_issues
 from gateway.problem import Issue, Problem
@@ -21,6 +22,9 @@ def content_issues(gateway: Gateway, type_name: str, resource: Any, profiles: It
         profile = gateway.registry.profiles.get(url)
         if profile is not None and profile.type == type_name:
             yield from profile.check(resource)
+    kind = gateway.registry.find(type_name)
+    if kind is not None and (kind.attachments or kind.is_raw):
+        yield from attachment_issues(gateway, kind, resource)
     rule = _RULES.get(type_name)
     if rule is not None:
         try:

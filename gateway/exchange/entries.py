@@ -12,6 +12,7 @@ import msgspec
 
 from gateway.access.access import Access
 from gateway.exchange.call import Call, methods_beside
+from gateway.exchange.contents import Deposit
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.patch import Patch, apply_patch, make_version, read_patch
 from gateway.fhir.identity import digest_of
@@ -31,7 +32,8 @@ class Entry:
     `id`, new or known; `existing`, the stored resource that answers in place of a new one (`matched`: found by
     `If-None-Exist`); `condition`, what must not be found when it is committed; `twin`, an earlier entry of the Bundle that
     says the same; `former`, the version to be replaced; `change`, what is to be written; `refusal`, why not, where
-    each entry stands for itself.
+    each entry stands for itself. Of content `deposit`;
+    `has_names`: whether names were put into it that stand for others; `came_along`: whether nobody asked for it as such.
     """
 
     call: Call
@@ -51,6 +53,9 @@ class Entry:
     former: Document | None = None
     change: Change | None = None
     refusal: Problem | None = None
+    deposit: Deposit | None = None
+    has_names: bool = False
+    came_along: bool = False
 
     @property
     def is_create(self) -> bool:
@@ -109,7 +114,7 @@ def read_entry(gateway: Gateway, access: Access, call: Call, full_url: str | Non
         body = call.body or b""
         entry.identity = gateway.identities.read(kind, body)
         entry.digest = digest_of(body)
-        if entry.identity is None:
+        if entry.identity is None or kind.is_raw:
             decode_entry(gateway, entry)  # it is not valid: say what is wrong
             entry.identity = entry.resource
     elif call.interaction == "update":

@@ -13,11 +13,13 @@ from gateway.access.scope import Scope
 from gateway.exchange.cursor import Cursors
 from gateway.exchange.misses import Misses
 from gateway.exchange.passwords import Passwords
+from gateway.exchange.patient_keys import PatientKeys
 from gateway.exchange.refresh_tokens import RefreshTokens
 from gateway.exchange.sealer import Sealer
 from gateway.fhir.codec import Codec
 from gateway.fhir.identity import Identities
 from gateway.fhir.index import Index
+from gateway.fhir.media import MediaTypes
 from gateway.fhir.references import References
 from gateway.fhir.registry import Registry
 from gateway.fhir.subset import Subsets
@@ -65,6 +67,8 @@ class Gateway:
     committer: Committer
     cursors: Cursors
     misses: Misses
+    media_types: MediaTypes
+    patient_keys: PatientKeys
     passwords: Passwords
     sealer: Sealer
     refresh_tokens: RefreshTokens

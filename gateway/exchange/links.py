@@ -35,7 +35,7 @@ def resolve_references(gateway: Gateway, draft: Draft, entries: list[Entry]) -> 
         raw = entry.call.body or b""
         is_escaped = b"\\" in raw  # then its bytes tell nothing of what stands in it
         there = draft.server_of(entry) if draft.urls else None
-        if there or is_escaped or any(mark in raw for mark in marks):
+        if there or is_escaped or entry.has_names or any(mark in raw for mark in marks):
             gateway.references.rewrite(entry.resource, partial(draft.localize, there=there), draft.replace)
         if entry.existing is None:
             try:

@@ -9,14 +9,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from gateway.access.access import Record, unknown_reference
+from gateway.exchange.attachments import names_content
 from gateway.exchange.criteria import find_by_condition, find_by_criteria
 from gateway.exchange.draft import Draft
-from gateway.exchange.entries import Entry
+from gateway.exchange.entries import Entry, decode_entry
 from gateway.exchange.formers import find_formers
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.search import find_addressed
 from gateway.exchange.standing import extend_to, whole
-from gateway.fhir.identity import IDENTIFIER_BYTES, business_key, identifier_key, references_of
+from gateway.fhir.identity import IDENTIFIER_BYTES, business_key, content_key, identifier_key, references_of
 from gateway.fhir.registry import ResourceType
 from gateway.fhir.values import token_values
 from gateway.problem import Issue, Problem
@@ -58,7 +59,8 @@ async def settle_ids(gateway: Gateway, draft: Draft) -> None:
 
     Directories and Patients first: what others refer to is known then.
     """
-    owned = [entry for entry in draft.entries if entry.kind.patient]
+    # What attaches content says whose that is.
+    owned = sorted((entry for entry in draft.entries if entry.kind.patient), key=lambda entry: entry.kind.is_raw)
     await _settle_all(gateway, draft, [entry for entry in draft.entries if not entry.kind.patient])
     for entry in owned:
         if entry.is_create or entry.replaces_by_criteria:
@@ -88,7 +90,11 @@ async def _settle_all(gateway: Gateway, draft: Draft, entries: list[Entry]) -> N
 
 async def _settle(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
     for entry in entries:
-        entry.key = business_key(entry.kind, entry.identity, entry.patient, draft.access.caller.source)
+        if entry.deposit is not None:
+            seed = f"{entry.patient}\0{entry.deposit.media}\0".encode() + entry.deposit.sha256
+            entry.key = content_key(gateway.ids.digest(seed), draft.access.caller.source)
+        else:
+            entry.key = business_key(entry.kind, entry.identity, entry.patient, draft.access.caller.source)
     await find_by_condition(gateway, draft, entries)
     await _find_by_key(gateway, draft, [e for e in entries if e.key and e.existing is None and e.twin is None])
     first_with_key: dict[bytes, Entry] = {}
@@ -129,6 +135,8 @@ async def _find_by_key(gateway: Gateway, draft: Draft, entries: list[Entry]) -> 
 
 def owner_issue(kind: ResourceType, resource: Any) -> Issue | None:
     """What is wrong with how a resource says whose it is, as far as the resource itself tells."""
+    if kind.is_raw:  # what attaches it may say so
+        return None
     references = [reference for branch in kind.patient for reference in branch.read(resource)]
     if any(map(_says_nothing, references)) or (kind.patient_required and not references):
         return Issue("required", "it must say whose data it is", f"{kind.name}.{kind.patient_path}")
@@ -138,6 +146,8 @@ def owner_issue(kind: ResourceType, resource: Any) -> Issue | None:
 async def _find_patient(gateway: Gateway, draft: Draft, entry: Entry) -> str | None:
     """The id of the patient whose resource is to be created, None where it is nobody's."""
     kind = entry.kind
+    if kind.is_raw:
+        return await _find_patient_of_content(gateway, draft, entry)
     expression = f"{entry.expression()}.{kind.patient_path}"
     found: set[str] = set()
     for reference in _owners(entry, entry.identity or entry.resource):
@@ -154,6 +164,26 @@ async def _find_patient(gateway: Gateway, draft: Draft, entry: Entry) -> str | N
     if kind.patient_required:
         raise Problem("required", "it must say whose data it is", expression)
     return draft.access.caller.patient
+
+
+async def _find_patient_of_content(gateway: Gateway, draft: Draft, entry: Entry) -> str:
+    """The patient whom content says it is of, or else what attaches it in the same Bundle, or else the token."""
+    found = {await _named_patient(gateway, draft, entry, reference) for reference in _owners(entry, entry.resource)} - {None}
+    for other in draft.entries if entry.full_url and not found else ():
+        if other.kind.attachments and other.call.interaction in ("create", "update"):
+            if other.resource is None:
+                decode_entry(gateway, other)
+            if names_content(other, entry.full_url or "", draft.server_of(other)):
+                owners = list(_owners(other, other.resource))
+                found |= {await _named_patient(gateway, draft, other, reference) for reference in owners} - {None}
+    if len(found) > 1:
+        raise Problem("business-rule", "a resource belongs to one patient", f"{entry.expression()}.{entry.kind.patient_path}")
+    patient = found.pop() if found else draft.access.caller.patient
+    if patient is None:
+        raise Problem("required", "it must say whose data it is", f"{entry.expression()}.{entry.kind.patient_path}")
+    # It is this service that says through what it is read.
+    entry.resource.securityContext = gateway.registry.types.struct("Reference")(reference=f"Patient/{patient}")
+    return patient
 
 
 async def _check_owner(gateway: Gateway, draft: Draft, entry: Entry) -> None:

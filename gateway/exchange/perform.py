@@ -12,6 +12,7 @@ import msgspec
 from gateway.access.access import Access
 from gateway.exchange.audit import refused
 from gateway.exchange.call import Answer, Call
+from gateway.exchange.deposits import take_in
 from gateway.exchange.entries import not_offered, require_kind
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.history import history_instance, history_system, history_type
@@ -87,6 +88,8 @@ async def carry_out(
     if call.interaction in _WRITING:
         operation = _require_operation(gateway, access, call)
         return await _WRITING[call.interaction](gateway, access, call, operation, once)
+    if call.upload is not None:
+        call = await take_in(gateway, access, call)
     answers, events = await write(gateway, access, [(call, None)], once=once)
     return answers[0], events
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from gateway.access.access import Access, unknown_reference
+from gateway.exchange.attachments import attached_ids, check_attachments, move_out, read_deposit
 from gateway.exchange.audit import existing
 from gateway.exchange.content import content_issues
 from gateway.exchange.draft import Draft
@@ -39,6 +40,11 @@ async def make_plan(
     `urls`: what links of theirs stand for, as `Type/id`, besides the entries themselves. `apart`: each entry stands for
     itself; raises Refused where any of them says why it cannot be done.
     """
+    for entry in entries:
+        if entry.kind.is_raw and entry.is_create:
+            read_deposit(gateway, entry)
+    if not apart:
+        entries += move_out(gateway, entries)
     draft = Draft(access, entries, f"{gateway.settings.base_url}/", apart, dict(urls))
     try:
         plan = await _make(gateway, draft)
@@ -62,6 +68,7 @@ async def _make(gateway: Gateway, draft: Draft) -> Plan:
                 draft.refuse(entry, problem)
     await _limit_consents(gateway, fresh)
     await check_references(gateway, draft, targets)
+    await check_attachments(gateway, draft, fresh)
     draft.settle()
     await _check_keys(gateway, draft, fresh)
     await _compare_known(gateway, draft, [entry for entry in fresh if entry.existing is not None])
@@ -204,6 +211,9 @@ def _writing(gateway: Gateway, access: Access, entry: Entry) -> Change:
     _clean_meta(gateway, resource)
     found = gateway.index.search_values(kind, resource)
     values: Document = {"search": values_shown(resource, found) if kind.is_patient else found}
+    attached = attached_ids(kind, resource)
+    if attached:
+        values["attached"] = attached
     labels = gateway.index.labels(kind, resource)
     if labels:
         values["labels"] = labels

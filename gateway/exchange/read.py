@@ -4,6 +4,7 @@ Knows: https://hl7.org/fhir/R4/http.html#read, #vread. Must not know: HTTP, Mong
 """
 
 import re
+from base64 import b64encode
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -13,12 +14,14 @@ import msgspec
 from gateway.access.access import Access
 from gateway.exchange.audit import happened
 from gateway.exchange.call import Answer, Call, names_version
+from gateway.exchange.contents import Content, open_content
 from gateway.exchange.control import read_subset
 from gateway.exchange.gateway import Gateway
 from gateway.fhir.balp import Event, render_event
 from gateway.fhir.subset import Subset
 from gateway.problem import Problem
 from gateway.store import resources as store
+from gateway.store.contents import find_readable
 from gateway.store.mongo import Document, Session
 
 Result = tuple[Answer, list[Event]]
@@ -32,6 +35,8 @@ async def read(gateway: Gateway, access: Access, call: Call, session: Session = 
     In place of a Patient that was replaced the surviving one answers, to who may see that one.
     """
     kind = gateway.registry[call.type]
+    if kind.is_raw:
+        return await read_content(gateway, access, call, session)
     subset = read_subset(gateway, kind, call.parameters)
     survivor = access.survivor_of(call.id or "") if kind.is_patient else None
     if survivor is not None and access.reaches(kind, "read", survivor):
@@ -45,10 +50,41 @@ async def read(gateway: Gateway, access: Access, call: Call, session: Session = 
 async def vread(gateway: Gateway, access: Access, call: Call, session: Session = None) -> Result:
     """One version, visible only if the current one is as well."""
     kind = gateway.registry[call.type]
+    if kind.is_raw:
+        return await read_content(gateway, access, call, session)
     subset = read_subset(gateway, kind, call.parameters)
     version = int(call.version) if call.version and _POSITIVE.match(call.version) else 0
     found = await store.read_version(access, gateway.mongo, kind, call.id or "", version, session)
     return _answer_version(gateway, access, call, found, subset)
+
+
+async def read_content(gateway: Gateway, access: Access, call: Call, session: Session = None) -> Result:
+    """Content, of which there is one version, to who may read anything that attaches it."""
+    kind = gateway.registry[call.type]
+    subset = read_subset(gateway, kind, call.parameters)
+    found = await find_readable(access, gateway.mongo, kind, gateway.registry.holders, call.id or "", session)
+    if found is None or (call.interaction == "vread" and call.version != "1"):
+        raise not_found(call)
+    answer, events = _answer_version(gateway, access, call, found.resource, subset)
+    if answer.status == 304:
+        return answer, events
+    content = await open_content(gateway, found)
+    if call.streams:
+        return msgspec.structs.replace(answer, content=content), events
+    body = with_data(bytes(found.resource["body"]), await whole_of(gateway, content))
+    return msgspec.structs.replace(answer, body=body if subset is None else subset(body)), events
+
+
+async def whole_of(gateway: Gateway, content: Content) -> bytes:
+    """All bytes of a content. Raises Problem where they are more than an answer may hold in memory."""
+    if content.size > gateway.limits.answer_bytes:
+        raise Problem("too-costly", "content of this size is read by its own address, as such or as JSON", status=413)
+    return b"".join([piece async for piece in content.read()])
+
+
+def with_data(body: bytes, plain: bytes) -> bytes:
+    """The JSON of content as a resource, with its bytes in it."""
+    return body[:-1] + b',"data":"' + b64encode(plain) + b'"}'
 
 
 def body_of(gateway: Gateway, document: Document) -> bytes:

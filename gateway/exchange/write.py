@@ -12,6 +12,7 @@ import msgspec
 from gateway.access.access import Access
 from gateway.exchange.audit import existing, written
 from gateway.exchange.call import Answer, Call
+from gateway.exchange.deposits import keep_contents
 from gateway.exchange.entries import Entry, read_entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.plan import make_plan
@@ -88,8 +89,10 @@ async def commit(
 
     `once`: what is to be done once, each with the entries it is for.
     """
+    await keep_contents(gateway, access, entries)
     changes = {change.id: change.version for change in plan.changes}
-    done = [_done(entry, changes) for entry in entries]
+    asked = [entry for entry in entries if not entry.came_along]
+    done = [_done(entry, changes) for entry in asked]
     receipts = [gateway.receipts.document(access, one, done[part]) for one, part in once]
     read_behind = None if reads is None else partial(reads, _behind(access, plan))
     documents: list[Document] = []
@@ -103,7 +106,7 @@ async def commit(
         seen = await read_behind(None) if read_behind is not None else []
         events = [*written(access, entries, {}), *seen]
     stored = {document["_id"]: document for document in documents}
-    answers = [await _answer(gateway, access, entry, one, stored) for entry, one in zip(entries, done, strict=True)]
+    answers = [await _answer(gateway, access, entry, one, stored) for entry, one in zip(asked, done, strict=True)]
     return answers, events
 
 

@@ -60,20 +60,21 @@ def _security(uris: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _resource(registry: Registry, kind: ResourceType) -> dict[str, Any]:
+    is_searched = "search-type" in kind.interactions
     resource: dict[str, Any] = {
         "type": kind.name,
         "interaction": [_interaction(code) for code in sorted(kind.interactions)],
         "versioning": "versioned",
         "readHistory": "vread" in kind.interactions,
         "updateCreate": False,
-        "conditionalCreate": "create" in kind.interactions,
+        "conditionalCreate": "create" in kind.interactions and not kind.is_raw,
         "conditionalRead": "full-support",
         "conditionalUpdate": "update" in kind.interactions,
         "conditionalDelete": "single" if "delete" in kind.interactions else "not-supported",
         "referencePolicy": ["literal", "logical", "enforced"],
-        "searchInclude": declared_includes(registry, kind),
-        "searchRevInclude": declared_revincludes(registry, kind),
-        "searchParam": _parameters(kind),
+        "searchInclude": declared_includes(registry, kind) if is_searched else [],
+        "searchRevInclude": declared_revincludes(registry, kind) if is_searched else [],
+        "searchParam": _parameters(kind) if is_searched else [],
     }
     if kind.profiles:
         resource["supportedProfile"] = list(kind.profiles)

@@ -54,6 +54,11 @@ def identifier_key(kind: ResourceType, identity: Any, patient: str | None) -> by
     return None
 
 
+def content_key(digest: bytes, source: str) -> bytes:
+    """The hash under which content is unique. `digest`: a hash of its patient, media type and bytes."""
+    return digest[:IDENTIFIER_BYTES] + _hash(source, SOURCE_BYTES)
+
+
 def references_of(identity: Any) -> list[str]:
     """The literal references among the identifying elements."""
     found = []

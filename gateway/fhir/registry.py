@@ -8,26 +8,17 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
-from typing import Any, Literal, get_args
-
-import msgspec
+from typing import get_args
 
 from gateway.fhir.clause import FIELDS
 from gateway.fhir.hierarchy import Hierarchy, read_hierarchies
 from gateway.fhir.operations import Operation, read_operations
 from gateway.fhir.path import Branch, PathError, compile_path
 from gateway.fhir.profiles import Profile, read_profiles
+from gateway.fhir.type_file import Group, InteractionCode, SearchFile, SearchType, TypeFile
 from gateway.fhir.types import NESTED, Types, type_and_element
 from gateway.fhir.values import CONVERTERS, MODIFIERS, Convert, pair, reference_identifiers
 from gateway.schemas import SchemaError, convert, read_schema
-
-SearchType = Literal["token", "date", "reference", "string", "quantity", "number", "uri", "composite"]
-InteractionCode = Literal[
-    "read", "vread", "history-instance", "history-type", "create", "update", "patch", "delete", "search-type"
-]  # https://hl7.org/fhir/R4/valueset-type-restful-interaction.html
-
-# What a type holds, as the policy speaks of it.
-Group = Literal["clinical", "device", "identity", "directory", "consent", "audit"]
 
 # Search parameters of every type (https://hl7.org/fhir/R4/search.html#all); their values stand beside `search`.
 COMMON_PARAMETERS: Mapping[str, SearchType] = {
@@ -37,38 +28,6 @@ COMMON_PARAMETERS: Mapping[str, SearchType] = {
 }
 
 _PARAMETER_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
-
-
-class _SearchFile(msgspec.Struct, forbid_unknown_fields=True):
-    type: SearchType
-    path: str | list[str] | None = None
-    any_of: list[str] = msgspec.field(default_factory=list)
-    of: list[str] = msgspec.field(default_factory=list)
-    modifiers: list[Literal["text", "of-type"]] = msgspec.field(default_factory=list)
-    system: str | None = None
-    definition: str | None = None
-    contained: list[str] = msgspec.field(default_factory=list)
-
-
-class _ConsentFile(msgspec.Struct, forbid_unknown_fields=True):
-    code: str | None = None
-    date: str | None = None
-
-
-class _TypeFile(msgspec.Struct, forbid_unknown_fields=True):
-    type: str
-    group: Group
-    interactions: list[InteractionCode]
-    patient: str
-    patient_required: bool = True
-    sort: list[str] = msgspec.field(default_factory=lambda: ["_lastUpdated"])
-    unique: list[str] = msgspec.field(default_factory=list)
-    indexes: list[list[str]] = msgspec.field(default_factory=list)
-    profiles: list[str] = msgspec.field(default_factory=list)
-    labels: list[str] = msgspec.field(default_factory=list)
-    scope_parameters: list[str] = msgspec.field(default_factory=list)
-    consent: _ConsentFile = msgspec.field(default_factory=_ConsentFile)
-    search: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +58,11 @@ class SearchParameter:
 
 @dataclass(frozen=True, slots=True)
 class ResourceType:
-    """All that is declared of one type. `patient`: the branches to the element that says whose data this is, and its path."""
+    """All that is declared of one type.
+
+    `patient`: the branches to the element that says whose data this is, and its path. `attachments`: the branches to what may
+    lie here as content; `is_raw`: whether it is such content, whose bytes are kept apart and read through what attaches it.
+    """
 
     name: str
     group: Group
@@ -117,6 +80,9 @@ class ResourceType:
     consent_code: str | None
     consent_date: str | None
     search: Mapping[str, SearchParameter] = field(repr=False)
+    attachments: tuple[Branch, ...] = ()
+    attachment_paths: tuple[str, ...] = ()
+    is_raw: bool = False
 
     @property
     def in_compartment(self) -> bool:
@@ -145,6 +111,11 @@ class Registry:
     def __getitem__(self, name: str) -> ResourceType:
         return self.resource_types[name]
 
+    @property
+    def holders(self) -> tuple[ResourceType, ...]:
+        """The types through which content is read."""
+        return tuple(kind for kind in self.resource_types.values() if kind.attachments)
+
 
 def read_registry(schemas: FilePath, types: Types) -> Registry:
     """Read `resources/`, `profiles/` and `operations/*.toml`, `hierarchies.toml`. Raises SchemaError naming file and key."""
@@ -154,7 +125,7 @@ def read_registry(schemas: FilePath, types: Types) -> Registry:
     files = sorted((schemas / "resources").glob("*.toml"))
     served = tuple(file.stem for file in files)
     for file in files:
-        raw = read_schema(file, _TypeFile)
+        raw = read_schema(file, TypeFile)
         if raw.type != file.stem:
             raise SchemaError(file, "type", f"'{raw.type}' does not match the file's name")
         found[raw.type] = _ReadType(file, raw, types, profiles, served, hierarchies).result()
@@ -195,7 +166,7 @@ class _ReadType:
     def __init__(
         self,
         file: FilePath,
-        raw: _TypeFile,
+        raw: TypeFile,
         types: Types,
         profiles: Mapping[str, Profile],
         served: tuple[str, ...],
@@ -203,7 +174,7 @@ class _ReadType:
     ) -> None:
         self.file, self.raw, self.types, self.profiles, self.served = file, raw, types, profiles, served
         self.hierarchies = hierarchies
-        self.specs = {name: convert(file, f"search.{name}", spec, _SearchFile) for name, spec in raw.search.items()}
+        self.specs = {name: convert(file, f"search.{name}", spec, SearchFile) for name, spec in raw.search.items()}
 
     def result(self) -> ResourceType:
         raw = self.raw
@@ -234,7 +205,18 @@ class _ReadType:
             consent_code=raw.consent.code,
             consent_date=raw.consent.date,
             search=search,
+            attachments=self._attachments(),
+            attachment_paths=tuple(raw.attachments),
+            is_raw=raw.raw,
         )
+
+    def _attachments(self) -> tuple[Branch, ...]:
+        branches = tuple(b for text in self.raw.attachments for b in self._branches("attachments", text))
+        if any(branch.type != "Attachment" for branch in branches):
+            raise self._error("attachments", "leads to something else than an Attachment")
+        if branches and (self.raw.patient in ("id", "none") or not self.raw.patient_required):
+            raise self._error("attachments", "content belongs to a patient, and so must what attaches it")
+        return branches
 
     def _error(self, key: str, text: str) -> SchemaError:
         return SchemaError(self.file, key, text)
@@ -263,7 +245,7 @@ class _ReadType:
                 raise self._error("labels", f"a label cannot be read from {branch.type}")
         return tuple(branches)
 
-    def _parameter(self, name: str, spec: _SearchFile) -> SearchParameter:
+    def _parameter(self, name: str, spec: SearchFile) -> SearchParameter:
         key = f"search.{name}"
         if not _PARAMETER_NAME.fullmatch(name):
             raise self._error(key, "is not a name of a search parameter")
@@ -302,13 +284,13 @@ class _ReadType:
             levels=self.hierarchies.get(spec.system or ""),
         )
 
-    def _modifiers(self, key: str, spec: _SearchFile, branches: list[Branch]) -> frozenset[str]:
+    def _modifiers(self, key: str, spec: SearchFile, branches: list[Branch]) -> frozenset[str]:
         for modifier in spec.modifiers:
             if spec.type != "token" or not {b.type for b in branches} <= MODIFIERS[modifier].keys():
                 raise self._error(f"{key}.modifiers", f"'{modifier}' has nothing to look at here")
         return frozenset((*spec.modifiers, *(("above", "below") if spec.system in self.hierarchies else ())))
 
-    def _composite(self, name: str, spec: _SearchFile) -> SearchParameter:
+    def _composite(self, name: str, spec: SearchFile) -> SearchParameter:
         """A composite of the values that the resource itself has or, with a path, of those that one element there has."""
         key = f"search.{name}"
         parts = {part: self.specs.get(part) for part in spec.of}

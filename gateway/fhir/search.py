@@ -71,7 +71,7 @@ class Reading:
 
 def implied_parameters(kind: ResourceType) -> tuple[SearchParameter, ...]:
     """Parameters a type has without declaring them: `patient`, where its resources belong to one."""
-    return (_PATIENT,) if kind.patient and "patient" not in kind.search else ()
+    return (_PATIENT,) if kind.patient and not kind.is_raw and "patient" not in kind.search else ()
 
 
 def find_parameter(kind: ResourceType, name: str) -> SearchParameter | None:

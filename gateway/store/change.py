@@ -15,7 +15,7 @@ from gateway.fhir.dates import write_instant
 from gateway.fhir.registry import ResourceType
 from gateway.store.conditions import Condition
 from gateway.store.mongo import Document, Step
-from gateway.store.schema import history_of
+from gateway.store.schema import CONTENTS, history_of
 
 Encode = Callable[[Any], bytes]
 
@@ -26,7 +26,8 @@ class Change:
 
     `resource` is the typed resource with its new id and meta, None for a deletion; `values` its index values as stored
     (`search`, `labels`); `former` the document it replaces; `head` the record it belongs to (its type, for directories);
-    `touched`: whether somebody else than who deposited it has written a version; `place`: where it stands in a Bundle.
+    `touched`: whether somebody else than who deposited it has written a version; `place`: where it stands in a Bundle;
+    `content`: of content, what is stored with it, or the id alone of what waits to be named.
     """
 
     kind: ResourceType
@@ -42,6 +43,7 @@ class Change:
     former: Document | None = None
     touched: bool = False
     place: str | None = None
+    content: Document | None = None
 
     @property
     def version(self) -> int:
@@ -139,4 +141,16 @@ def steps_of(changes: list[Change], documents: list[Document]) -> list[Step]:
         where = {"_id": change.id, "bucket": change.id[:3], "version": change.former["version"]}
         replacements.setdefault(name, []).append((where, document))
     names = dict.fromkeys([*inserts, *replacements])
-    return [Step(name, inserts.get(name, ()), replacements=replacements.get(name, ())) for name in names]
+    steps = [Step(name, inserts.get(name, ()), replacements=replacements.get(name, ())) for name in names]
+    return [*_contents(changes), *steps]
+
+
+def _contents(changes: list[Change]) -> list[Step]:
+    """What is written of contents: first, so that nothing is named that was swept meanwhile."""
+    found = [change.content for change in changes if change.content is not None]
+    new = [content for content in found if "data" in content]
+    waiting = {content["_id"]: content for content in found if "data" not in content}
+    named: list[tuple[Document, Document]] = [
+        ({"_id": one, "bucket": one[:3], "address": {"$exists": True}}, {"$unset": {"pending": 1}}) for one in waiting
+    ]
+    return [Step(CONTENTS, new, named)] if found else []

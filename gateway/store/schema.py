@@ -25,6 +25,9 @@ AUTHORIZATIONS = "authorizations"  # requests that somebody is about to decide o
 LAUNCHES = "launches"  # contexts in which professionals' software starts an app
 CODES = "codes"  # that stand for an approval for a minute
 APPROVALS = "approvals"  # what people approved for clients: tokens come from them
+CONTENTS = "contents"  # of documents, sealed; short ones lie in them
+CHUNKS = "content_chunks"  # of longer ones
+PATIENT_KEYS = "patient_keys"  # wrapped: what the contents of a record are sealed with
 RECEIPTS = "receipts"  # of what came with an Idempotency-Key
 SEALS = "seals"
 WRITERS = "writers"
@@ -40,7 +43,21 @@ def history_of(type_name: str) -> str:
 # Seconds beyond their end: a code that comes again is to be known as one that was used.
 _SHORT_LIVED = {AUTHORIZATIONS: 0, LAUNCHES: 0, CODES: 86_400}
 _OF_PEOPLE = (ACCOUNTS, SESSIONS, LOGINS, *_SHORT_LIVED, APPROVALS)
-_OTHERS = (HEADS, TOKENS, ASSERTIONS, SIGNING_KEYS, CATALOGUE, *_OF_PEOPLE, RECEIPTS, SEALS, WRITERS, META)
+_OTHERS = (
+    HEADS,
+    TOKENS,
+    ASSERTIONS,
+    SIGNING_KEYS,
+    CATALOGUE,
+    *_OF_PEOPLE,
+    CONTENTS,
+    CHUNKS,
+    PATIENT_KEYS,
+    RECEIPTS,
+    SEALS,
+    WRITERS,
+    META,
+)
 _RECEIPT_SECONDS = 48 * 3_600  # a client that was cut off on a Friday evening has sent everything again by then
 
 # Options that change what an index holds or whether it is used.
@@ -83,6 +100,9 @@ def required_indexes(registry: Registry) -> list[Index]:
     found.append(Index(TOKENS, "grant", (("grant", 1),), {"partialFilterExpression": {"grant": {"$exists": True}}}))
     found.append(Index(ASSERTIONS, "ends", (("ends", 1),), {"expireAfterSeconds": 0}))
     found.append(Index(RECEIPTS, "at", (("at", 1),), {"expireAfterSeconds": _RECEIPT_SECONDS}))
+    is_addressed = {"partialFilterExpression": {"address": {"$exists": True}}}
+    found.append(Index(CONTENTS, "address", (("bucket", 1), ("address", 1)), {"unique": True, **is_addressed}))
+    found.append(Index(CONTENTS, "pending", (("pending", 1),), {"partialFilterExpression": {"pending": {"$exists": True}}}))
     found.append(Index("AuditEvent", "writer,n", (("writer", 1), ("n", 1)), {"unique": True}))
     found.append(Index(SEALS, "writer,number", (("writer", 1), ("number", 1)), {"unique": True}))
     return found
@@ -121,7 +141,10 @@ def _type_indexes(kind: ResourceType) -> Iterator[Index]:
         for name in kind.sort:
             keys = (("patient", 1), (sort_field(name), -1), ("_id", 1))
             yield Index(kind.name, f"unowned,-{name}", keys)
-    if kind.unique:
+    if kind.attachments:
+        has_some = {"partialFilterExpression": {"attached": {"$exists": True}}}
+        yield Index(kind.name, "attached", (("bucket", 1), ("attached", 1)), has_some)
+    if kind.unique or kind.is_raw:
         keys = (("bucket", 1), ("key", 1))
         yield Index(kind.name, "key", keys, {"unique": True, "partialFilterExpression": {"key": {"$exists": True}}})
     if "history-type" in kind.interactions:

@@ -271,7 +271,7 @@ async def test_a_create_takes_no_parameters(camille: Actor) -> None:
 
 
 async def test_a_type_that_is_not_served_cannot_be_created(camille: Actor) -> None:
-    for type_name in ("Binary", "Condition", "Foo", "patient"):
+    for type_name in ("Bundle", "Condition", "Foo", "patient"):
         answer = await camille.post(type_name, {"resourceType": type_name})
         assert (answer.status_code, issues(answer)[0]["code"]) == (404, "not-supported")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.fhir.registry import ResourceType
-from tests.examples import TYPES, bring, prepare, read_example, writer_of
+from tests.examples import CONTENT, TYPES, bring, prepare, read_example, writer_of
 from tests.searches import other_value, search_value
 from tests.world import Actor, World, bundle, entry, issues
 
@@ -43,8 +43,8 @@ def content(resource: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_served_type_has_an_example(world: World) -> None:
-    assert set(TYPES) == set(world.gateway.registry.resource_types)
-    assert all(read_example(name)["resourceType"] == name for name in TYPES)
+    assert {*TYPES, *CONTENT} == set(world.gateway.registry.resource_types)
+    assert all(read_example(name)["resourceType"] == name for name in (*TYPES, *CONTENT))
 
 
 @pytest.mark.requirement("CORE-03", "CORE-09", "CORE-18")

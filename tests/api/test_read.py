@@ -185,7 +185,7 @@ async def test_head_of_what_is_not_there(world: World, camille: Actor) -> None:
     assert (await world.http.request("HEAD", f"{BASE}/Observation/abc-000")).status_code == 401
 
 
-@pytest.mark.parametrize("path", ["observation", "OBSERVATION", "Observations", "Binary", "Bundle", "%00", "Foo", "$where"])
+@pytest.mark.parametrize("path", ["observation", "OBSERVATION", "Observations", "Binaries", "Bundle", "%00", "Foo", "$where"])
 async def test_types_that_are_not_served(camille: Actor, path: str) -> None:
     for answer in (await camille.get(path), await camille.get(f"{path}/abc-1"), await camille.get(f"{path}/abc-1/_history")):
         assert (answer.status_code, issues(answer)[0]["code"]) == (404, "not-supported")

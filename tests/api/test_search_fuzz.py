@@ -20,6 +20,7 @@ PROFILE = settings(max_examples=40, deadline=None, suppress_health_check=[Health
 PARAMETERS = [
     (kind.name, name)
     for kind in REGISTRY.resource_types.values()
+    if "search-type" in kind.interactions
     for name in (*kind.search, *(p.name for p in implied_parameters(kind)), *COMMON_PARAMETERS)
 ]
 MODIFIERS = [

@@ -1,5 +1,6 @@
 """A victim whose record holds one resource of every served type, and everybody who has no right to it."""
 
+from base64 import b64encode
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -43,6 +44,8 @@ def minimal(registry: Registry, kind: ResourceType, owner: str, identifier: str)
         found[first] = [reference] if many else reference
     if any(e.name == "identifier" for e in registry.types.elements(kind.name)):
         found["identifier"] = [{"system": SYSTEM, "value": identifier}]
+    if kind.is_raw:
+        found |= {"contentType": "text/plain", "data": b64encode(CANARY.encode()).decode()}
     if kind.name == "Consent":
         found |= people.consent(Actor(None, "", "", owner), None, "access")  # type: ignore[arg-type]
         # What it permits, no Consent opens: it changes nothing for anybody.
@@ -99,6 +102,8 @@ async def build_scene(world: World) -> Scene:
             continue
         identifiers[kind.name] = unique("secret")
         resource = minimal(registry, kind, victim.patient or "", identifiers[kind.name])
+        if kind.name == "DocumentReference":  # (content is there for somebody only where something attaches it)
+            resource["content"] = [{"attachment": {"url": f"Binary/{ids['Binary']}"}}]
         writer = next((w for w in (victim, world.operator) if _may_write(world, w, kind)), None)
         if writer is not None:
             ids[kind.name] = (await writer.create(resource))["id"]

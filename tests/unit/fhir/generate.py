@@ -80,7 +80,7 @@ class Maker:
     def resource(self, name: str) -> Json:
         """A valid resource, now and then with another one inside."""
         made = {"resourceType": name, **self.struct(name, 0)}
-        if self.random.random() < 0.2:
+        if self.random.random() < 0.2 and any(e.name == "contained" for e in self.types.elements(name)):
             kind = self.random.choice(("Patient", "Organization", "Device", "Medication"))
             inner = {"resourceType": kind, **self.struct(kind, 1), "id": "inside"}
             inner.pop("meta", None)

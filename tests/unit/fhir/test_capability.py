@@ -47,6 +47,10 @@ def test_each_type_is_declared_as_its_file_says(registry: Registry) -> None:
     for name, kind in registry.resource_types.items():
         resource = declared[name]
         assert {i["code"] for i in resource["interaction"]} == kind.interactions
+        if kind.is_raw:  # it is not searched
+            assert not {"searchParam", "searchInclude", "searchRevInclude"} & resource.keys()
+            assert not resource["conditionalCreate"]
+            continue
         parameters = {p["name"]: p for p in resource["searchParam"]}
         assert len(parameters) == len(resource["searchParam"])
         wanted = {"_id", "_lastUpdated", "_security", *kind.search, *(["patient"] if kind.patient else [])}

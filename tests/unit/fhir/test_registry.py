@@ -251,7 +251,9 @@ def test_a_binding_that_binds_nothing_stops_the_start(types: Types, path: str) -
 def test_every_record_is_searched_by_patient_and_every_directory_by_identifier(registry: Registry) -> None:
     for kind in registry.resource_types.values():
         first = {index[0] for index in kind.indexes}
-        if kind.patient:
+        if kind.is_raw:
+            assert "search-type" not in kind.interactions
+        elif kind.patient:
             assert "patient" in first, kind.name
         else:
             assert "identifier" in first, kind.name
@@ -262,7 +264,7 @@ def test_every_record_is_searched_by_patient_and_every_directory_by_identifier(r
 def test_every_search_of_a_record_has_an_index(registry: Registry) -> None:
     """Whatever else is asked: the patient bounds it, in each order there is."""
     for kind in registry.resource_types.values():
-        for name in kind.sort if kind.patient else ():
+        for name in kind.sort if kind.patient and not kind.is_raw else ():
             order = Order((Key(name, descending=True),))
             chosen = choose_index(kind, Comparison("patient", "is", "abc-1"), order)
             assert chosen == f"patient,-{name}", (kind.name, name)
@@ -288,7 +290,7 @@ def test_identities_and_sensors_are_unique_by_identifier(registry: Registry) -> 
 def test_what_a_consent_speaks_of_can_be_compared(registry: Registry) -> None:
     """A Consent's codes and data period are only honoured for types that say where these stand."""
     for kind in registry.resource_types.values():
-        if kind.group == "clinical":
+        if kind.group == "clinical" and not kind.is_raw:  # (content is read through what attaches it)
             assert None not in (kind.consent_code, kind.consent_date), kind.name
 
 

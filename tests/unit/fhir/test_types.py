@@ -115,7 +115,7 @@ def is_named(path: str, problem: Problem) -> bool:
 
 def test_every_served_type_can_be_broken_in_every_way(registry: Registry) -> None:
     """No mistake is so rare that the comparison would never make it."""
-    for kind in sorted(registry.resource_types):
+    for kind in sorted(name for name, one in registry.resource_types.items() if not one.is_raw):  # (it has four elements)
         left = list(BREAKINGS)
         for seed in range(400):
             resource = Maker(registry.types, Random(seed)).resource(kind)

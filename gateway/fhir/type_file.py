@@ -1,0 +1,60 @@
+"""The shape of `schemas/resources/*.toml`.
+
+Knows: which keys such a file may have. Must not know: what follows from them.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+SearchType = Literal["token", "date", "reference", "string", "quantity", "number", "uri", "composite"]
+InteractionCode = Literal[
+    "read", "vread", "history-instance", "history-type", "create", "update", "patch", "delete", "search-type"
+]  # https://hl7.org/fhir/R4/valueset-type-restful-interaction.html
+
+# What a type holds, as the policy speaks of it.
+Group = Literal["clinical", "device", "identity", "directory", "consent", "audit"]
+
+
+class SearchFile(msgspec.Struct, forbid_unknown_fields=True):
+    """`[search.NAME]`."""
+
+    type: SearchType
+    path: str | list[str] | None = None
+    any_of: list[str] = msgspec.field(default_factory=list)
+    of: list[str] = msgspec.field(default_factory=list)
+    modifiers: list[Literal["text", "of-type"]] = msgspec.field(default_factory=list)
+    system: str | None = None
+    definition: str | None = None
+    contained: list[str] = msgspec.field(default_factory=list)
+
+
+class ConsentFile(msgspec.Struct, forbid_unknown_fields=True):
+    """`[consent]`: the parameters that Consents speak of as code and date."""
+
+    code: str | None = None
+    date: str | None = None
+
+
+class TypeFile(msgspec.Struct, forbid_unknown_fields=True):
+    """The file.
+
+    `attachments`: paths of Attachments whose content may lie here; `raw`: whether it is such content itself, whose bytes are
+    kept apart and read through what attaches it.
+    """
+
+    type: str
+    group: Group
+    interactions: list[InteractionCode]
+    patient: str
+    patient_required: bool = True
+    sort: list[str] = msgspec.field(default_factory=lambda: ["_lastUpdated"])
+    unique: list[str] = msgspec.field(default_factory=list)
+    indexes: list[list[str]] = msgspec.field(default_factory=list)
+    profiles: list[str] = msgspec.field(default_factory=list)
+    labels: list[str] = msgspec.field(default_factory=list)
+    attachments: list[str] = msgspec.field(default_factory=list)
+    raw: bool = False
+    scope_parameters: list[str] = msgspec.field(default_factory=list)
+    consent: ConsentFile = msgspec.field(default_factory=ConsentFile)
+    search: dict[str, Any] = msgspec.field(default_factory=dict)

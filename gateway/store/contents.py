@@ -1,0 +1,207 @@
+"""The contents of documents as they are stored: sealed, each in one record, apart from the resource that names it.
+
+Knows: `{_id, bucket, patient, address, size, data}` of a content (`data` only of a short one; `pending` since when, as long as
+no resource names it) and `{_id: content/number, bucket, data}` of the chunks of a longer one; how the wrapped keys of patients
+lie; through what a content may be read.
+Must not know: how anything is sealed or opened, HTTP.
+
+Own collections in place of GridFS, see the README ("Contents").
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from gateway.access.access import Access
+from gateway.fhir.clause import matches
+from gateway.fhir.registry import ResourceType
+from gateway.store.filter import to_filter
+from gateway.store.ids import bucket_of
+from gateway.store.mongo import Document, Mongo, Part, Session, Stale
+from gateway.store.resources import LIVE
+from gateway.store.schema import CHUNKS, CONTENTS, PATIENT_KEYS
+
+_SWEPT_AT_ONCE = 100
+_FACTS: Mapping[str, Any] = {"patient": 1, "size": 1, "sha1": 1, "media": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A resource whose content the caller may read, with the stored content and the wrapped key (None: destroyed)."""
+
+    resource: Document
+    content: Document
+    wrapped: bytes | None
+
+
+async def find_key(mongo: Mongo, patient: str) -> Document | None:
+    """The key of a record as it is stored; without `wrapped`, where it was destroyed."""
+    return await mongo.find_one(PATIENT_KEYS, {"_id": patient, "bucket": patient[:3]})
+
+
+async def add_key(mongo: Mongo, patient: str, wrapped: bytes) -> Document:
+    """Store the key of a record, unless it has one; returns the one that it has."""
+    where = {"_id": patient, "bucket": patient[:3]}
+    for _ in range(2):
+        try:
+            found = await mongo.change(PATIENT_KEYS, where, {"$setOnInsert": {"wrapped": wrapped}}, upsert=True)
+        except Stale:  # another process was faster
+            continue
+        return found or {}
+    return await find_key(mongo, patient) or {}
+
+
+async def destroy_key(mongo: Mongo, patient: str, now: datetime) -> None:
+    """Destroy the key of a record: what it sealed can never be opened again, and the record never has another one."""
+    where = {"_id": patient, "bucket": patient[:3]}
+    await mongo.change(PATIENT_KEYS, where, {"$unset": {"wrapped": 1}, "$set": {"destroyed": now}}, upsert=True)
+
+
+async def find_with_keys(mongo: Mongo, wanted: Mapping[bytes, str]) -> tuple[dict[bytes, Document], dict[str, Document]]:
+    """What lies at these addresses (of these patients) already, by address, and the keys that the records have, by patient."""
+    patients = sorted(set(wanted.values()))
+    buckets = {"$in": sorted({patient[:3] for patient in patients})}
+    found = await mongo.find_all(
+        [
+            Part(PATIENT_KEYS, {"_id": {"$in": patients}, "bucket": buckets}, "key"),
+            Part(CONTENTS, {"bucket": buckets, "address": {"$in": [*wanted]}}, "content", {"address": 1, "pending": 1}),
+        ]
+    )
+    keys = {document["_id"]: document for document in found if document["of"] == "key"}
+    return {bytes(d["address"]): d for d in found if d["of"] == "content"}, keys
+
+
+async def begin_content(mongo: Mongo, content: Document) -> None:
+    """Write down that chunks of this content will come, so that they are found if they remain chunks."""
+    await mongo.insert(CONTENTS, [content])
+
+
+async def add_chunk(mongo: Mongo, content: str, number: int, sealed: bytes) -> None:
+    """Store one chunk of a content."""
+    await mongo.insert(CHUNKS, [{"_id": _chunk_id(content, number), "bucket": content[:3], "data": sealed}])
+
+
+async def find_chunk(mongo: Mongo, content: str, number: int) -> bytes | None:
+    """One chunk of a content, as it was sealed."""
+    found = await mongo.find_one(CHUNKS, {"_id": _chunk_id(content, number), "bucket": content[:3]}, {"data": 1})
+    return None if found is None else bytes(found["data"])
+
+
+async def end_content(mongo: Mongo, content: str, facts: Mapping[str, Any], now: datetime) -> str:
+    """Say where a content lies whose chunks are all there (`facts`: address and size); returns the id of what lies there.
+
+    That is another one where the record had the same already; then this one is dropped.
+    """
+    bucket = content[:3]
+    for _ in range(3):
+        try:
+            await mongo.change(CONTENTS, {"_id": content, "bucket": bucket}, {"$set": {**facts, "pending": now}})
+            return content
+        except Stale:
+            # Whatever lies there shall stay until a resource names it.
+            where = {"bucket": bucket, "address": facts["address"]}
+            there = await mongo.change(CONTENTS, {**where, "pending": {"$exists": True}}, {"$set": {"pending": now}})
+            there = there or await mongo.find_one(CONTENTS, where, {"_id": 1})
+            if there is not None:
+                await drop_content(mongo, content)
+                return str(there["_id"])
+    raise Stale
+
+
+async def drop_content(mongo: Mongo, content: str) -> None:
+    """Delete a content that no resource names, first its chunks: what is left by a crash in between is swept later."""
+    await mongo.delete(CHUNKS, {"_id": {"$gte": f"{content}/", "$lt": f"{content}0"}, "bucket": content[:3]})
+    await mongo.delete(CONTENTS, {"_id": content, "bucket": content[:3]})
+
+
+async def sweep_contents(mongo: Mongo, before: datetime) -> int:
+    """Delete what was deposited before this time and never named by a resource; returns how much that was.
+
+    A content loses its address first: a transaction that would name it finds it no more, and plans again.
+    """
+    waiting = await mongo.find(CONTENTS, {"pending": {"$lt": before}}, {"bucket": 1}, limit=_SWEPT_AT_ONCE)
+    swept = 0
+    for one in waiting:
+        where = {"_id": one["_id"], "bucket": one["bucket"], "pending": {"$lt": before}}
+        if await mongo.change(CONTENTS, where, {"$unset": {"address": 1}}) is not None:
+            await drop_content(mongo, one["_id"])
+            swept += 1
+    return swept
+
+
+async def find_readable(
+    access: Access,
+    mongo: Mongo,
+    kind: ResourceType,
+    holders: Sequence[ResourceType],
+    identifier: str,
+    session: Session = None,
+) -> Found | None:
+    """A resource with its content, None where there is none that is attached to anything that the caller may read.
+
+    As many calls whether it is there, may be read, or not.
+    """
+    resource = await _find_resource(access, mongo, kind, identifier, session)
+    resource = resource if resource is not None and matches(access.scopes(kind, "read"), resource) else None
+    patient, content = (resource["patient"], resource["content"]) if resource is not None else ("", "")
+    found = await mongo.find_all(
+        [
+            *(_holding(access, holder, [identifier]) for holder in holders),
+            Part(CONTENTS, {"_id": content, "bucket": content[:3]}, "content"),
+            Part(PATIENT_KEYS, {"_id": patient, "bucket": patient[:3]}, "key"),
+        ]
+    )
+    by_kind = {document["of"]: document for document in found}
+    if resource is None or "holder" not in by_kind or "content" not in by_kind:
+        return None
+    wrapped = by_kind.get("key", {}).get("wrapped")
+    return Found(resource, by_kind["content"], None if wrapped is None else bytes(wrapped))
+
+
+async def find_attachable(
+    access: Access,
+    mongo: Mongo,
+    kind: ResourceType,
+    holders: Sequence[ResourceType],
+    identifiers: Iterable[str],
+) -> dict[str, Document]:
+    """What is known of the content of these resources, those that the caller deposited or may read already.
+
+    As many calls whether any is there or not.
+    """
+    ids = sorted({identifier for identifier in identifiers if bucket_of(identifier)})
+    where = {"_id": {"$in": ids}, "bucket": {"$in": sorted({i[:3] for i in ids})}}
+    found = await mongo.find_all(
+        [
+            Part(kind.name, where, "resource", {**_FACTS, "source": 1, "bucket": 1}),
+            *(_holding(access, holder, ids, {"attached": 1}) for holder in holders),
+        ]
+    )
+    read = {identifier for d in found if d["of"] == "holder" for identifier in d["attached"]}
+    deposited = access.referable(kind)
+    resources = (d for d in found if d["of"] == "resource")
+    return {d["_id"]: d for d in resources if d["_id"] in read or matches(deposited, d)}
+
+
+def _holding(access: Access, holder: ResourceType, ids: Sequence[str], fields: Mapping[str, Any] | None = None) -> Part:
+    """What attaches one of these and may be read by the caller."""
+    named = {"bucket": {"$in": sorted({i[:3] for i in ids})}, "attached": {"$in": [*ids]}}
+    where: Document = {"$and": [named, to_filter(access.clause(holder, "read")), LIVE]}
+    return Part(holder.name, where, "holder", fields or {"_id": 1})
+
+
+async def _find_resource(
+    access: Access, mongo: Mongo, kind: ResourceType, identifier: str, session: Session
+) -> Document | None:
+    if bucket_of(identifier) is None:
+        return None
+    reference = f"{kind.name}/{identifier}"
+    if session is None and reference in access.prefetched.resources:
+        found = access.prefetched.resources[reference]
+        return dict(found) if found is not None else None
+    return await mongo.find_one(kind.name, {"_id": identifier, "bucket": identifier[:3]}, session=session)
+
+
+def _chunk_id(content: str, number: int) -> str:
+    return f"{content}/{number:06}"
