@@ -80,6 +80,14 @@ class Browser:
         assert "exceptionDetails" not in said, (expression, said)
         return said["result"].get("value")
 
+    async def becomes(self, expression: str, value: Any) -> None:
+        """Wait until an expression has this value: a browser moves the focus after it has loaded the page."""
+        for _ in range(200):
+            if await self.look(expression) == value:
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError((expression, value))
+
     async def type(self, selector: str, text: str) -> None:
         """Put the cursor into a field and type."""
         await self.look(f"document.querySelector({json.dumps(selector)}).focus()")

@@ -94,7 +94,7 @@ async def test_from_an_app_s_link_to_taking_it_back(served: World, tmp_path: Pat
         await browser.picture(folder / f"{size}-decide.png")
         await browser.go_on("button[value=allow]")  # nothing is ticked yet
         assert await browser.look("document.querySelectorAll('[role=alert] li').length") == 2
-        assert await browser.look("document.activeElement.getAttribute('role')") == "alert"
+        await browser.becomes("document.activeElement.getAttribute('role')", "alert")
         await browser.picture(folder / f"{size}-decide-missing.png")
         for box in ("#read-Observation", "label[for=past]", "label[for=duration-year]"):
             await browser.click(box)
