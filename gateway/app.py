@@ -35,12 +35,15 @@ from gateway.exchange.perform import check_operations
 from gateway.exchange.refresh_tokens import RefreshTokens
 from gateway.exchange.sealer import Sealer
 from gateway.exchange.standing import head_facts, read_provision
+from gateway.exchange.throttle import Throttle
+from gateway.fhir.bindings import check_bindings
 from gateway.fhir.codec import Codec
 from gateway.fhir.identity import Identities
 from gateway.fhir.index import Index
 from gateway.fhir.media import MediaTypes, read_media_types
+from gateway.fhir.plausible import Plausibility, read_plausibility
 from gateway.fhir.references import References
-from gateway.fhir.registry import Registry, check_bindings, read_registry
+from gateway.fhir.registry import Registry, read_registry
 from gateway.fhir.search import Reading
 from gateway.fhir.subset import Subsets
 from gateway.fhir.types import Types
@@ -57,7 +60,7 @@ from gateway.oauth.cors import Cors
 from gateway.oauth.metadata import security_uris
 from gateway.oauth.routes import OPEN, add_oauth, oauth_pattern, offered, serving_oauth
 from gateway.schemas import find_schemas
-from gateway.settings import Limits, Settings, read_gateway_file, read_networks, read_settings
+from gateway.settings import Limits, Rate, Settings, read_gateway_file, read_networks, read_settings
 from gateway.store.audit import AuditWriter
 from gateway.store.catalogue import Clients, find_origins
 from gateway.store.commit import Committer
@@ -89,20 +92,30 @@ class Schemas:
     """Everything that `schemas/` says."""
 
     limits: Limits
+    rates: Mapping[str, Rate]
     registry: Registry
     policy: Policy
     texts: Mapping[str, Texts]
     media_types: MediaTypes
+    plausible: Plausibility
 
 
 def read_schemas(folder: Path) -> Schemas:
     """Read and check the data files. Raises SchemaError naming file and key."""
-    limits, bindings = read_gateway_file(folder)
-    types = Types(bindings, limits.string_length)
-    check_bindings(folder, types, bindings)
+    file = read_gateway_file(folder)
+    types = Types(file.bindings, file.limits.string_length)
+    check_bindings(folder, types, file.bindings)
     registry = read_registry(folder, types)
     check_operations(folder, registry)
-    return Schemas(limits, registry, read_policy(folder, registry), read_texts(folder), read_media_types(folder))
+    return Schemas(
+        limits=file.limits,
+        rates=file.rates,
+        registry=registry,
+        policy=read_policy(folder, registry),
+        texts=read_texts(folder),
+        media_types=read_media_types(folder),
+        plausible=read_plausibility(folder),
+    )
 
 
 def read_own_issuers(schemas: Schemas, folder: Path | None, networks: str, base_url: str) -> list[Issuer]:
@@ -119,11 +132,9 @@ def read_own_providers(schemas: Schemas, folder: Path | None, networks: str, bas
 
 def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callable[[], datetime] = now) -> Gateway:
     """The parts, put together; nothing is asked of the database yet."""
-    limits, registry, policy = schemas.limits, schemas.registry, schemas.policy
-    mongo = _connect(settings)
+    limits, registry, mongo = schemas.limits, schemas.registry, _connect(settings)
     codec = Codec(registry.types, depth=limits.depth, explain_bytes=limits.explain_bytes)
     audit, networks = AuditWriter(mongo, ids), settings.outbound_networks
-    issuers = read_own_issuers(schemas, settings.issuers, networks, settings.base_url)
     providers = read_own_providers(schemas, settings.providers, networks, settings.base_url)
 
     @functools.lru_cache(maxsize=1_024)
@@ -142,13 +153,14 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         codec=codec,
         xml=XmlReader(Shapes(registry.types), limits.depth),
         references=References(registry.types, codec),
-        index=Index(registry, policy.label_systems, codec),
+        index=Index(registry, schemas.policy.label_systems, codec),
         subsets=Subsets(registry.types),
         identities=Identities(registry),
-        policy=policy,
+        policy=schemas.policy,
+        plausible=schemas.plausible,
         ids=ids,
         mongo=mongo,
-        issuers=Issuers(issuers, read_networks(networks)),
+        issuers=Issuers(read_own_issuers(schemas, settings.issuers, networks, settings.base_url), read_networks(networks)),
         providers=Providers(providers, read_networks(networks)),
         clients=Clients(mongo),
         standings=Standings(mongo),
@@ -160,6 +172,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         misses=Misses(),
         media_types=schemas.media_types,
         patient_keys=PatientKeys(mongo, MasterKey(settings.wrapping_secret)),
+        throttle=Throttle(schemas.rates if settings.rates == "on" else {}),
         passwords=Passwords(),
         sealer=Sealer(settings.secret, b"gateway-seal"),
         refresh_tokens=RefreshTokens(settings.secret),

@@ -57,6 +57,7 @@ class Settings:
     master_key: str = _env(
         "GATEWAY_MASTER_KEY", "at least 32 characters; wraps the keys that contents are sealed with", "", otherwise=""
     )
+    rates: str = _env("GATEWAY_RATES", "on, or off where load is measured", "on", otherwise="off")
     local_login: str = _env(
         "GATEWAY_LOCAL_LOGIN",
         "on, off, or auto: local accounts log in on a loopback base URL only",
@@ -126,8 +127,17 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     search_seconds: Seconds
 
 
+class Rate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one caller may ask of a worker: requests and resources written, `known` being what one that is known counts."""
+
+    per_second: Seconds
+    burst: Count
+    known: Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
 class _GatewayFile(msgspec.Struct, forbid_unknown_fields=True):
     limits: Limits
+    rates: dict[str, Any]
     bindings: dict[str, Any]
 
 
@@ -149,13 +159,24 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     return Settings(**values)
 
 
-def read_gateway_file(schemas: Path) -> tuple[Limits, Mapping[str, list[str]]]:
-    """The limits and the required bindings of `gateway.toml`. Raises SchemaError naming the key."""
+@dataclass(frozen=True, slots=True)
+class GatewayFile:
+    """What `gateway.toml` says: `rates` by client or kind of actor, `bindings` by element."""
+
+    limits: Limits
+    rates: Mapping[str, Rate]
+    bindings: Mapping[str, list[str]]
+
+
+def read_gateway_file(schemas: Path) -> GatewayFile:
+    """The limits, rates and required bindings of `gateway.toml`. Raises SchemaError naming the key."""
     file = schemas / "gateway.toml"
     raw = read_schema(file, _GatewayFile)
     if raw.limits.page_default > raw.limits.page_most:
         raise SchemaError(file, "limits.page_default", "is more than page_most")
-    return raw.limits, {path: convert(file, f"bindings.{path}", codes, Codes) for path, codes in raw.bindings.items()}
+    bindings = {path: convert(file, f"bindings.{path}", codes, Codes) for path, codes in raw.bindings.items()}
+    rates = {name: convert(file, f"rates.{name}", rate, Rate) for name, rate in raw.rates.items()}
+    return GatewayFile(raw.limits, rates, bindings)
 
 
 def _check(values: Mapping[str, Any]) -> None:
@@ -180,6 +201,8 @@ def _check(values: Mapping[str, Any]) -> None:
         raise SettingsError("GATEWAY_CERTIFICATE_HEADER: is believed of nobody without GATEWAY_TRUSTED_PROXIES")
     if values["log_level"] not in ("debug", "info", "warning", "error"):
         raise SettingsError("GATEWAY_LOG_LEVEL: is none of debug, info, warning, error")
+    if values["rates"] not in ("on", "off"):
+        raise SettingsError("GATEWAY_RATES: is neither on nor off")
     if values["local_login"] not in ("auto", "on", "off"):
         raise SettingsError("GATEWAY_LOCAL_LOGIN: is none of auto, on, off")
     if values["local_login"] == "on" and values["base_url"].startswith("http:") and not _is_loopback(values["base_url"]):

@@ -243,6 +243,11 @@ def observation(owner: str, **elements: Any) -> dict[str, Any]:
     }
 
 
+def finding(owner: str, **elements: Any) -> dict[str, Any]:
+    """An Observation of what nothing is known about: it can have any value, at any time."""
+    return observation(owner, **{"code": concept(LOINC, "3141-9"), **elements})
+
+
 def document(owner: str, **elements: Any) -> dict[str, Any]:
     """A DocumentReference of a patient (by id) with inline data."""
     return {

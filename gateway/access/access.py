@@ -50,9 +50,10 @@ class Record:
     """What is known, at this moment, of the record of one patient: its consents and who treats the patient.
 
     `wide`: the types of which it holds resources whose dates cover more than a common span. `moment`: number and time of its
-    last commit. `closed`: whether the Patient is no longer active. Where several records are of one person: `survivor`, the
-    patient that stands for it now; `linked`, the others that this one's Patient names; and, once those have been looked up,
-    `merged`, all of them; `elsewhere`, the consents given in the others, whose denials hold here too.
+    last commit. `born`: the birth date, as far as it is known. `closed`: whether the Patient is no longer active. Where several
+    records are of one person: `survivor`, the patient that stands for it now; `linked`, the others that this one's Patient
+    names; and, once those have been looked up, `merged`, all of them; `elsewhere`, the consents given in the others, whose
+    denials hold here too.
     """
 
     patient: str
@@ -61,6 +62,7 @@ class Record:
     wide: frozenset[str] = frozenset()
     moment: tuple[int, datetime] | None = None
     closed: bool = False
+    born: str | None = None
     survivor: str | None = None
     linked: tuple[str, ...] = ()
     merged: tuple[str, ...] = ()

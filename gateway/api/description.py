@@ -34,7 +34,7 @@ _HEADERS: Mapping[str, str] = {
 }
 # What every answer may be besides what its endpoint gives; and with a body, or with an id.
 _ANYWHERE = (400, 406, 414, 431, 503, 504)
-_WITH_TOKEN = (401, 403, 404, 405)
+_WITH_TOKEN = (401, 403, 404, 405, 429)
 _WITH_BODY = (413, 415, 422)
 _WITH_ID = (410,)
 _WITHOUT_BODY = (204, 304)
@@ -58,6 +58,7 @@ _TEXTS: Mapping[int, str] = {
     415: "a body is not sent in this media type",
     416: "there is no such part",
     422: "refused: the issues name the elements",
+    429: "too much is asked: Retry-After says when to come again",
     431: "the headers are too long",
     503: "try again",
     504: "took too long",

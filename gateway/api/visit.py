@@ -47,12 +47,15 @@ def target_of(request: Request) -> tuple[About, Pairs | None]:
 
 
 async def visitor(request: Request, about: About, parameters: Pairs | None = None) -> Access:
-    """The access of whoever sent this request. Raises Problem 406 or 401.
+    """The access of whoever sent this request. Raises Problem 406, 401 or 429.
 
     `parameters`: those of the request, where they are not all in its URL.
     """
     require_answer_format(request, parameters)
-    return await authenticate(gateway_of(request), bearer_token(request), about, request.scope["state"].get("certificate"))
+    gateway = gateway_of(request)
+    access = await authenticate(gateway, bearer_token(request), about, request.scope["state"].get("certificate"))
+    gateway.throttle.admit(access.caller, access.now)
+    return access
 
 
 def call_of(

@@ -45,4 +45,11 @@ def _has_sound_links(_: Gateway, resource: Any) -> None:
         raise Problem.of(issues, status=422)
 
 
-_RULES: Mapping[str, Rule] = {"Consent": _is_enforceable, "Patient": _has_sound_links}
+def _can_be_measured(gateway: Gateway, resource: Any) -> None:
+    """A reading is of a time that has come, and of what can be measured."""
+    issues = [*gateway.plausible.issues(resource, gateway.clock())]
+    if issues:
+        raise Problem.of(issues, status=422)
+
+
+_RULES: Mapping[str, Rule] = {"Observation": _can_be_measured, "Consent": _is_enforceable, "Patient": _has_sound_links}

@@ -16,10 +16,12 @@ from gateway.exchange.passwords import Passwords
 from gateway.exchange.patient_keys import PatientKeys
 from gateway.exchange.refresh_tokens import RefreshTokens
 from gateway.exchange.sealer import Sealer
+from gateway.exchange.throttle import Throttle
 from gateway.fhir.codec import Codec
 from gateway.fhir.identity import Identities
 from gateway.fhir.index import Index
 from gateway.fhir.media import MediaTypes
+from gateway.fhir.plausible import Plausibility
 from gateway.fhir.references import References
 from gateway.fhir.registry import Registry
 from gateway.fhir.subset import Subsets
@@ -55,6 +57,7 @@ class Gateway:
     subsets: Subsets
     identities: Identities
     policy: Policy
+    plausible: Plausibility
     ids: Ids
     mongo: Mongo
     issuers: Issuers
@@ -69,6 +72,7 @@ class Gateway:
     misses: Misses
     media_types: MediaTypes
     patient_keys: PatientKeys
+    throttle: Throttle
     passwords: Passwords
     sealer: Sealer
     refresh_tokens: RefreshTokens

@@ -6,6 +6,7 @@ Must not know: HTTP, MongoDB.
 """
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from gateway.access.access import Record, unknown_reference
@@ -85,7 +86,9 @@ async def _settle_all(gateway: Gateway, draft: Draft, entries: list[Entry]) -> N
     for entry in changing:
         if entry.full_url:
             draft.urls[entry.full_url] = f"{entry.kind.name}/{entry.id}"
-    await _settle(gateway, draft, [entry for entry in entries if entry.is_create])
+    # What is known by what it refers to comes behind that.
+    await _settle(gateway, draft, [entry for entry in entries if entry.is_create and not entry.kind.natural])
+    await _settle(gateway, draft, [entry for entry in entries if entry.is_create and entry.kind.natural])
 
 
 async def _settle(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
@@ -94,7 +97,8 @@ async def _settle(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
             seed = f"{entry.patient}\0{entry.deposit.media}\0".encode() + entry.deposit.sha256
             entry.key = content_key(gateway.ids.digest(seed), draft.access.caller.source)
         else:
-            entry.key = business_key(entry.kind, entry.identity, entry.patient, draft.access.caller.source)
+            localize = partial(draft.localize, there=draft.server_of(entry)) if entry.kind.natural else None
+            entry.key = business_key(entry.kind, entry.identity, entry.patient, draft.access.caller.source, localize)
     await find_by_condition(gateway, draft, entries)
     await _find_by_key(gateway, draft, [e for e in entries if e.key and e.existing is None and e.twin is None])
     first_with_key: dict[bytes, Entry] = {}

@@ -5,6 +5,7 @@ Must not know: HTTP, MongoDB.
 """
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -20,7 +21,9 @@ from gateway.exchange.links import check_references, resolve_references
 from gateway.exchange.merging import check_merges, keep_links, values_shown
 from gateway.exchange.owners import settle_ids
 from gateway.exchange.sought import check_sought, resolve_sought
-from gateway.fhir.identity import business_key
+from gateway.fhir.dates import read_span
+from gateway.fhir.identity import business_key, identifier_key
+from gateway.fhir.plausible import flag
 from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.change import Change, Plan, require, require_write
@@ -30,6 +33,7 @@ from gateway.store.mongo import Document
 Check = Callable[[Access, Entry], None]
 
 _NONE: Mapping[str, str] = {}
+_A_DAY = timedelta(days=1)  # more than zones differ
 
 
 async def make_plan(
@@ -209,6 +213,8 @@ def _deletion(entry: Entry) -> Change:
 def _writing(gateway: Gateway, access: Access, entry: Entry) -> Change:
     kind, resource, former = entry.kind, entry.resource, entry.former
     _clean_meta(gateway, resource)
+    if kind.name == "Observation":
+        flag(resource, gateway.plausible.is_doubtful(resource), gateway.registry.types.struct("Coding"))
     found = gateway.index.search_values(kind, resource)
     values: Document = {"search": values_shown(resource, found) if kind.is_patient else found}
     attached = attached_ids(kind, resource)
@@ -218,7 +224,9 @@ def _writing(gateway: Gateway, access: Access, entry: Entry) -> Change:
     if labels:
         values["labels"] = labels
     source = access.caller.source if former is None else former["source"]
-    key = entry.key if former is None else business_key(kind, resource, entry.patient, source)
+    # (Two that were alike before stay two.)
+    keep = _as_is if former is not None and former.get("key") is not None else None
+    key = entry.key if former is None else business_key(kind, resource, entry.patient, source, keep)
     digest = entry.digest if key is not None else None
     if former is not None and key is not None and former.get("key") == key:
         digest = former.get("digest")  # what was sent once stays known, whatever was corrected since
@@ -242,6 +250,11 @@ def _writing(gateway: Gateway, access: Access, entry: Entry) -> Change:
     return change
 
 
+def _as_is(reference: str) -> str:
+    """What a reference leads to once it is resolved."""
+    return reference
+
+
 def _check_record(gateway: Gateway, draft: Draft, entry: Entry, change: Change) -> None:
     """Refuse what belongs to a patient who does not exist as it would be refused for one who may not be written to.
 
@@ -251,6 +264,11 @@ def _check_record(gateway: Gateway, draft: Draft, entry: Entry, change: Change) 
         return
     record, caller = draft.access.records.get(entry.patient), draft.access.caller
     is_closed = record is not None and record.closed and caller.kind in gateway.policy.closed_to
+    born = record.born if record is not None else None
+    if born is not None and _is_before(gateway, entry, born):
+        require(draft.access, change)
+        text = "it is of a time before its patient was born"
+        raise entry.locate(Problem("business-rule", text, "Observation.effective", status=422))
     if record is None or record.moment is None or record.is_replaced or is_closed:
         require(draft.access, change)
         expression = f"{entry.kind.name}.{entry.kind.patient_path or 'id'}"
@@ -258,6 +276,14 @@ def _check_record(gateway: Gateway, draft: Draft, entry: Entry, change: Change) 
             raise entry.locate(unknown_reference(expression))
         why = "another Patient has taken its place" if record.is_replaced else "its Patient is not active"
         raise entry.locate(Problem("business-rule", f"this record is closed, and takes nothing new: {why}", expression))
+
+
+def _is_before(gateway: Gateway, entry: Entry, born: str) -> bool:
+    """Whether it is a reading that ends before this date begins anywhere."""
+    if entry.kind.name != "Observation" or not gateway.plausible.is_reading(entry.resource):
+        return False
+    text = entry.resource.effectiveDateTime
+    return text is not None and read_span(born).low - read_span(text).high >= _A_DAY
 
 
 def _check_labels(access: Access, entry: Entry, change: Change) -> None:
@@ -343,9 +369,13 @@ def _content(gateway: Gateway, resource: Any) -> bytes:
     """What a resource says, without what the server says of it."""
     resource.id = None
     _clean_meta(gateway, resource)
+    flag(resource, False, gateway.registry.types.struct("Coding"))
     return gateway.codec.encode(resource)
 
 
 def _duplicate(entry: Entry) -> Problem:
+    if entry.kind.natural and identifier_key(entry.kind, entry.resource or entry.identity, entry.patient) is None:
+        text = "what the same device measured of this at this instant is already there, and says something else"
+        return Problem("duplicate", text, entry.expression())
     text = "a resource with this identifier is already there, and says something else"
     return Problem("duplicate", text, entry.expression(".identifier"))

@@ -199,6 +199,14 @@ async def read_criteria(gateway: Gateway, access: Access, kind: ResourceType, pa
     return read_parameters(kind, criteria, await _reading(gateway, access, [kind], criteria))
 
 
+async def read_clause(gateway: Gateway, access: Access, kind: ResourceType, pairs: Pairs) -> tuple[Access, Clause, list[str]]:
+    """The clause of a search without chains, the access over the records it names, and the records it is about."""
+    _refuse_long(gateway, pairs)
+    reading = await _reading(gateway, access, [kind], pairs)
+    access, parts, about = await _read_search(gateway, access, [kind], pairs, reading)
+    return access, parts[0].clause, about
+
+
 async def widen(gateway: Gateway, access: Access, kind: ResourceType, pairs: Pairs, clause: Clause) -> Access:
     """The access over the records that a condition names as well. Raises Problem where it must name one and does not."""
     asked = _patients_asked(kind, _criteria(pairs))

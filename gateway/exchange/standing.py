@@ -133,6 +133,7 @@ def head_facts(patient: Any) -> dict[str, Any]:
     return {
         "care_team": [reference.partition("/_history/")[0] for reference in named if reference],
         "closed": patient.active is False,
+        "born": patient.birthDate,
         "merged": bool(links),
         "replaced_by": replaced,
         "replaces": [other for kind, other in links if kind == "replaces"],
@@ -183,6 +184,7 @@ def read_record(gateway: Gateway, caller: Caller, stored: StoredRecord) -> Recor
         wide=frozenset(head.get("wide", ())),
         moment=(int(head["commit"]), head["updated"]) if head else None,
         closed=bool(head.get("closed")),
+        born=head.get("born"),
         survivor=head.get("replaced_by") or stored.patient if head.get("merged") else None,
         linked=tuple(head.get("replaces") or [head["replaced_by"]]) if head.get("merged") else (),
     )

@@ -105,6 +105,7 @@ async def commit(
             await gateway.receipts.keep(receipts)
         seen = await read_behind(None) if read_behind is not None else []
         events = [*written(access, entries, {}), *seen]
+    gateway.throttle.charge(access.caller, access.now, written=len(documents), known=len(entries) - len(documents))
     stored = {document["_id"]: document for document in documents}
     answers = [await _answer(gateway, access, entry, one, stored) for entry, one in zip(asked, done, strict=True)]
     return answers, events

@@ -5,13 +5,15 @@ Must not know: stores, what is done with an identity.
 """
 
 import typing
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any
 
 import msgspec
 
+from gateway.fhir.dates import read_span
 from gateway.fhir.registry import Registry, ResourceType
-from gateway.fhir.values import has_system
+from gateway.fhir.values import has_system, token_values
 
 IDENTIFIER_BYTES, SOURCE_BYTES = 12, 4
 
@@ -31,14 +33,20 @@ class Identities:
         return identity if identity.resourceType == kind.name else None
 
 
-def business_key(kind: ResourceType, identity: Any, patient: str | None, source: str) -> bytes | None:
+def business_key(
+    kind: ResourceType, identity: Any, patient: str | None, source: str, localize: Callable[[str], str] | None = None
+) -> bytes | None:
     """The hash under which a resource is unique, None where it has no business identifier.
 
-    `identity`: the resource, or what `Identities.read` gives. In a patient's compartment the key is the sender's own: its
+    `identity`: the resource, or what `Identities.read` gives; `localize`: what a reference leads to here, where a resource
+    without an identifier may be known by its natural key. In a patient's compartment the key is the sender's own: its
     first part stands for type, patient and identifier, its second for the source, so that two sources never collide. A
     directory entry or a Patient is one for all sources.
     """
     first = identifier_key(kind, identity, patient)
+    if first is None and kind.natural and localize is not None:
+        told = _natural(kind, identity, localize)
+        first = _hash(f"{kind.name}\0{patient}\0\0{told}", IDENTIFIER_BYTES) if told is not None else None
     return None if first is None else first + _hash(source if kind.patient else "", SOURCE_BYTES)
 
 
@@ -57,6 +65,30 @@ def identifier_key(kind: ResourceType, identity: Any, patient: str | None) -> by
 def content_key(digest: bytes, source: str) -> bytes:
     """The hash under which content is unique. `digest`: a hash of its patient, media type and bytes."""
     return digest[:IDENTIFIER_BYTES] + _hash(source, SOURCE_BYTES)
+
+
+def _natural(kind: ResourceType, identity: Any, localize: Callable[[str], str]) -> str | None:
+    """What a resource is known by where it has no identifier; None where it leaves open by what it was made, or when."""
+    parts: list[str] = []
+    for branches in kind.natural:
+        for branch in branches:
+            names = [_name(item, localize) for item in branch.read(identity)]
+            if None in names or (not names and branch.type not in ("CodeableConcept", "Coding")):
+                return None
+            parts.append("\0".join(name for name in names if name is not None))
+    return "\0\0".join(parts)
+
+
+def _name(item: Any, localize: Callable[[str], str]) -> str | None:
+    """A reference, a code or an instant as it is the same whoever writes it; None where it tells none."""
+    if isinstance(item, str):
+        return read_span(item).low.isoformat() if len(item) > len("2026-11-25") else None
+    if hasattr(item, "reference"):
+        text = localize(item.reference) if item.reference else ""
+        tokens = token_values(item.identifier.system, item.identifier.value) if item.identifier is not None else [""]
+        return None if text.startswith("#") else text or tokens[0] or None
+    coding = next(iter(item.coding or ()), None) if hasattr(item, "coding") else item
+    return None if coding is None or not coding.code else token_values(coding.system, coding.code)[0]
 
 
 def references_of(identity: Any) -> list[str]:
@@ -82,6 +114,7 @@ def _hash(text: str, size: int) -> bytes:
 
 def _decoder(registry: Registry, kind: ResourceType) -> msgspec.json.Decoder[Any]:
     branches = [*kind.patient, *(branch for name in kind.unique for branch, _ in kind.search[name].readers)]
+    branches += [branch for found in kind.natural for branch in found]
     types = registry.types
     firsts = {branch.first for branch in branches}
     firsts |= {element.attribute for element in types.elements(kind.name) if element.type == "Reference"}

@@ -17,7 +17,7 @@ from gateway.schemas import SchemaError, read_schema
 
 Level = Literal["system", "type", "instance"]
 Method = Literal["GET", "POST"]
-ParameterType = Literal["code", "uri", "string", "Identifier", "Resource"]
+ParameterType = Literal["code", "uri", "string", "positiveInt", "Identifier", "Resource"]
 
 _CODE = re.compile(r"[a-z][a-z0-9-]{0,63}")
 

@@ -16,7 +16,7 @@ from gateway.fhir.operations import Operation, read_operations
 from gateway.fhir.path import Branch, PathError, compile_path
 from gateway.fhir.profiles import Profile, read_profiles
 from gateway.fhir.type_file import Group, InteractionCode, SearchFile, SearchType, TypeFile
-from gateway.fhir.types import NESTED, Types, type_and_element
+from gateway.fhir.types import NESTED, Types
 from gateway.fhir.values import CONVERTERS, MODIFIERS, Convert, pair, reference_identifiers
 from gateway.schemas import SchemaError, convert, read_schema
 
@@ -60,8 +60,9 @@ class SearchParameter:
 class ResourceType:
     """All that is declared of one type.
 
-    `patient`: the branches to the element that says whose data this is, and its path. `attachments`: the branches to what may
-    lie here as content; `is_raw`: whether it is such content, whose bytes are kept apart and read through what attaches it.
+    `patient`: the branches to the element that says whose data this is, and its path. `natural`: the elements by which what has
+    no identifier of its sender is known again. `attachments`: the branches to what may lie here as content; `is_raw`: whether
+    it is such content, whose bytes are kept apart and read through what attaches it.
     """
 
     name: str
@@ -73,6 +74,7 @@ class ResourceType:
     patient_required: bool
     sort: tuple[str, ...]
     unique: tuple[str, ...]
+    natural: tuple[tuple[Branch, ...], ...]
     indexes: tuple[tuple[str, ...], ...]
     profiles: tuple[str, ...]
     labels: tuple[Branch, ...]
@@ -137,19 +139,6 @@ def read_registry(schemas: FilePath, types: Types) -> Registry:
     return Registry(types, found, {p.url: p for p in profiles.values()}, operations)
 
 
-def check_bindings(schemas: FilePath, types: Types, bindings: Mapping[str, list[str]]) -> None:
-    """Refuse a binding of `gateway.toml` that binds nothing, by its key."""
-    for path in bindings:
-        type_name, name = type_and_element(path)
-        try:
-            types.struct(path.partition(".")[0])  # its backbone elements are known by name from then on
-            found = [element.type for element in types.elements(type_name) if element.name == name]
-        except KeyError:
-            found = []
-        if found != ["code"] or ".." in path:
-            raise SchemaError(schemas / "gateway.toml", f"bindings.{path}", "is no element that takes a code")
-
-
 def _check_contained(file: FilePath, kind: ResourceType, served: Mapping[str, ResourceType]) -> None:
     for parameter in kind.search.values():
         targets = [served[name] for name in parameter.targets if name in served]
@@ -198,6 +187,7 @@ class _ReadType:
             patient_required=raw.patient_required and bool(patient),
             sort=tuple(raw.sort),
             unique=tuple(raw.unique),
+            natural=self._natural(),
             indexes=tuple(tuple(index) for index in raw.indexes),
             profiles=tuple(self.profiles[name].url for name in raw.profiles),
             labels=self._labels(),
@@ -244,6 +234,13 @@ class _ReadType:
             if branch.type not in ("Coding", "CodeableConcept"):
                 raise self._error("labels", f"a label cannot be read from {branch.type}")
         return tuple(branches)
+
+    def _natural(self) -> tuple[tuple[Branch, ...], ...]:
+        found = tuple(self._branches("natural", text) for text in self.raw.natural)
+        for branch in (branch for branches in found for branch in branches):
+            if branch.type not in ("Reference", "CodeableConcept", "Coding", "dateTime", "instant"):
+                raise self._error("natural", f"nothing is known again by {branch.type}")
+        return found
 
     def _parameter(self, name: str, spec: SearchFile) -> SearchParameter:
         key = f"search.{name}"

@@ -50,6 +50,7 @@ class TypeFile(msgspec.Struct, forbid_unknown_fields=True):
     patient_required: bool = True
     sort: list[str] = msgspec.field(default_factory=lambda: ["_lastUpdated"])
     unique: list[str] = msgspec.field(default_factory=list)
+    natural: list[str] = msgspec.field(default_factory=list)
     indexes: list[list[str]] = msgspec.field(default_factory=list)
     profiles: list[str] = msgspec.field(default_factory=list)
     labels: list[str] = msgspec.field(default_factory=list)

@@ -58,7 +58,8 @@ async def test_the_rest_of_meta_is_the_clients(camille: Actor) -> None:
     "number", ["6.50", "0.0", "5.10", "100", "1.000000000000000001", "-0.0001", "0.50", "123456789012345678"]
 )
 async def test_a_decimal_keeps_value_and_precision(camille: Actor, number: str) -> None:
-    sent = json.dumps(observation(camille.patient)).replace("104", number).encode()
+    of_nothing_known = observation(camille.patient, code=concept("http://loinc.org", "3141-9"))
+    sent = json.dumps(of_nothing_known).replace("104", number).encode()
     answer = await camille.post("Observation", sent)
     assert answer.status_code == 201, answer.text
     for body in (answer.text, (await camille.get(answer.headers["location"])).text):

@@ -23,7 +23,7 @@ from gateway.access.decision import (
 from gateway.access.scope import Scope, parse_scopes
 from gateway.fhir.registry import Registry
 from gateway.fhir.search import Reading
-from tests.world import Actor, World, device, document, observation
+from tests.world import Actor, World, device, document, finding, observation
 
 SITE = "https://gateway.example"
 NOW = datetime(2026, 11, 30, 8, 30, tzinfo=UTC)
@@ -89,7 +89,7 @@ async def test_past_data_is_seen_only_where_that_was_ticked(world: World, past: 
     allowed: list[Item] = [("read", name) for name in ("Observation", "Device", "Patient")]
     await decide(world, owner, app, decision(*allowed, past=past))
     later = (world.clock() + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    after = await owner.create(observation(owner.patient, effectiveDateTime=later))
+    after = await owner.create(finding(owner.patient, effectiveDateTime=later))
     found = await app.search(f"Observation?patient={owner.patient}")
     assert {one["id"] for one in found} == ({before["id"], after["id"]} if past else {after["id"]})
     assert (await app.get(f"Observation/{before['id']}")).status_code == (200 if past else 404)

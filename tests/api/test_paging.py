@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import packaged
 from tests.examples import TYPES, bring, writer_of
-from tests.world import BASE, Actor, World, bundle, document, entry, expression, issues, observation
+from tests.world import BASE, Actor, World, bundle, document, entry, expression, finding, issues, observation
 
 REGISTRY = packaged().registry
 
@@ -84,7 +84,7 @@ async def test_pages_stay_whole_while_the_record_changes(world: World, sort: str
             assert (await owner.delete(f"Observation/{to_delete.pop()}")).status_code == 204
         del to_change[:2]
         for moment in ("2020-01-01", "2026-10-01T00:30:30Z", "2030-01-01"):
-            await owner.create(observation(owner.patient, effectiveDateTime=moment))
+            await owner.create(finding(owner.patient, effectiveDateTime=moment))
         url = next_link(page)
     assert max(Counter(seen).values()) == 1
     assert untouched <= set(seen)

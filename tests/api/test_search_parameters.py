@@ -14,7 +14,21 @@ from gateway.store.filter import to_filter
 from gateway.store.resources import LIVE, Key, Order, choose_index
 from gateway.store.standing import About
 from tests.searches import DATES, LOINC, QUANTITIES, STRINGS, TOKENS, UCUM
-from tests.world import BASE, Actor, World, bundle, concept, device, document, entry, issues, observation, patient, unique
+from tests.world import (
+    BASE,
+    Actor,
+    World,
+    bundle,
+    concept,
+    device,
+    document,
+    entry,
+    finding,
+    issues,
+    observation,
+    patient,
+    unique,
+)
 
 
 async def store(owner: Actor, resources: Mapping[Any, dict[str, Any]]) -> dict[Any, str]:
@@ -42,7 +56,7 @@ async def find_all(owner: Actor, queries: Iterable[str]) -> list[set[str]]:
 
 def with_date(owner: Actor, text: str) -> dict[str, Any]:
     start, slash, end = text.partition("/")
-    resource = observation(owner.patient)
+    resource = finding(owner.patient)
     if slash:
         del resource["effectiveDateTime"]
         resource["effectivePeriod"] = {name: value for name, value in {"start": start, "end": end}.items() if value}
@@ -108,7 +122,7 @@ async def test_quantities(world: World) -> None:
     owner = await world.patient()
     unit = {"unit": "milligram per decilitre", "system": UCUM, "code": "mg/dL"}
     numbers = dict.fromkeys(value for _, value, _ in QUANTITIES)
-    ids = await store(owner, {n: observation(owner.patient, valueQuantity={"value": n, **unit}) for n in numbers})
+    ids = await store(owner, {n: finding(owner.patient, valueQuantity={"value": n, **unit}) for n in numbers})
     queries = [f"Observation?patient={owner.patient}&value-quantity={quote(asked)}" for asked, _, _ in QUANTITIES]
     for (asked, number, expected), found in zip(QUANTITIES, await find_all(owner, queries), strict=True):
         assert (ids[number] in found) is expected, (asked, number)

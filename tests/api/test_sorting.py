@@ -21,6 +21,7 @@ from tests.world import (
     document,
     entry,
     expression,
+    finding,
     issues,
     observation,
     organization,
@@ -247,7 +248,7 @@ async def test_wide_and_common_spans_in_one_record_page_as_one(
     answer = await owner.post("", bundle("transaction", *(entry("POST", "Observation", one) for one in readings)))
     assert answer.status_code == 200, answer.text
     by_owner = f"Observation?patient={owner.patient}{search}"
-    alone = {resource["id"] for resource in await pages(owner, f"Observation?code=99504-3{search}", 100)}
+    alone = {resource["id"] for resource in await pages(owner, f"Observation?code=3141-9{search}", 100)}
     for sort in ("date", "-date", "_lastUpdated", "-_id", "date,_id", "-date,_lastUpdated", "-_lastUpdated,date,-_id"):
         whole = ids(await pages(owner, f"{by_owner}&_sort={sort}", 100))
         assert ids(await pages(owner, f"{by_owner}&_sort={sort}", size)) == whole
@@ -260,7 +261,7 @@ async def test_wide_and_common_spans_in_one_record_page_as_one(
 
 
 def with_effective(owner: str, effective: Any) -> dict[str, Any]:
-    found = observation(owner)
+    found = finding(owner)
     del found["effectiveDateTime"]
     if isinstance(effective, tuple):
         start, end = effective
@@ -275,7 +276,7 @@ def with_effective(owner: str, effective: Any) -> dict[str, Any]:
 async def test_dates_at_the_ends_of_time_sort_and_page(world: World, moment: str) -> None:
     owner = await world.patient()
     for date in (moment, "2026-03-01", moment):
-        answer = await owner.post("Observation", observation(owner.patient, effectiveDateTime=date))
+        answer = await owner.post("Observation", finding(owner.patient, effectiveDateTime=date))
         assert answer.status_code == 201, answer.text
     for sort in ("date", "-date"):
         whole = await pages(owner, f"Observation?patient={owner.patient}&_sort={sort}", 100)

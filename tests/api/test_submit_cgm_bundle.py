@@ -239,6 +239,51 @@ async def test_the_patient_sees_what_was_refused_once_for_all_alike(world: World
     assert len(events) == 1
 
 
+DAYS = "https://interop.esante.gouv.fr/ig/fhir/mesures/StructureDefinition/mesures-number-of-days"
+
+
+def bare(owner: Actor, sensor: str, value: float = 104, **elements: Any) -> Resource:
+    """A reading without an identifier, by its sensor."""
+    found = reading(owner, "x", value, device={"reference": sensor}, **elements)
+    del found["resource"]["identifier"]
+    return found
+
+
+@pytest.mark.requirement("MES-11")
+async def test_what_has_no_identifier_is_known_by_its_sensor_code_and_instant(camille: Actor, app: Actor) -> None:
+    url, name = "urn:uuid:6c1c5d8e-0000-4000-8000-000000000002", unique("sensor")
+    sensor = entry("POST", "Device", device(camille.patient, identifier=[{"system": "urn:oid:1.2.3", "value": name}]), url)
+    first = await app.post("$submit-cgm-bundle", submission(sensor, bare(camille, url)))
+    assert receipts(first) == [CREATED, CREATED]
+    there = location(first).partition("/_history")[0]
+    week = {"extension": [{"url": DAYS, "valueCodeableConcept": concept("urn:oid:1.2.4", "GEN-275")}]}
+    moments = ("2026-11-20T07:00:00Z", "2026-11-20T08:00:01+01:00", "2026-11-20")
+    sent = [
+        bare(camille, there, effectiveDateTime=moments[0]),  # the same instant, written otherwise
+        bare(camille, there, 98),
+        bare(camille, there, effectiveDateTime=moments[1]),
+        bare(camille, there, 120, **week),  # a mean is none of its readings
+    ]
+    found = [await app.post("$submit-cgm-bundle", submission(one)) for one in sent]
+    assert [receipts(one)[0] for one in found] == [CORRECTED, CORRECTED, CREATED, CREATED]
+    again = await app.post("$submit-cgm-bundle", submission(sent[1], sent[2], sent[3]))
+    assert receipts(again) == [KNOWN] * 3
+    whole_day = bare(camille, there, effectiveDateTime=moments[2])
+    assert receipts(await app.post("$submit-cgm-bundle", submission(whole_day, whole_day))) == [CREATED] * 2
+
+
+async def test_without_a_submission_nothing_is_corrected(world: World, camille: Actor, app: Actor) -> None:
+    made = await app.create(device(camille.patient))
+    one, other = (bare(camille, f"Device/{made['id']}", value)["resource"] for value in (104, 98))
+    first, again = [await app.post("Observation", one) for _ in range(2)]
+    assert (first.status_code, again.status_code) == (201, 200)
+    refused = await app.post("Observation", other)
+    assert (refused.status_code, issues(refused)[0]["expression"]) == (409, ["Observation"])
+    whole = await app.post("", bundle("transaction", entry("POST", "Observation", other)))
+    assert (whole.status_code, issues(whole)[0]["expression"]) == (409, ["Bundle.entry[0].resource"])
+    assert len(await world.stored("Observation", patient=camille.patient)) == 1
+
+
 # -- the official examples -----------------------------------------------------------------------------------------------------
 
 

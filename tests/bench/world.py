@@ -73,6 +73,7 @@ def built_world(driver: str, patients: int, workers: int) -> Iterator[World]:
             "GATEWAY_MONGO_DRIVER": driver,
             "GATEWAY_BASE_URL": settings.base_url,
             "GATEWAY_SECRET": SECRET,
+            "GATEWAY_RATES": "off",
             "GATEWAY_LOG_LEVEL": "error",
         }
         command = [sys.executable, "-m", "gateway", "serve", "--port", str(port), "--workers", str(workers)]

@@ -41,6 +41,7 @@ def test_an_empty_variable_is_one_that_is_not_set() -> None:
         ("GATEWAY_OUTBOUND_NETWORKS", "10.0.0.0/8, ::1", "outbound_networks", None),
         ("GATEWAY_PROVIDERS", str(Path(__file__).parent), "providers", Path(__file__).parent),
         ("GATEWAY_LOCAL_LOGIN", "on", "local_login", None),
+        ("GATEWAY_RATES", "off", "rates", None),
     ],
 )
 def test_each_variable_is_read(name: str, value: str, field: str, read: object) -> None:
@@ -68,6 +69,7 @@ def test_each_variable_is_read(name: str, value: str, field: str, read: object) 
         ("GATEWAY_CERTIFICATE_HEADER", ["Client Cert", "é", "a:b"], "is not the name of a header"),
         ("GATEWAY_OUTBOUND_NETWORKS", ["localhost", "10.0.0.1/8", "*"], "is not a list of IP addresses"),
         ("GATEWAY_LOCAL_LOGIN", ["yes", "ON", "true"], "is none of auto, on, off"),
+        ("GATEWAY_RATES", ["auto", "ON"], "is neither on nor off"),
     ],
 )  # fmt: skip
 def test_each_variable_that_is_wrong_is_named(name: str, values: list[str], what: str) -> None:
@@ -158,6 +160,8 @@ ACTION = '"AuditEvent.action" = ["C", "R", "U", "D", "E"]'
         (ACTION, '"AuditEvent.action" = []', r"bindings\.AuditEvent\.action: "),
         (ACTION, '"AuditEvent.action" = [1]', r"bindings\.AuditEvent\.action\[0\]: Expected `str`"),
         ("[limits]", "[limits", r"Expected"),
+        ("per_second = 200", "per_second = 0", r"rates\.app\.per_second: "),
+        ("known = 0.1", "known = 2", r"rates\.app\.known: "),
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_gateway_file_is_named(tmp_path: Path, sound: str, mistake: str, said: str) -> None:
@@ -167,7 +171,8 @@ def test_a_mistake_in_the_gateway_file_is_named(tmp_path: Path, sound: str, mist
 
 
 def test_the_packaged_limits_allow_what_is_sent_every_day() -> None:
-    limits, bindings = read_gateway_file(find_schemas())
+    file = read_gateway_file(find_schemas())
+    limits, bindings = file.limits, file.bindings
     assert limits.body_bytes >= 300_000  # a day of readings
     assert limits.bundle_entries >= 288
     assert limits.page_most >= 100

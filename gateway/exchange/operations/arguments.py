@@ -20,6 +20,7 @@ _ELEMENTS: Mapping[str, tuple[str, ...]] = {
     "uri": ("valueUri", "valueCanonical", "valueUrl", "valueString"),
     "code": ("valueCode", "valueString"),
     "string": ("valueString",),
+    "positiveInt": ("valuePositiveInt", "valueInteger"),
     "Identifier": ("valueIdentifier", "valueString"),
 }
 

@@ -43,7 +43,7 @@ def test_each_type_is_declared_as_its_file_says(registry: Registry) -> None:
     (rest,) = build_capability_statement(registry, BASE, {})["rest"]
     declared = {resource["type"]: resource for resource in rest["resource"]}
     assert {name for name, resource in declared.items() if "interaction" in resource} == set(registry.resource_types)
-    assert declared["Bundle"] == {"type": "Bundle", "operation": declared["Observation"]["operation"][1:]}
+    assert declared["Bundle"] == {"type": "Bundle", "operation": declared["Observation"]["operation"][-1:]}
     for name, kind in registry.resource_types.items():
         resource = declared[name]
         assert {i["code"] for i in resource["interaction"]} == kind.interactions

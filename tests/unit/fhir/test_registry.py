@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.fhir.bindings import check_bindings
 from gateway.fhir.clause import FIELDS, every
 from gateway.fhir.clause import Test as Comparison  # (pytest would take a class called Test for tests)
-from gateway.fhir.registry import Registry, check_bindings, read_registry
+from gateway.fhir.registry import Registry, read_registry
 from gateway.fhir.types import Types
 from gateway.schemas import SchemaError
 from gateway.store.resources import Key, Order, choose_index

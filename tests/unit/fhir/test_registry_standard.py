@@ -117,7 +117,7 @@ def test_required_bindings_of_the_standard_are_ours(registry: Registry, specific
 
 def test_each_binding_is_of_an_element_that_takes_codes() -> None:
     """A misspelt path in `gateway.toml` would bind nothing."""
-    _, bindings = read_gateway_file(find_schemas())
+    bindings = read_gateway_file(find_schemas()).bindings
     types = Types(bindings, 100)
     for path, codes in bindings.items():
         *parents, name = path.split(".")

@@ -1,0 +1,60 @@
+"""How much one caller may ask of a worker, so that who sends without end is told to wait and nobody else is.
+
+Knows: token buckets (https://www.rfc-editor.org/rfc/rfc6585#section-4). Must not know: HTTP, MongoDB, what is asked.
+
+A caller is a client with the person it acts for: of an app on many phones, each is counted for itself. What a request takes is
+known when it is done, so a bucket may be overdrawn once; the next request waits until that is paid back.
+"""
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+
+from gateway.access.access import Caller
+from gateway.problem import Problem
+from gateway.settings import Rate
+
+_MOST = 20_000  # callers remembered; who was met first is forgotten first, with a full bucket
+
+Key = tuple[str, str, str]
+
+
+class Throttle:
+    """Counts what callers ask. `rates`: by client, or by kind of actor; who has none is not counted."""
+
+    def __init__(self, rates: Mapping[str, Rate]) -> None:
+        self._rates = rates
+        self._left: dict[Key, tuple[float, datetime]] = {}
+
+    def admit(self, caller: Caller, now: datetime) -> None:
+        """Count a request. Raises Problem 429 that says when to come again."""
+        rate = self._rates.get(caller.client) or self._rates.get(caller.kind)
+        if rate is None:
+            return
+        key = _key(caller)
+        left = self._refilled(key, rate, now) - 1
+        if left < 0:
+            wait = math.ceil(-left / rate.per_second)
+            text = f"more is asked than {rate.per_second:g} a second in the long run: come again in {wait} s"
+            raise Problem("throttled", text, headers={"Retry-After": str(wait)})
+        self._keep(key, left, now)
+
+    def charge(self, caller: Caller, now: datetime, *, written: int, known: int) -> None:
+        """Count what a request turned out to be: the resources it wrote beyond one, and those that were known."""
+        rate = self._rates.get(caller.client) or self._rates.get(caller.kind)
+        if rate is not None and written + known > 1:
+            key = _key(caller)
+            self._keep(key, self._refilled(key, rate, now) - written - known * rate.known, now)
+
+    def _refilled(self, key: Key, rate: Rate, now: datetime) -> float:
+        left, since = self._left.get(key, (rate.burst, now))
+        return min(rate.burst, left + max(0.0, (now - since).total_seconds()) * rate.per_second)
+
+    def _keep(self, key: Key, left: float, now: datetime) -> None:
+        self._left[key] = left, now
+        if len(self._left) > _MOST:
+            del self._left[next(iter(self._left))]
+
+
+def _key(caller: Caller) -> Key:
+    return caller.client, caller.user or "", caller.patient or ""
