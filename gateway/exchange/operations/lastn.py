@@ -31,7 +31,7 @@ async def lastn(gateway: Gateway, access: Access, call: Call, session: Session =
     if not codes:
         raise Problem("required", "say of which codes: several are separated by commas", "code", status=400)
     most = _read_max(gateway, given.pop("max", "1"), len(codes))
-    shared = _of_somebody(access, tuple(given.items()))
+    shared = of_somebody(access, tuple(given.items()))
     clauses: list[Clause] = []
     about: list[str] = []
     for code in codes:
@@ -54,7 +54,7 @@ async def lastn(gateway: Gateway, access: Access, call: Call, session: Session =
     return Answer(200, body), searched(access, call, [kind], about, owners)
 
 
-def _of_somebody(access: Access, pairs: Pairs) -> Pairs:
+def of_somebody(access: Access, pairs: Pairs) -> Pairs:
     """The parameters with the patient they are about: who is in the token's context need not be named."""
     if any(name in ("patient", "subject") for name, _ in pairs):
         return pairs
