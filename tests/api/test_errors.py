@@ -288,7 +288,7 @@ async def test_a_request_that_takes_too_long_is_ended(world: World) -> None:
         await asyncio.Event().wait()
 
     hasty = msgspec.structs.replace(world.gateway.limits, request_seconds=0.01)
-    edge = Edge(endless, hasty, lambda _: "/fhir")
+    edge = Edge(endless, hasty, lambda _: "/fhir", lambda _: False)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(edge)) as http:
         answer = await http.get(f"{BASE}/metadata")
     assert (answer.status_code, issues(answer)[0]["code"]) == (504, "timeout")

@@ -230,7 +230,7 @@ def chains(kind: ResourceType) -> list[tuple[str, str]]:
     for parameter in followed(REGISTRY, kind).values():
         for target in sorted(served_targets(REGISTRY, parameter)):
             names = [p for p in REGISTRY[target].search.values() if p.type in ("token", "string", "date")]
-            inner = [names[0], names[len(names) // 2], names[-1]]
+            inner = [names[0], names[len(names) // 2], names[-1]] if names else []  # (a Binary has none)
             found += [
                 (f"{parameter.name}:{target}.{one.name}={any_value(REGISTRY[target], one.name, one.type)}", target)
                 for one in inner
