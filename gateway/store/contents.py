@@ -140,23 +140,24 @@ async def find_readable(
 ) -> Found | None:
     """A resource with its content, None where there is none that is attached to anything that the caller may read.
 
-    As many calls whether it is there, may be read, or not.
+    As many calls, and as much work, whether it is not there or may not be read: its bytes are fetched behind the door only.
     """
     resource = await _find_resource(access, mongo, kind, identifier, session)
     resource = resource if resource is not None and matches(access.scopes(kind, "read"), resource) else None
-    patient, content = (resource["patient"], resource["content"]) if resource is not None else ("", "")
+    patient = resource["patient"] if resource is not None else ""
     found = await mongo.find_all(
         [
             *(_holding(access, holder, [identifier]) for holder in holders),
-            Part(CONTENTS, {"_id": content, "bucket": content[:3]}, "content"),
             Part(PATIENT_KEYS, {"_id": patient, "bucket": patient[:3]}, "key"),
         ]
     )
     by_kind = {document["of"]: document for document in found}
-    if resource is None or "holder" not in by_kind or "content" not in by_kind:
+    if resource is None or "holder" not in by_kind:
         return None
+    where = {"_id": resource["content"], "bucket": resource["content"][:3]}
+    content = await mongo.find_one(CONTENTS, where, {"data": 1})
     wrapped = by_kind.get("key", {}).get("wrapped")
-    return Found(resource, by_kind["content"], None if wrapped is None else bytes(wrapped))
+    return Found(resource, content or where, None if wrapped is None else bytes(wrapped))
 
 
 async def find_attachable(

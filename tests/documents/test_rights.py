@@ -46,6 +46,30 @@ async def test_content_of_a_stranger_is_not_there(world: World, headers: dict[st
         await same(world, actor, raw, **headers)
 
 
+async def test_the_bytes_of_hidden_content_are_not_fetched(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long it takes to fetch them would tell that they are there."""
+    owner, doctor = await world.patient(), await world.professional()
+    _, raw = await deposited(owner, owner.patient, pdf(500_000))
+    asked: list[str] = []
+    find, find_all = world.gateway.mongo.find, world.gateway.mongo.find_all
+
+    async def watched(collection: str, *args: Any, **options: Any) -> Any:
+        asked.append(collection)
+        return await find(collection, *args, **options)
+
+    async def watched_all(parts: list[Any]) -> Any:
+        asked.extend(part.collection for part in parts)
+        return await find_all(parts)
+
+    monkeypatch.setattr(world.gateway.mongo, "find", watched)
+    monkeypatch.setattr(world.gateway.mongo, "find_all", watched_all)
+    assert (await doctor.get(raw)).status_code == 404
+    assert "DocumentReference" in asked
+    assert "contents" not in asked
+    assert (await owner.get(raw)).status_code == 200
+    assert "contents" in asked
+
+
 async def test_a_consent_opens_content_with_what_attaches_it_and_closes_it_again(world: World) -> None:
     owner, doctor, content = await world.patient(), await world.professional(), pdf()
     _, raw = await deposited(owner, owner.patient, content)
