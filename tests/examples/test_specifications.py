@@ -104,7 +104,8 @@ def test_the_elements_of_every_served_type_are_those_of_r4(specifications: Path,
     assert len(definitions) > 10
     for name, definition in definitions.items():
         for element in definition["snapshot"]["element"][1:]:
-            _check_element(registry, name, element)
+            if element["path"] != "Binary.url":  # (which the publisher of this copy added)
+                _check_element(registry, name, element)
 
 
 def _check_element(registry: Registry, name: str, element: dict[str, Any]) -> None:

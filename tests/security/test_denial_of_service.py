@@ -96,9 +96,9 @@ async def test_many_references_to_many_contained(world: World) -> None:
 async def test_a_bundle_of_reads_stops_before_it_fills_the_memory(world: World) -> None:
     """A request of 10 kB could ask for gigabytes."""
     owner = await world.patient()
-    text = {"contentType": "text/plain", "data": "AAAA" * (2 * MEGABYTE // 4)}
+    text = {"contentType": "text/plain", "data": "YWFh" * (2 * MEGABYTE // 4)}
     stored = await owner.create(document(owner.patient or "", content=[{"attachment": text}] * 2))
-    reads = [entry("GET", f"DocumentReference/{stored['id']}") for _ in range(100)]
+    reads = [entry("GET", stored["content"][0]["attachment"]["url"]) for _ in range(100)]
     answer = await owner.post("", bundle("batch", *reads))
     statuses = [one["response"]["status"][:3] for one in answer.json()["entry"]]
     assert statuses == sorted(statuses)
