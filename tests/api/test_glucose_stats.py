@@ -68,7 +68,7 @@ async def camille(world: World) -> Actor:
     owner = await world.patient()
     readings = [
         reading(owner, "2026-11-20T08:00:00+01:00", 100),
-        reading(owner, "2026-11-20T07:00:00Z", 100),  # the same instant, by another way
+        reading(owner, "2026-11-20T08:00:00.000+01:00", 100),  # the same instant, by another way
         reading(owner, "2026-11-20T08:30:00+01:00", 60),
         reading(owner, "2026-11-20T23:30:00-05:00", 10.0, "mmol/L"),  # whose clock showed the 20th
         reading(owner, "2026-11-21T09:00:00+01:00", 300),
