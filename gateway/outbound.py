@@ -11,9 +11,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import msgspec
 
 Network = IPv4Network | IPv6Network
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -36,6 +38,19 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+def json_object(reply: Reply, status: int | None = None) -> dict[str, Any]:
+    """The JSON object that came back; with this status. Raises Unreachable where it is none."""
+    if status is not None and reply.status != status:  # a 401 refuses us, and not whom the question is about
+        raise Unreachable(f"status {reply.status}")
+    try:
+        found: Any = msgspec.json.decode(reply.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Unreachable("the answer is no JSON") from None
+    if not isinstance(found, dict):
+        raise Unreachable("the answer is no JSON object")
+    return found
 
 
 class Outbound:

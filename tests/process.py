@@ -4,7 +4,6 @@ Knows: how to start one and how the tests' people reach it. Must not know: what 
 """
 
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -12,7 +11,7 @@ import httpx
 
 from gateway.app import attached
 from gateway.settings import read_settings
-from tests.unit.test_cli import environment, free_port, serving, wait_until_ready
+from tests.unit.test_cli import environment, free_port, listening, serving
 from tests.world import Clock, World
 
 
@@ -42,12 +41,5 @@ async def process_world(mongo_url: str) -> AsyncIterator[World]:
 @contextmanager
 def running_provider(port: int) -> Iterator[subprocess.Popen[str]]:
     """Another authorization server (`tests/provider.py`), ready; ended at the end if it has not ended by then."""
-    command = [sys.executable, "-m", "tests.provider", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        wait_until_ready(process, port)
+    with listening(["tests.provider", str(port)], port) as process:
         yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.communicate(timeout=30)

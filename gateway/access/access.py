@@ -44,6 +44,12 @@ class Caller:
     roles: tuple[str, ...] = ()
     organization: str | None = None
 
+    @classmethod
+    def operator(cls, client: str, source: str, scopes: tuple[Scope, ...], token: str) -> "Caller":
+        """An operator at the machine itself, who bears no token: `token` is what the audit calls that."""
+        nobody: frozenset[str] = frozenset()
+        return cls(client, source, "operator", nobody, nobody, None, None, scopes, None, token)
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

@@ -8,14 +8,11 @@ from collections import OrderedDict
 from datetime import datetime, timedelta
 from hashlib import sha256
 from secrets import token_urlsafe
-from typing import Any
 from urllib.parse import quote_plus
-
-import msgspec
 
 from gateway.issuers.claims import Claims, Refused, check_claims
 from gateway.issuers.files import Introspection, Issuer
-from gateway.outbound import Outbound, Unreachable
+from gateway.outbound import Outbound, Unreachable, json_object
 
 _MOST_BYTES = 65_536
 _MOST_KEPT = 10_000
@@ -65,12 +62,4 @@ class IntrospectedTokens:
         form = {"token": token, "token_type_hint": "access_token"}
         endpoint = self._rules.endpoint
         reply = await self._outbound.ask("POST", endpoint, most_bytes=_MOST_BYTES, form=form, headers=self._headers)
-        if reply.status != 200:  # a 401 refuses us, not the token
-            raise Unreachable(f"status {reply.status}")
-        try:
-            found: Any = msgspec.json.decode(reply.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise Unreachable("the answer is no JSON") from None
-        if not isinstance(found, dict):
-            raise Unreachable("the answer is no JSON object")
-        return found
+        return json_object(reply, 200)

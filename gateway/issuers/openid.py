@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, quote_plus
 
-import msgspec
 from authlib.oauth2.rfc6749.parameters import prepare_grant_uri, prepare_token_request
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from authlib.oidc.core import CodeIDToken
@@ -22,7 +21,7 @@ from joserfc.errors import JoseError
 from gateway.issuers.claims import Claims, Refused, holds, seconds
 from gateway.issuers.providers import Provider
 from gateway.issuers.signed import Signatures, read_header
-from gateway.outbound import Network, Outbound, Reply, Resolve, Unreachable
+from gateway.outbound import Network, Outbound, Reply, Resolve, Unreachable, json_object
 
 _MOST_BYTES = 65_536
 _LONGEST_TOKEN = 16_384
@@ -121,7 +120,7 @@ class Providers:
         """Ask every provider once: its name, what came of it, and whether its file says of it what it says of itself."""
         for provider in self:
             try:
-                told = _json(await self._ask("GET", provider.issuer.rstrip("/") + "/.well-known/openid-configuration"))
+                told = json_object(await self._ask("GET", provider.issuer.rstrip("/") + "/.well-known/openid-configuration"))
                 wrong = _differences(provider, told)
                 count = await self._signatures[provider.name].keys.count(now.timestamp())
                 text = f"says otherwise: {', '.join(wrong)}" if wrong else f"{count} usable keys"
@@ -145,13 +144,13 @@ class Providers:
             credentials = f"{quote_plus(provider.client)}:{quote_plus(provider.secret)}"
             headers["Authorization"] = f"Basic {b64encode(credentials.encode()).decode()}"
         reply = await self._ask("POST", provider.endpoints.token, form=form, headers=headers)
-        if reply.status == 400 and _json(reply).get("error") == "invalid_grant":
+        if reply.status == 400 and json_object(reply).get("error") == "invalid_grant":
             raise Refused("code")
-        return _json(reply, 200)
+        return json_object(reply, 200)
 
     async def _userinfo(self, url: str, access_token: str, subject: str) -> Claims:
         headers = {"Accept": "application/json", "Authorization": f"Bearer {access_token}"}
-        found = _json(await self._ask("GET", url, headers=headers), 200)
+        found = json_object(await self._ask("GET", url, headers=headers), 200)
         if found.get("sub") != subject:  # OpenID Connect Core §5.3.4: or somebody else's may be slipped in
             raise Refused("sub of userinfo")
         return found
@@ -201,16 +200,3 @@ def _differences(provider: Provider, told: Mapping[str, Any]) -> list[str]:
     if told.get("authorization_response_iss_parameter_supported") is True and not provider.says_issuer:
         wrong.append("says_issuer")
     return wrong
-
-
-def _json(reply: Reply, status: int | None = None) -> Mapping[str, Any]:
-    """The JSON object that came back; with this status. Raises Unreachable where it is none."""
-    if status is not None and reply.status != status:  # a 401 refuses us, and not whoever logs in
-        raise Unreachable(f"status {reply.status}")
-    try:
-        found: Any = msgspec.json.decode(reply.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Unreachable("the answer is no JSON") from None
-    if not isinstance(found, dict):
-        raise Unreachable("the answer is no JSON object")
-    return found

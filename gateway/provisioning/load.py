@@ -270,15 +270,4 @@ def _outside(problem: Problem, type_name: str) -> Problem:
 
 def _operator(gateway: Gateway, name: str) -> Caller:
     """Who imports: an operator at the machine itself, without a token."""
-    return Caller(
-        client=name,
-        source=_SOURCE,
-        kind="operator",
-        actors=frozenset(),
-        software=frozenset(),
-        user=None,
-        patient=None,
-        scopes=gateway.scopes("system/*.cru"),
-        purpose=None,
-        token="gateway-import",  # noqa: S106 (the name of no token)
-    )
+    return Caller.operator(name, _SOURCE, gateway.scopes("system/*.cru"), "gateway-import")

@@ -133,18 +133,7 @@ def _patient_grant(patient: str) -> Grant:
 
 def operator_caller(gateway: Gateway) -> Caller:
     """Who sets up a sandbox: an operator without a token."""
-    return Caller(
-        client="sandbox",
-        source="sandbox",
-        kind="operator",
-        actors=frozenset(),
-        software=frozenset(),
-        user=None,
-        patient=None,
-        scopes=gateway.scopes("system/*.cruds"),
-        purpose=None,
-        token="sandbox",  # noqa: S106 (the name of no token)
-    )
+    return Caller.operator("sandbox", "sandbox", gateway.scopes("system/*.cruds"), "sandbox")
 
 
 def _directory() -> dict[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -86,8 +86,15 @@ def refused(ended: Ended) -> str:
 @contextmanager
 def serving(env: Mapping[str, str], port: int, *options: str) -> Iterator[subprocess.Popen[str]]:
     """`gateway serve`, ready; ended at the end if it has not ended by then."""
-    command = [sys.executable, "-m", "gateway", "serve", "--port", str(port), *options]
-    process = subprocess.Popen(command, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with listening(["gateway", "serve", "--port", str(port), *options], port, dict(env)) as process:
+        yield process
+
+
+@contextmanager
+def listening(module: Sequence[str], port: int, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A module with its arguments as a process, ready; ended at the end if it has not ended by then."""
+    command = [sys.executable, "-m", *module]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         wait_until_ready(process, port)
         yield process
