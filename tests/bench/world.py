@@ -67,24 +67,30 @@ def built_world(driver: str, patients: int, workers: int) -> Iterator[World]:
     with running_mongod(cache_gb=2) as url:
         settings = Settings(url, "bench", driver, f"http://127.0.0.1:{port}/fhir", SECRET, "", "error", find_schemas())
         world = asyncio.run(_people(settings, port, patients))
-        environ = os.environ | {
-            "GATEWAY_MONGO_URL": url,
-            "GATEWAY_MONGO_DATABASE": "bench",
-            "GATEWAY_MONGO_DRIVER": driver,
-            "GATEWAY_BASE_URL": settings.base_url,
-            "GATEWAY_SECRET": SECRET,
-            "GATEWAY_RATES": "off",
-            "GATEWAY_LOG_LEVEL": "error",
-        }
-        command = [sys.executable, "-m", "gateway", "serve", "--port", str(port), "--workers", str(workers)]
-        process = subprocess.Popen(command, env=environ)
-        try:
-            world.pid = process.pid
-            _wait(port)
+        with serving(settings, port, workers) as world.pid:
             yield world
-        finally:
-            process.terminate()
-            process.wait(30)
+
+
+@contextmanager
+def serving(settings: Settings, port: int, workers: int = 1) -> Iterator[int]:
+    """A gateway on this port, ready; its process id."""
+    environ = os.environ | {
+        "GATEWAY_MONGO_URL": settings.mongo_url,
+        "GATEWAY_MONGO_DATABASE": settings.mongo_database,
+        "GATEWAY_MONGO_DRIVER": settings.mongo_driver,
+        "GATEWAY_BASE_URL": settings.base_url,
+        "GATEWAY_SECRET": settings.secret,
+        "GATEWAY_RATES": "off",
+        "GATEWAY_LOG_LEVEL": "error",
+    }
+    command = [sys.executable, "-m", "gateway", "serve", "--port", str(port), "--workers", str(workers)]
+    process = subprocess.Popen(command, env=environ)
+    try:
+        _wait(port)
+        yield process.pid
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def _wait(port: int) -> None:
