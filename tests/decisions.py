@@ -48,6 +48,22 @@ async def register_app(world: World, **changes: Any) -> Registered:
     return await register(world, **described | changes)
 
 
+async def medisoft(world: World, redirect_uris: list[str], **changes: Any) -> Registered:
+    """What a professional works with: a public client, so that it needs no secret here."""
+    described: dict[str, Any] = {
+        "kind": "software",
+        "category": "care",
+        "name": "MediSoft",
+        "authentication": "none",
+        "grants": ["authorization_code", "refresh_token"],
+        "keys": [],
+        "redirect_uris": redirect_uris,
+        "read": ["Observation", "Patient"],
+        "write": [],
+    }
+    return await register(world, **described | changes)
+
+
 async def entry_of(world: World, app: Registered) -> Entry:
     """What the catalogue says of a client."""
     found = await find_entry(world.gateway, app.id)

@@ -5,6 +5,7 @@ alone (patients and professionals who use a client as themselves); what the audi
 Must not know: HTTP, pages, how a code becomes a token.
 """
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from gateway.access.decision import (
 )
 from gateway.exchange.accounts import Session
 from gateway.exchange.audit import event
-from gateway.exchange.authorization import LEVELS, Authorization, answer_url
+from gateway.exchange.authorization import LEVELS, Authorization, answer_url, over, read_authorization
 from gateway.exchange.call import Call, Origin
 from gateway.exchange.client import Client
 from gateway.exchange.gateway import Gateway
@@ -42,6 +43,7 @@ from gateway.store.mongo import Document
 from gateway.store.mongo import Session as Transaction
 
 CODE_LASTS = timedelta(seconds=60)
+_ROUNDS, _ROUND = 100, 0.05  # how often, and after how many seconds again, it is looked whether a decision is stored
 _BY_CONSENT = ("app", "service")
 _PATIENTS = ("patient", "proxy")
 _ROLES = {"app": _PATIENTS, "service": _PATIENTS, "portal": _PATIENTS, "software": ("professional",)}
@@ -65,7 +67,11 @@ def roles_for(authorization: Authorization, roles: Sequence[Acting]) -> list[Act
     """In which of their roles a person can decide on this."""
     launch = authorization.launch
     fitting = [role for role in roles if role.kind in _ROLES[authorization.entry.client.kind]]
-    return fitting if launch is None else [role for role in fitting if role.reference == launch["user"]]
+    if launch is None:
+        return fitting
+    named = [role for role in fitting if role.reference == launch["user"]]
+    # (whom somebody else chose before, they choose anew)
+    return named if named or not authorization.asks_for_patient else fitting
 
 
 def items_asked(gateway: Gateway, authorization: Authorization) -> list[Item]:
@@ -76,14 +82,20 @@ def items_asked(gateway: Gateway, authorization: Authorization) -> list[Item]:
 async def approve(
     gateway: Gateway, authorization: Authorization, session: Session, role: Acting, decided: Decided, origin: Origin
 ) -> str:
-    """Carry the decision out; returns where to send the person. Raises Problem where it cannot be, or was already."""
+    """Carry the decision out; returns where to send the person. Raises Problem where it cannot be, or another one was already.
+
+    The same decision sent twice (a button clicked twice) leads to the same place, as long as nobody has been there.
+    """
     allowed = decided.decision.allowed & set(items_asked(gateway, authorization))
     scope = _remaining(gateway, authorization, allowed)
     if not scope:
         raise Problem("invalid", "nothing that was asked for is allowed", status=400)
-    if not await store.take_authorization(gateway.mongo, authorization.handle, gateway.clock()):
-        raise Problem("not-found", "this request for access is over: begin again where you came from", status=410)
     now, code = gateway.clock().replace(microsecond=0), secrets.token_urlsafe(32)
+    location = answer_url(gateway, authorization.redirect_uri, authorization.state, code=code)
+    said = digest_of(f"{role.reference}\n{decided.text}")
+    earlier = await _take(gateway, authorization, session, said, location, code)
+    if earlier is not None:
+        return earlier
     approval = _approval(gateway, authorization, session, role, decided, scope, now)
     fields: Document = {
         "approval": approval["_id"],
@@ -98,18 +110,59 @@ async def approve(
         await store.add_approval(gateway.mongo, approval, code, fields)
         access = await access_of(gateway, session, role, "")
         await gateway.audit.record([_decision_event(access, role, origin, approval, decided)], now)
-    return answer_url(gateway, authorization.redirect_uri, authorization.state, code=code)
+    return location
 
 
 async def refuse(gateway: Gateway, authorization: Authorization, session: Session, role: Acting | None, origin: Origin) -> str:
     """The person wants none of it; returns where to send them."""
-    if await store.take_authorization(gateway.mongo, authorization.handle, gateway.clock()) and role is not None:
+    text = "the person has refused this"
+    location = answer_url(
+        gateway, authorization.redirect_uri, authorization.state, error="access_denied", error_description=text
+    )
+    if await _take(gateway, authorization, session, "refused", location) is None and role is not None:
         access = await access_of(gateway, session, role, "")
         call = Call("consent", "Consent", origin)
         asked = event(access, call, role.patient, REFUSED, reason=f"{authorization.entry.client.client}: refused by the person")
         await gateway.audit.record([asked], gateway.clock())
-    text = "the person has refused this"
-    return answer_url(gateway, authorization.redirect_uri, authorization.state, error="access_denied", error_description=text)
+    return location
+
+
+async def _take(
+    gateway: Gateway, authorization: Authorization, session: Session, said: str, location: str, code: str | None = None
+) -> str | None:
+    """Close the request with this answer; where it is closed by the same decision of the same person, the answer it got then.
+
+    Raises Problem where it is closed by another one, or what it was answered with has been used.
+    """
+    owner = session.key.hex()
+    answer: Document = {
+        "by": session.key,
+        "said": said,
+        "location": gateway.sealer.seal(location.encode(), owner),
+        "code": store.hash_of(code) if code is not None else None,
+    }
+    now = gateway.clock()
+    if await store.take_authorization(gateway.mongo, authorization.handle, now, answer, now + CODE_LASTS):
+        return None
+    earlier = (await read_authorization(gateway, authorization.handle, decided=True)).answer
+    if earlier is None or (bytes(earlier["by"]), earlier["said"]) != (session.key, said):
+        raise over()
+    if earlier["code"] is not None:
+        await _await_code(gateway, bytes(earlier["code"]))
+    return gateway.sealer.open(bytes(earlier["location"]), owner).decode()
+
+
+async def _await_code(gateway: Gateway, code: bytes) -> None:
+    """Return when the code can be used. Raises Problem where it was used already, or does not come."""
+    for _ in range(_ROUNDS):
+        is_waiting = await store.is_waiting(gateway.mongo, code)
+        if is_waiting is not None:
+            break
+        await asyncio.sleep(_ROUND)
+    else:
+        raise Problem("transient", "this decision is still being stored", headers={"Retry-After": "2"})
+    if not is_waiting:
+        raise over()
 
 
 def _remaining(gateway: Gateway, authorization: Authorization, allowed: frozenset[Item]) -> str:

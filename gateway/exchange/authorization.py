@@ -46,7 +46,8 @@ class Refusal(Exception):
 class Authorization:
     """A request that holds. `scope`: what is asked for and may be, of resources; `plain`: of other things.
 
-    `launch`: the context it was started in; `fresh_after`: the person must have logged in since.
+    `launch`: the context it was started in or, where `asks_for_patient`, whom a professional has chosen since; `fresh_after`:
+    the person must have logged in since; `answer`: what came of it, where it is decided on.
     """
 
     entry: Entry
@@ -59,6 +60,8 @@ class Authorization:
     challenge: str
     launch: Document | None
     fresh_after: datetime | None
+    asks_for_patient: bool = False
+    answer: Document | None = None
 
 
 async def begin_authorization(gateway: Gateway, pairs: Sequence[tuple[str, str]]) -> str:
@@ -93,12 +96,18 @@ async def begin_authorization(gateway: Gateway, pairs: Sequence[tuple[str, str]]
     return handle
 
 
-async def read_authorization(gateway: Gateway, handle: str) -> Authorization:
-    """The request behind a handle. Raises Problem where it is over, or the client is not what it was when it asked."""
+async def read_authorization(gateway: Gateway, handle: str, *, decided: bool = False) -> Authorization:
+    """The request behind a handle. Raises Problem where it is over, or the client is not what it was when it asked.
+
+    `decided`: also for a moment after it was decided on.
+    """
     found = await find_authorization(gateway.mongo, handle, gateway.clock()) if len(handle) <= 64 else None
-    entry = await find_entry(gateway, found["client"]) if found is not None else None
-    if found is None or entry is None or not entry.is_referenced or entry.edition != found["edition"]:
-        raise Problem("not-found", "this request for access is over: begin again where you came from", status=410)
+    if found is None or ("answer" in found and not decided):
+        raise over()
+    entry = await find_entry(gateway, found["client"])
+    if entry is None or not entry.is_referenced or entry.edition != found["edition"]:
+        raise over()
+    asks_for_patient = entry.client.kind == "software" and found["launch"] is None and "launch/patient" in found["plain"]
     return Authorization(
         entry=entry,
         handle=handle,
@@ -108,9 +117,16 @@ async def read_authorization(gateway: Gateway, handle: str) -> Authorization:
         state=found["state"],
         nonce=found["nonce"],
         challenge=found["challenge"],
-        launch=found["launch"],
+        launch=found["launch"] or found.get("chosen"),
         fresh_after=found["fresh"],
+        asks_for_patient=asks_for_patient,
+        answer=found.get("answer"),
     )
+
+
+def over() -> Problem:
+    """What is told about a request that nobody can decide on any more."""
+    return Problem("not-found", "this request for access is over: begin again where you came from", status=410)
 
 
 def answer_url(gateway: Gateway, redirect_uri: str, state: str | None, **parameters: str) -> str:
@@ -199,8 +215,9 @@ def _read_scopes(gateway: Gateway, refuse: _Refuse, entry: Entry, text: str) -> 
     narrowed = entry.client.ceiling(LEVELS[entry.client.kind]).narrow(scopes)
     if not narrowed:
         raise refuse("invalid_scope", "none of these scopes is one that this client may be given")
-    if any(scope.level == "patient" for scope in scopes) and entry.client.kind == "software" and "launch" not in plain:
-        raise refuse("invalid_scope", "patient/ scopes of a professional's software need a launch")
+    of_patient = any(scope.level == "patient" for scope in scopes)
+    if of_patient and entry.client.kind == "software" and not {"launch", "launch/patient"} & set(plain):
+        raise refuse("invalid_scope", "patient/ scopes of a professional's software need launch or launch/patient")
     return " ".join(narrowed), plain
 
 

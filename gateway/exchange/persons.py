@@ -47,13 +47,16 @@ async def name_of(gateway: Gateway, patient: str) -> str:
     return "".join([_name(gateway.codec.load("Patient", bytes(document["body"]))) for document in found.values()])
 
 
-async def access_of(gateway: Gateway, session: Session, role: Acting, scope: str) -> Access:
-    """What this person may do in that role from a page of this gateway, within a scope of the page's own."""
+async def access_of(gateway: Gateway, session: Session, role: Acting, scope: str, workplaces: Sequence[str] = ()) -> Access:
+    """What this person may do in that role from a page of this gateway, within a scope of the page's own.
+
+    `workplaces`: where they do it, by which Consents may name them as well.
+    """
     caller = Caller(
         client=PORTAL,
         source=PORTAL,
         kind=role.kind,
-        actors=frozenset({role.reference}),
+        actors=frozenset({role.reference, *workplaces}),
         software=frozenset(),
         user=role.reference,
         patient=role.patient,

@@ -21,14 +21,29 @@ async def put_authorization(mongo: Mongo, handle: str, fields: Document) -> None
 
 
 async def find_authorization(mongo: Mongo, handle: str, now: datetime) -> Document | None:
-    """The request behind a handle, None where there is none that is still open."""
+    """The request behind a handle, None where there is none any more; one that is decided on has its `answer`."""
     return await mongo.find_one(AUTHORIZATIONS, {"_id": hash_of(handle), "expires": {"$gt": now}})
 
 
-async def take_authorization(mongo: Mongo, handle: str, now: datetime) -> bool:
-    """Close a request: it is decided on. Returns whether it was open, which it is for one of those who decide at once."""
-    # It is gone, not ended `now`: by the clock of somebody who came a moment before, it would still be open.
-    return await mongo.delete(AUTHORIZATIONS, {"_id": hash_of(handle), "expires": {"$gt": now}}) == 1
+async def choose_patient(mongo: Mongo, handle: str, now: datetime, chosen: Document) -> bool:
+    """Say whose record a request is about. Returns whether it is still open."""
+    where = {"_id": hash_of(handle), "expires": {"$gt": now}, "answer": None}
+    return await mongo.change(AUTHORIZATIONS, where, {"$set": {"chosen": chosen}}) is not None
+
+
+async def take_authorization(mongo: Mongo, handle: str, now: datetime, answer: Document, until: datetime) -> bool:
+    """Close a request: it is decided on, and `answer` is kept until then for who sends the same decision twice.
+
+    Returns whether it was open, which it is for one of those who decide at once.
+    """
+    where = {"_id": hash_of(handle), "expires": {"$gt": now}, "answer": None}
+    return await mongo.change(AUTHORIZATIONS, where, {"$set": {"answer": answer, "expires": until}}) is not None
+
+
+async def is_waiting(mongo: Mongo, code: bytes) -> bool | None:
+    """Whether a code, by its hash, is there and nobody has claimed it; None where it is not there."""
+    found = await mongo.find_one(CODES, {"_id": code}, {"used": 1})
+    return None if found is None else not found["used"]
 
 
 async def put_launch(mongo: Mongo, handle: str, fields: Document) -> None:

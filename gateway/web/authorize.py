@@ -14,13 +14,21 @@ from starlette.responses import RedirectResponse, Response
 
 from gateway.access.decision import Decision, Duration, Item, end_of
 from gateway.exchange.approval import Decided, approve, is_by_consent, items_asked, refuse, roles_for
-from gateway.exchange.authorization import Authorization, Refusal, begin_authorization, form_target, read_authorization
+from gateway.exchange.authorization import (
+    Authorization,
+    Refusal,
+    begin_authorization,
+    form_target,
+    over,
+    read_authorization,
+)
+from gateway.exchange.choosing import choose, is_to_choose
 from gateway.exchange.persons import Acting, find_roles, name_of
 from gateway.problem import Problem
 from gateway.web.visit import Visit
 
 _MOST_BYTES, _MOST_FIELDS = 16_384, 50
-_CONTINUE = "/oauth/authorize/continue"
+_CONTINUE, _PATIENT = "/oauth/authorize/continue", "/oauth/authorize/patient"
 DURATIONS = get_args(Duration)
 Fields = Mapping[str, list[str]]
 
@@ -52,12 +60,51 @@ async def decision_page(visit: Visit) -> Response:
     away = _to_login(visit, authorization)
     if away is not None:
         return away
-    return await _show(visit, authorization, await _roles(visit, authorization), {}, {})
+    roles = await _roles(visit, authorization)
+    if is_to_choose(authorization, roles):
+        return visit.redirect(_PATIENT + visit.query)
+    return await _show(visit, authorization, roles, {}, {})
+
+
+async def patient_page(visit: Visit) -> Response:
+    """GET /oauth/authorize/patient: where professionals say about whom, if the software needs to know."""
+    authorization = await read_authorization(visit.gateway, visit.handle)
+    away = _to_login(visit, authorization)
+    if away is not None:
+        return away
+    if not authorization.asks_for_patient or not await _roles(visit, authorization):
+        return visit.redirect(_CONTINUE + visit.query)
+    return _ask_patient(visit, authorization)
+
+
+async def choose_patient(visit: Visit, fields: Fields) -> Response:
+    """POST /oauth/authorize/patient: an identifier."""
+    authorization = await read_authorization(visit.gateway, visit.handle)
+    away = _to_login(visit, authorization)
+    if away is not None or visit.session is None:
+        return away or visit.redirect("/login")
+    roles = await _roles(visit, authorization)
+    if not authorization.asks_for_patient or not roles:
+        return visit.redirect(_CONTINUE + visit.query)
+    typed = fields.get("identifier", [""])[0].strip()
+    if not typed:
+        return _ask_patient(visit, authorization, "patient.missing")
+    if not await choose(visit.gateway, authorization, visit.session, roles, typed, visit.origin):
+        return _ask_patient(visit, authorization, "patient.unknown")
+    return visit.redirect(_CONTINUE + visit.query)
+
+
+def _ask_patient(visit: Visit, authorization: Authorization, error: str | None = None) -> Response:
+    errors = {"identifier": visit.say(error)} if error else {}
+    client = authorization.entry.client
+    onward = visit.pages.root + _CONTINUE + visit.query
+    to = (form_target(authorization.redirect_uri),)
+    return visit.page("patient.html", status=400 if errors else 200, to=to, errors=errors, client=client, onward=onward)
 
 
 async def decide(visit: Visit, fields: Fields) -> Response:
     """POST /oauth/authorize/continue: the decision."""
-    authorization = await read_authorization(visit.gateway, visit.handle)
+    authorization = await read_authorization(visit.gateway, visit.handle, decided=True)
     away = _to_login(visit, authorization)
     if away is not None or visit.session is None:
         return away or visit.redirect("/login")
@@ -68,9 +115,13 @@ async def decide(visit: Visit, fields: Fields) -> Response:
         return RedirectResponse(location, 303)
     if not roles:
         raise Problem("forbidden", "nobody whom this person is can decide on this")
+    if is_to_choose(authorization, roles):
+        return visit.redirect(_PATIENT + visit.query)
     decision, errors = _read_decision(visit, authorization, fields)
     if role is None:
         errors = {f"role-{roles[0].reference.replace('/', '-')}": visit.say("consent.missing_role"), **errors}
+    if authorization.answer is not None and (errors or role is None):
+        raise over()
     if errors or role is None:
         return await _show(visit, authorization, roles, fields, errors)
     decided = Decided(decision, await statement(visit, authorization, role, decision), visit.language)
@@ -107,6 +158,7 @@ async def _told(visit: Visit, authorization: Authorization) -> dict[str, Any]:
     return {
         "client": client,
         "in_view": await name_of(visit.gateway, launch["patient"]) if launch is not None else None,
+        "choose_again": visit.pages.root + _PATIENT + visit.query if authorization.asks_for_patient else None,
         "purpose": client.purpose_in(visit.language),
         "recipients": client.recipients_in(visit.language) or visit.say("consent.recipients_are", controller=client.controller),
         "retention": client.retention_in(visit.language) or visit.say("consent.retention_is"),

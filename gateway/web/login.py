@@ -10,6 +10,7 @@ from types import MappingProxyType
 from starlette.responses import Response
 
 from gateway.exchange.accounts import log_in, log_out, show_code
+from gateway.exchange.approval import is_by_consent
 from gateway.exchange.authorization import read_authorization
 from gateway.problem import Problem
 from gateway.web.federation import logged_out
@@ -77,13 +78,14 @@ async def logout(visit: Visit, _: Fields) -> Response:
 async def _show(visit: Visit, status: int = 200, name: str = "", errors: Mapping[str, str] = NO_ERRORS) -> Response:
     """The form, with who has sent the person here."""
     authorization = await read_authorization(visit.gateway, visit.handle) if visit.handle else None
-    asker = authorization.entry.client.name if authorization is not None else None
+    client = authorization.entry.client if authorization is not None else None
     return visit.page(
         "login.html",
         status=status,
         login=name,
         errors=errors,
-        asker=asker,
+        asker=client.name if client is not None else None,
+        is_for_record=client is not None and is_by_consent(client),
         providers=list(visit.gateway.providers),
         is_local=visit.gateway.settings.has_local_login,
         query=visit.query,

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from gateway.web.authorize import authorize, decide, decision_page
+from gateway.web.authorize import authorize, choose_patient, decide, decision_page, patient_page
 from gateway.web.federation import come_back, leave
 from gateway.web.login import code, code_page, login, login_page, logout
 from gateway.web.me import change, me, password_page, take_back
@@ -29,6 +29,8 @@ ROUTES = (
     ("POST", "/oauth/authorize", shown(authorize)),
     ("GET", "/oauth/authorize/continue", shown(decision_page)),
     ("POST", "/oauth/authorize/continue", sent(decide)),
+    ("GET", "/oauth/authorize/patient", shown(patient_page)),
+    ("POST", "/oauth/authorize/patient", sent(choose_patient)),
     ("GET", "/services", shown(services)),
     ("GET", "/login", shown(login_page)),
     ("POST", "/login", sent(login)),

@@ -187,7 +187,7 @@ async def test_a_request_that_is_over_cannot_be_decided_on(world: World, how: st
         await set_state(world.gateway, app.id, "suspended")
     else:
         form.action = f"{SITE}/oauth/authorize/continue?request={'x' * 43}"
-    page = await person.send(form, decision="allow", allow="read-Observation", duration="year")
+    page = await person.send(form, decision="allow", allow="read-Observation", duration="months")
     assert page.status == 410
     assert "Begin again where you came from" in page.text
     assert len(await world.stored("approvals", client=app.id)) == (1 if how == "decided" else 0)

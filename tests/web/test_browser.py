@@ -13,7 +13,7 @@ import pytest
 
 from tests.browser import Browser, browsing
 from tests.clients import Registered
-from tests.decisions import PASSWORD, Request, account_of, register_app
+from tests.decisions import PASSWORD, Request, account_of, medisoft, register_app
 from tests.process import process_world
 from tests.world import Actor, World, observation, related_person
 
@@ -221,3 +221,42 @@ async def test_every_page_can_be_read_and_hit_in_light_and_dark(served: World, t
             await browser.open(f"{site}{path}")
             await can_be_read(browser)
             assert await fits(browser)
+
+
+@pytest.mark.requirement("SEC-029")
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_professional_chooses_a_patient_by_keyboard(served: World, tmp_path: Path, size: str) -> None:
+    width, height, phone = SIZES[size]
+    site, folder, doctor = served.gateway.settings.site, pictures(tmp_path), await served.professional()
+    login, app = await account_of(served, doctor.reference), await medisoft(served, ["http://127.0.0.1/callback"])
+    owner = await served.patient(generalPractitioner=[{"reference": doctor.reference}], name=[{"text": "Anne Morel"}])
+    number = (await owner.get(f"Patient/{owner.patient}")).json()["identifier"][0]["value"]
+    async with app_site() as (callback, came), browsing(width, height, phone=phone) as browser:
+        sent = Request(app.id).parameters(
+            redirect_uri=callback, aud=served.gateway.settings.base_url, scope="launch/patient patient/Observation.rs"
+        )
+        await browser.open(f"{site}/oauth/authorize?{urlencode(sent)}&ui_locales=fr")
+        await browser.type("#login", login)
+        await browser.type("#password", PASSWORD)
+        await browser.press_on("Enter")
+        assert "Quel patient" in await browser.look("document.querySelector('h1').innerText")
+        await browser.picture(folder / f"{size}-patient.png")
+        assert await fits(browser)
+        await browser.type("#identifier", "1234567890123")
+        await browser.press_on("Enter")
+        assert "Aucun patient" in await browser.look("document.querySelector('[role=alert]').innerText")
+        await browser.becomes("document.activeElement.getAttribute('role')", "alert")
+        assert await browser.look("document.querySelector('#identifier').value") == ""
+        await can_be_read(browser)
+        await browser.picture(folder / f"{size}-patient-unknown.png")
+        for _ in range(2):  # to what the message leads to, and into the field
+            await browser.press("Tab")
+        assert await browser.look("document.activeElement.id") == "identifier"
+        await browser.call("Input.insertText", text=number)
+        await browser.press_on("Enter")
+        assert "Anne Morel" in await browser.look("document.querySelector('main').innerText")
+        await can_be_read(browser)
+        assert await fits(browser)
+        await browser.picture(folder / f"{size}-patient-chosen.png")
+        await browser.click("button[value=allow]")
+        assert "code=" in await asyncio.wait_for(came.get(), 10)

@@ -14,6 +14,7 @@ from gateway.store.approvals import put_authorization, take_authorization
 from tests.clients import Registered, register
 from tests.decisions import (
     CALLBACK,
+    PASSWORD,
     SITE,
     Request,
     account_of,
@@ -224,10 +225,67 @@ async def test_of_decisions_at_the_same_moment_on_one_request_one_counts(world: 
     for twin in twins:
         twin.cookies = dict(person.cookies)
     sent = [twin.send(page.form(FORM), decision="allow", allow="read-Observation", duration="year") for twin in twins]
-    answers = [one.status for one in await asyncio.gather(*sent)]
-    assert sorted(answers) == [303] + [410] * 7
+    answers = await asyncio.gather(*sent)
+    assert {one.status for one in answers} == {303}
+    assert len({one.answer.headers["location"] for one in answers}) == 1  # who clicks twice gets to the same place
     assert len(await world.stored("approvals", client=app.id)) == 1
     assert len(await world.stored("codes", client=app.id)) == 1
+    assert [one["version"] for one in await world.stored("Consent", patient=owner.patient)] == [1]
+
+
+async def test_of_different_decisions_at_the_same_moment_on_one_request_one_counts(world: World) -> None:
+    owner = await world.patient()
+    app = await register_app(world)
+    person, page = await arrive(world, await account_of(world, owner.reference), Request(app.id))
+    twins = [Person(world.http, SITE) for _ in range(4)]
+    for twin in twins:
+        twin.cookies = dict(person.cookies)
+    ticks = ("read-Observation", "read-Device", "write-Observation", "read-Observation")
+    sent = [
+        twin.send(page.form(FORM), decision="allow", allow=tick, duration="year")
+        for twin, tick in zip(twins, ticks, strict=True)
+    ]
+    answers = await asyncio.gather(*sent)
+    assert {one.status for one in answers} == {303, 410}
+    assert len({one.answer.headers["location"] for one in answers if one.status == 303}) == 1
+    assert len(await world.stored("approvals", client=app.id)) == 1
+
+
+async def test_the_answer_of_a_decision_is_for_who_made_it_and_until_it_is_used(world: World) -> None:
+    owner = await world.patient()
+    app = await register_app(world)
+    login = await account_of(world, owner.reference)
+    request = Request(app.id)
+    person, page = await arrive(world, login, request)
+    form = page.form(FORM)
+    first = await allow(person, page, "read-Observation")
+    assert await allow(person, page, "read-Observation") == first
+    [stored] = await world.stored("authorizations", client=app.id)
+    assert first["code"] not in str(stored)
+    other = Person(world.http, SITE)
+    await other.log_in(login, PASSWORD)
+    here = (await other.open("/me")).forms[0].fields  # their own token for forms
+    form_token = dict(here)["form_token"]
+    sent = {"decision": "allow", "allow": "read-Observation", "duration": "year", "form_token": form_token}
+    assert (await other.send(form, **sent)).status == 410
+    assert (await person.send(form, decision="refuse")).status == 410
+    assert (await person.send(form, decision="allow", duration="year")).status == 410
+    assert (await person.open(form.action)).status == 410
+    await token_of(world, app, request, first["code"])
+    page = await person.send(form, decision="allow", allow="read-Observation", duration="year")
+    assert page.status == 410
+    assert len(await world.stored("tokens", client=app.id)) == 1  # and what the code gave holds on
+
+
+async def test_refusing_twice_is_refusing_once(world: World) -> None:
+    owner = await world.patient()
+    app = await register_app(world)
+    person, page = await arrive(world, await account_of(world, owner.reference), Request(app.id))
+    await person.send(page.form(FORM), decision="refuse")
+    first = told(person)
+    await person.send(page.form(FORM), decision="refuse")
+    assert told(person) == first
+    assert len(await owner.search("AuditEvent?subtype=AuthZ-Consent")) == 1
 
 
 async def test_who_acts_for_others_chooses_whose_record(world: World) -> None:
@@ -285,7 +343,9 @@ async def test_a_professional_decides_about_software_as_themselves_and_stores_no
     login = await account_of(world, f"Practitioner/{doctor['id']}")
     person, page = await arrive(world, login, request, scope="user/Observation.rs openid")
     assert boxes(page) == []
+    assert "MediSoft asks to work with your rights" in page.text
     assert "It will work with your own rights, and no others." in page.text
+    assert "ticked" not in page.text
     await person.send(page.form(FORM), decision="allow")
     issued = await redeem(world, await entry_of(world, software), told(person)["code"], CALLBACK, request.verifier)
     [token] = await world.stored("tokens", client=software.id)
@@ -330,5 +390,6 @@ async def test_once_gives_no_refresh_token_and_ends_after_an_hour(world: World) 
 async def test_a_request_that_was_decided_on_is_closed_for_who_came_a_moment_before(world: World) -> None:
     mongo, now, handle = world.gateway.mongo, world.clock(), unique("handle")
     await put_authorization(mongo, handle, {"expires": now + timedelta(minutes=1)})
-    assert await take_authorization(mongo, handle, now)
-    assert not await take_authorization(mongo, handle, now - timedelta(milliseconds=5))
+    answer, until = {"said": "x"}, now + timedelta(minutes=1)
+    assert await take_authorization(mongo, handle, now, answer, until)
+    assert not await take_authorization(mongo, handle, now - timedelta(milliseconds=5), answer, until)
