@@ -27,6 +27,7 @@ def query_parameters(registry: Registry, limits: Limits, kind: ResourceType, of:
         before = {"type": "integer", "minimum": 1}
         return [_parameter("_count", {"type": "integer", "minimum": 1}), _parameter("_before", before)]
     selected = {**COMMON_PARAMETERS, **{p.name: p.type for p in (*implied_parameters(kind), *kind.search.values())}}
+    selected |= {alias: kind.search[name].type for alias, name in kind.aliases.items()}
     found = [_parameter(name, _SEVERAL, f"search parameter of type {type_}") for name, type_ in sorted(selected.items())]
     if of == "criteria":
         return found

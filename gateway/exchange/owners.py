@@ -10,13 +10,13 @@ from functools import partial
 from typing import Any
 
 from gateway.access.access import Record, unknown_reference
+from gateway.exchange.addressed import find_addressed
 from gateway.exchange.attachments import names_content
 from gateway.exchange.criteria import find_by_condition, find_by_criteria
 from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry, decode_entry
 from gateway.exchange.formers import find_formers
 from gateway.exchange.gateway import Gateway
-from gateway.exchange.search import find_addressed
 from gateway.exchange.standing import extend_to, whole
 from gateway.fhir.identity import IDENTIFIER_BYTES, business_key, content_key, identifier_key, references_of
 from gateway.fhir.registry import ResourceType

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from gateway.access.access import Access
+from gateway.exchange.addressed import find_addressed, reach, refuse_many, require_named
 from gateway.exchange.audit import existing, searched
 from gateway.exchange.bounds import Part, require_bounded_parts
 from gateway.exchange.call import Answer, Call
@@ -21,15 +22,13 @@ from gateway.exchange.gateway import Gateway
 from gateway.exchange.include import Found, find_included, needed_values, read_asked
 from gateway.exchange.parameters import PRESENTATION, Pairs, format_asked
 from gateway.exchange.read import Result, body_of
-from gateway.exchange.standing import extend_to
 from gateway.fhir.bundle import Piece, build_searchset
 from gateway.fhir.chain import is_chain
-from gateway.fhir.clause import All, Clause, Test, every
-from gateway.fhir.clause import Any as AnyOf
+from gateway.fhir.clause import Clause, every
 from gateway.fhir.dates import read_span
 from gateway.fhir.include import INCLUDES, Include
 from gateway.fhir.registry import ResourceType
-from gateway.fhir.search import Reading, find_parameter, patient_identifiers, read_parameter, read_parameters, split_name
+from gateway.fhir.search import Reading, patient_identifiers, read_parameter, read_parameters
 from gateway.fhir.subset import Subset
 from gateway.problem import Problem
 from gateway.store import resources as store
@@ -40,6 +39,7 @@ from gateway.store.resources import Order, Place
 async def search_type(gateway: Gateway, access: Access, call: Call, session: Session = None) -> Result:
     """A searchset of what matches and may be seen. Raises Problem 400 naming a parameter that is not understood."""
     pairs, after = _open_cursor(gateway, call)
+    require_named(gateway.registry[call.type], _criteria(pairs))
     return await _search(gateway, access, call, _Asked([gateway.registry[call.type]], call.type, pairs, after), session)
 
 
@@ -150,11 +150,7 @@ async def _read_search(
     for kind in kinds:
         criteria, chains = split_chains(gateway, kind, _criteria(pairs), reading)
         clause = read_parameters(kind, criteria, reading)
-        asked = _patients_asked(kind, criteria)
-        _refuse_many(gateway, asked)
-        _require_patient(gateway, access, kind, asked)
-        named = await _patients_named(gateway, kind, clause)
-        access = await extend_to(gateway, access, named)
+        access, named = await reach(gateway, access, kind, criteria, clause)
         own = [access.caller.patient] if access.caller.patient and kind.in_compartment else []
         about |= dict.fromkeys(existing(access, named) or own)
         parts.append(Part(kind, clause, chains))
@@ -209,49 +205,15 @@ async def read_clause(gateway: Gateway, access: Access, kind: ResourceType, pair
 
 async def widen(gateway: Gateway, access: Access, kind: ResourceType, pairs: Pairs, clause: Clause) -> Access:
     """The access over the records that a condition names as well. Raises Problem where it must name one and does not."""
-    asked = _patients_asked(kind, _criteria(pairs))
-    _refuse_many(gateway, asked)
-    _require_patient(gateway, access, kind, asked)
-    return await extend_to(gateway, access, await _patients_named(gateway, kind, clause))
+    return (await reach(gateway, access, kind, _criteria(pairs), clause))[0]
 
 
 async def _reading(gateway: Gateway, access: Access, kinds: Iterable[ResourceType], pairs: Pairs) -> Reading:
     identifiers = dict.fromkeys(identifier for kind in kinds for identifier in patient_identifiers(kind, pairs))
-    _refuse_many(gateway, len(identifiers))
+    refuse_many(gateway, len(identifiers))
     patients = {token: await find_addressed(gateway, token) for token in identifiers}
     base_url = gateway.settings.base_url
     return Reading(now=access.now, or_values=gateway.limits.or_values, patients=patients, base_url=base_url)
-
-
-async def _patients_named(gateway: Gateway, kind: ResourceType, clause: Clause) -> list[str]:
-    """Whose records the search says it is about."""
-    named = _values_fixed(clause, "patient")
-    if kind.is_patient:
-        named += _values_fixed(clause, "_id")
-        named += [await find_addressed(gateway, token) for token in _values_fixed(clause, "identifier")]
-    return list(dict.fromkeys(named))
-
-
-async def find_addressed(gateway: Gateway, token: str) -> str:
-    """The id of the patient with this identifier (`system|value`).
-
-    Who is not known gets an id that nobody has: what is asked about them is answered, and takes, as if they were somebody
-    else's.
-    """
-    return await store.find_patient(gateway.mongo, token) or gateway.ids.new(gateway.ids.bucket(token.encode()))
-
-
-def _patients_asked(kind: ResourceType, criteria: Pairs) -> int:
-    """How many patients a search names. Whether there are such patients must make no difference to what it is answered."""
-    count = 0
-    for name, value in criteria:
-        base, modifier = split_name(name)
-        parameter = find_parameter(kind, base)
-        literally = parameter is not None and parameter.field == "patient" and modifier in (None, "Patient")
-        itself = kind.is_patient and base in ("_id", "identifier") and modifier is None
-        if literally or itself or patient_identifiers(kind, [(name, value)]):
-            count += 1 + value.count(",")
-    return count
 
 
 def _refuse_long(gateway: Gateway, pairs: Pairs) -> None:
@@ -259,28 +221,6 @@ def _refuse_long(gateway: Gateway, pairs: Pairs) -> None:
         raise Problem("too-costly", f"a search has at most {gateway.limits.parameters} parameters here", status=400)
     if len(pairs) + sum(value.count(",") for _, value in pairs) > gateway.limits.search_values:
         raise Problem("too-costly", f"a search lists at most {gateway.limits.search_values} values here", status=400)
-
-
-def _refuse_many(gateway: Gateway, patients: int) -> None:
-    """Each record named is looked up, and learns of it in an audit event of its own."""
-    if patients > gateway.limits.or_values:
-        raise Problem("too-costly", f"a search names at most {gateway.limits.or_values} patients here", "patient", status=400)
-
-
-def _values_fixed(clause: Clause, parameter: str) -> list[str]:
-    found: list[str] = []
-    for part in clause.of if isinstance(clause, All) else (clause,):
-        tests: Iterable[Clause] = part.of if isinstance(part, AnyOf) else (part,)
-        values = [t.value for t in tests if isinstance(t, Test) and t.parameter == parameter and t.op == "is"]
-        found += values
-    return found
-
-
-def _require_patient(gateway: Gateway, access: Access, kind: ResourceType, asked: int) -> None:
-    must = kind.in_compartment and access.caller.kind in gateway.policy.patient_required
-    if must and not asked and access.caller.patient is None and (kind.is_patient or kind.patient_required):
-        name, words = ("_id", "_id or identifier") if kind.is_patient else ("patient", "patient")
-        raise Problem("required", f"say whose record is searched: {words} is needed", name, status=400)
 
 
 def _open_cursor(gateway: Gateway, call: Call) -> tuple[Pairs, Place | None]:

@@ -115,7 +115,9 @@ def _instantiates(registry: Registry) -> dict[str, Any]:
 def _parameters(kind: ResourceType) -> list[dict[str, Any]]:
     """The parameters of all types, then the type's own by name."""
     own = sorted((*implied_parameters(kind), *kind.search.values()), key=lambda p: p.name)
-    return [*_common(), *(_parameter(parameter, f"{kind.name}-{parameter.name}") for parameter in own)]
+    listed = [_parameter(parameter, f"{kind.name}-{parameter.name}") for parameter in own]
+    others = [_parameter(kind.search[name], f"{kind.name}-{name}") | {"name": alias} for alias, name in kind.aliases.items()]
+    return [*_common(), *listed, *sorted(others, key=lambda p: str(p["name"]))]
 
 
 def _common() -> list[dict[str, Any]]:
@@ -127,9 +129,10 @@ def _common() -> list[dict[str, Any]]:
 
 def _parameter(parameter: SearchParameter, named: str) -> dict[str, Any]:
     """A parameter with its modifiers, for which R4 has no element. `named`: its definition, where its file names none."""
+    is_elsewhere = (parameter.definition or "").startswith("https:")
     return {
         "name": parameter.name,
-        "definition": f"{_DEFINITIONS}/{parameter.definition or named}",
+        "definition": parameter.definition if is_elsewhere else f"{_DEFINITIONS}/{parameter.definition or named}",
         "type": parameter.type,
         "documentation": f"Modifiers: {', '.join(modifiers_of(parameter))}",
     }

@@ -15,7 +15,7 @@ from gateway.problem import Problem
 INCLUDES = frozenset({"_include", "_include:iterate", "_revinclude", "_revinclude:iterate"})
 
 # (The Mesures interface of Mon espace santé writes a dot where FHIR has a colon.)
-_VALUE = re.compile(r"([A-Za-z]+)[:.]([a-z][a-z0-9-]*|\*)(?::([A-Za-z]+))?\Z")
+_VALUE = re.compile(r"([A-Za-z]+)[:.]([A-Za-z][A-Za-z0-9-]*|\*)(?::([A-Za-z]+))?\Z")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ class Index:
 
     def __init__(self, registry: Registry, label_systems: frozenset[str], codec: Codec) -> None:
         self._codec = codec
+        self._types = registry.resource_types
         self._extract = {name: _extractor(kind) for name, kind in registry.resource_types.items()}
         self._label_systems = label_systems
         self._leading_inside = {
@@ -40,16 +41,19 @@ class Index:
 
     def _contained_values(self, kind: ResourceType, resource: Any) -> dict[str, list[Any]]:
         """The values of contained resources, under the parameters that lead to them."""
-        held: dict[str, tuple[str, dict[str, Any]]] = {}
+        held: dict[str, tuple[str, Any, dict[str, Any]]] = {}
         for raw in resource.contained:
             name = self._codec.peek_type(raw)
             if name in self._extract:
                 contained = self._codec.decode(name, raw)
-                held[f"#{contained.id}"] = (name, self._extract[name](contained))
+                held[f"#{contained.id}"] = (name, contained, self._extract[name](contained))
         found: dict[str, list[Any]] = {}
         for parameter in self._leading_inside[kind.name]:
-            references = [it.reference for branch, _ in parameter.readers for it in branch.read(resource)]
-            for name, values in (held[reference] for reference in dict.fromkeys(references) if reference in held):
+            references = _named_by(parameter, resource)
+            for name, contained, _ in [held[reference] for reference in references if reference in held]:
+                onward = (self._types[name].search[step] for step in parameter.through if step in self._types[name].search)
+                references += [reference for step in onward for reference in _named_by(step, contained)]
+            for name, _, values in (held[reference] for reference in dict.fromkeys(references) if reference in held):
                 for inner in parameter.contained:
                     found.setdefault(contained_name(parameter.name, name, inner), []).extend(values.get(inner, ()))
         return {name: _distinct(values) for name, values in found.items() if values}
@@ -105,6 +109,10 @@ def _extractor(kind: ResourceType) -> Extract:
         return values
 
     return extract
+
+
+def _named_by(parameter: SearchParameter, resource: Any) -> list[str]:
+    return [it.reference for branch, _ in parameter.readers for it in branch.read(resource) if it.reference]
 
 
 def _stored(kind: ResourceType) -> list[SearchParameter]:

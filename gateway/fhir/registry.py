@@ -27,7 +27,7 @@ COMMON_PARAMETERS: Mapping[str, SearchType] = {
     "_security": "token",
 }
 
-_PARAMETER_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
+_PARAMETER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,8 @@ class SearchParameter:
     `readers`: for each branch of its path, the branch and the conversion to index values. `targets`: for references, the
     types they may name. `system`: what a bare code element means when a client does send a system. `field`: `patient`
     where the parameter names the patient the resource belongs to, else None. `any_of`: the parameters it stands for together.
-    `contained`: the parameters by which a contained resource that it leads to is found.
+    `contained`: the parameters by which a contained resource that it leads to is found; `through`: those of such a resource
+    that lead on to others, which count as well. `absent`: what it means that there is no value.
     `of`: the parameters whose values a composite one pairs. `modifiers`: those it takes beside what its type does. `levels`: of
     the codes of its system, where they are known.
     """
@@ -54,6 +55,8 @@ class SearchParameter:
     of: tuple[str, ...] = ()
     modifiers: frozenset[str] = frozenset()
     levels: Hierarchy | None = None
+    through: tuple[str, ...] = ()
+    absent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ class ResourceType:
 
     `patient`: the branches to the element that says whose data this is, and its path. `natural`: the elements by which what has
     no identifier of its sender is known again. `attachments`: the branches to what may lie here as content; `is_raw`: whether
-    it is such content, whose bytes are kept apart and read through what attaches it.
+    it is such content, whose bytes are kept apart and read through what attaches it. `aliases`: other names of its search
+    parameters; `requires`: the parameters one of which a search of it must name.
     """
 
     name: str
@@ -85,6 +89,8 @@ class ResourceType:
     attachments: tuple[Branch, ...] = ()
     attachment_paths: tuple[str, ...] = ()
     is_raw: bool = False
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    requires: tuple[str, ...] = ()
 
     @property
     def in_compartment(self) -> bool:
@@ -147,6 +153,10 @@ def _check_contained(file: FilePath, kind: ResourceType, served: Mapping[str, Re
             if not found or any(p.type not in ("token", "string") or p.any_of for p in found):
                 key = f"search.{parameter.name}.contained"
                 raise SchemaError(file, key, f"'{name}' is no token or string parameter of what it leads to")
+        for name in parameter.through:
+            if not any(name in target.search and target.search[name].type == "reference" for target in targets):
+                key = f"search.{parameter.name}.through"
+                raise SchemaError(file, key, f"'{name}' is no reference parameter of what it leads to")
 
 
 class _ReadType:
@@ -174,7 +184,8 @@ class _ReadType:
         is_patient = raw.patient == "id"
         patient = self._patient()
         search = {name: self._parameter(name, spec) for name, spec in self.specs.items()}
-        self._check_names(search)
+        aliases = {alias: name for name, spec in self.specs.items() for alias in spec.aliases}
+        self._check_names(search, aliases)
         self._check_indexes(search)
         self._check_profiles()
         return ResourceType(
@@ -198,6 +209,8 @@ class _ReadType:
             attachments=self._attachments(),
             attachment_paths=tuple(raw.attachments),
             is_raw=raw.raw,
+            aliases=aliases,
+            requires=tuple(raw.requires),
         )
 
     def _attachments(self) -> tuple[Branch, ...]:
@@ -261,7 +274,7 @@ class _ReadType:
         unreadable = sorted({branch.type for branch in branches} - table.keys())
         if unreadable:
             raise self._error(f"{key}.path", f"a {spec.type} parameter cannot be read from {', '.join(unreadable)}")
-        targets = dict.fromkeys(t for branch in branches for t in branch.targets)
+        targets = dict.fromkeys(t for branch in branches for t in spec.targets or branch.targets)
         # (Where anything may be referred to, only `patient` means the patient alone: a Provenance is of a document, too.)
         is_patient_path = self.raw.patient not in ("id", "none") and paths == [self.raw.patient]
         names_patient = is_patient_path and (name == "patient" or NESTED not in targets)
@@ -277,6 +290,8 @@ class _ReadType:
             definition=spec.definition,
             field="patient" if names_patient else None,
             contained=tuple(spec.contained),
+            through=tuple(spec.through),
+            absent=spec.absent,
             modifiers=self._modifiers(key, spec, branches),
             levels=self.hierarchies.get(spec.system or ""),
         )
@@ -313,8 +328,14 @@ class _ReadType:
             ways.append((part, types[part] == "date", tuple((b.read, CONVERTERS[types[part]][b.type]) for b in inner)))
         return replace(found, readers=((holder, pair(tuple(ways))),))
 
-    def _check_names(self, search: Mapping[str, SearchParameter]) -> None:
+    def _check_names(self, search: Mapping[str, SearchParameter], aliases: Mapping[str, str]) -> None:
         known = {**COMMON_PARAMETERS, **{name: p.type for name, p in search.items()}}
+        for alias, name in aliases.items():
+            if alias in known or not _PARAMETER_NAME.fullmatch(alias):
+                raise self._error(f"search.{name}.aliases", f"'{alias}' is the name of another, or none")
+        for name in self.raw.requires:
+            if name not in known and (name, self.raw.patient in ("id", "none")) != ("patient", False):
+                raise self._error("requires", f"'{name}' is not a parameter of this type")
         for name in self.raw.sort:
             if known.get(name) != "date" and name != "_id":
                 raise self._error("sort", f"'{name}' is not a date parameter of this type, _lastUpdated or _id")

@@ -78,7 +78,7 @@ def find_parameter(kind: ResourceType, name: str) -> SearchParameter | None:
     """The parameter of that name, of the type or common to all; None if there is none."""
     if name in COMMON_PARAMETERS:
         return SearchParameter(name, COMMON_PARAMETERS[name])
-    return next((p for p in implied_parameters(kind) if p.name == name), None) or kind.search.get(name)
+    return next((p for p in implied_parameters(kind) if p.name == name), None) or kind.search.get(kind.aliases.get(name, name))
 
 
 def modifiers_of(parameter: SearchParameter) -> list[str]:
@@ -230,6 +230,12 @@ def _read_value(parameter: SearchParameter, asked: Asked, value: str, reading: R
 
 
 def _read_token(parameter: SearchParameter, asked: Asked, value: str) -> Clause:
+    clause = _read_stored_token(parameter, asked, value)
+    says_absent = parameter.absent is not None and _token_parts(value)[1] == parameter.absent
+    return some(clause, Test(parameter.name, "missing", True)) if says_absent else clause
+
+
+def _read_stored_token(parameter: SearchParameter, asked: Asked, value: str) -> Clause:
     system, code = _token_parts(value)
     name = _stored_name(parameter)
     if system is None:

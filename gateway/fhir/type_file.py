@@ -17,7 +17,12 @@ Group = Literal["clinical", "device", "identity", "directory", "consent", "audit
 
 
 class SearchFile(msgspec.Struct, forbid_unknown_fields=True):
-    """`[search.NAME]`."""
+    """`[search.NAME]`.
+
+    `aliases`: other names of the same; `absent`: of a token, what it means that there is none; `through`: the parameters by
+    which what is contained leads on to other contained resources that count as well; `targets`: of a reference, which types it
+    may name, where the standard says so elsewhere than at the element.
+    """
 
     type: SearchType
     path: str | list[str] | None = None
@@ -27,6 +32,10 @@ class SearchFile(msgspec.Struct, forbid_unknown_fields=True):
     system: str | None = None
     definition: str | None = None
     contained: list[str] = msgspec.field(default_factory=list)
+    through: list[str] = msgspec.field(default_factory=list)
+    targets: list[str] = msgspec.field(default_factory=list)
+    aliases: list[str] = msgspec.field(default_factory=list)
+    absent: str | None = None
 
 
 class ConsentFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -40,7 +49,7 @@ class TypeFile(msgspec.Struct, forbid_unknown_fields=True):
     """The file.
 
     `attachments`: paths of Attachments whose content may lie here; `raw`: whether it is such content itself, whose bytes are
-    kept apart and read through what attaches it.
+    kept apart and read through what attaches it; `requires`: the parameters one of which a search must name.
     """
 
     type: str
@@ -57,5 +66,6 @@ class TypeFile(msgspec.Struct, forbid_unknown_fields=True):
     attachments: list[str] = msgspec.field(default_factory=list)
     raw: bool = False
     scope_parameters: list[str] = msgspec.field(default_factory=list)
+    requires: list[str] = msgspec.field(default_factory=list)
     consent: ConsentFile = msgspec.field(default_factory=ConsentFile)
     search: dict[str, Any] = msgspec.field(default_factory=dict)

@@ -263,6 +263,13 @@ async def find_owners(mongo: Mongo, type_name: str, identifiers: Sequence[str]) 
     return {document["patient"] for document in found if document.get("patient") is not None}
 
 
+async def find_holders(mongo: Mongo, type_name: str, tokens: Sequence[str], *, limit: int) -> set[str]:
+    """In whose records there is a resource with one of these identifiers. Never told to a caller."""
+    where: Document = {"search.identifier": {"$in": list(tokens)}, **LIVE}
+    found = await mongo.find(type_name, where, {"patient": 1}, limit=limit, hint=index_name(("identifier",)))
+    return {document["patient"] for document in found if document.get("patient") is not None}
+
+
 async def find_patient(mongo: Mongo, token: str) -> str | None:
     """The id of the one patient with this identifier (`system|value`), None for none or several.
 

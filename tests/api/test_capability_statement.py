@@ -8,7 +8,7 @@ from fhir.resources.R4B.capabilitystatement import CapabilityStatement
 
 from tests.examples import TYPES, bring, prepare, writer_of
 from tests.searches import any_value
-from tests.world import BASE, World, bundle, entry, issues, observation, unique
+from tests.world import BASE, Actor, World, bundle, entry, issues, observation, unique
 
 INTERACTIONS = {
     "read": ("GET", "{type}/{id}"),
@@ -54,7 +54,7 @@ async def test_it_is_valid_and_says_what_this_is(world: World) -> None:
         names = [parameter.name for parameter in resource.searchParam or ()]
         assert len(names) == len(set(names)), resource.type
         urls = [parameter.definition for parameter in resource.searchParam or ()]
-        assert all(url.startswith("http://hl7.org/fhir/SearchParameter/") for url in urls)
+        assert all("/SearchParameter/" in url and url.startswith(DEFINED) for url in urls)
 
 
 @pytest.mark.requirement("CORE-01")
@@ -140,11 +140,12 @@ async def test_each_parameter_is_understood_if_and_only_if_it_is_declared(world:
     parameters = {p["name"]: p["type"] for p in (await declared(world, type_name))["searchParam"]}
     elsewhere = {name for kind in world.gateway.registry.resource_types.values() for name in kind.search} - set(parameters)
     unknown = sorted(elsewhere | {"_tag", "_profile", "_source", "_text", "_content", "_has"})
+    rest = bound(world, owner, type_name)
     queries = [
-        f"{type_name}?{name}={any_value(world.gateway.registry[type_name], name, kind)}&{name}:missing=true&{BOUND}"
+        f"{type_name}?{name}={any_value(world.gateway.registry[type_name], name, kind)}&{name}:missing=true&{rest}"
         for name, kind in parameters.items()
     ]
-    queries += [f"{type_name}?{name}=x" for name in unknown]
+    queries += [f"{type_name}?{name}=x&{rest}" for name in unknown]
     answers = (await owner.post("", bundle("batch", *(entry("GET", query) for query in queries)))).json()["entry"]
     for n, (name, item) in enumerate(zip([*parameters, *unknown], answers, strict=True)):
         status = item["response"]["status"][:3]
@@ -161,11 +162,12 @@ async def test_each_parameter_is_understood_if_and_only_if_it_is_declared(world:
 async def test_each_include_is_understood_if_and_only_if_it_is_declared(world: World, type_name: str) -> None:
     owner = await world.patient()
     (rest,) = (await statement(world))["rest"]
+    whose = f"&patient={owner.patient}" if world.gateway.registry[type_name].requires else ""
     for name, key in (("_include", "searchInclude"), ("_revinclude", "searchRevInclude")):
         every = {value for resource in rest["resource"] for value in resource.get(key, ())} | {"Encounter:subject", "*:x"}
         there = set((await declared(world, type_name)).get(key, ()))
         asked = sorted(every)
-        sent = bundle("batch", *(entry("GET", f"{type_name}?{name}={value}") for value in asked))
+        sent = bundle("batch", *(entry("GET", f"{type_name}?{name}={value}{whose}") for value in asked))
         answers = (await owner.post("", sent)).json()["entry"]
         understood = {value for value, item in zip(asked, answers, strict=True) if item["response"]["status"] == "200 OK"}
         assert understood == there
@@ -203,7 +205,16 @@ async def test_each_operation_is_carried_out_if_and_only_if_it_is_declared(world
                 assert (answer.status_code, issues(answer)[0]["code"]) == (404, "not-supported"), (name, answer.text)
 
 
-BOUND = "_lastUpdated=gt2000"  # what an index leads to, which directories ask for
+# Where search parameters are defined: by HL7, by IHE, by the ANS.
+DEFINED = ("http://hl7.org/fhir/", "https://profiles.ihe.net/ITI/MHD/", "https://interop.esante.gouv.fr/ig/fhir/pdsm/")
+
+
+def bound(world: World, owner: Actor, type_name: str) -> str:
+    """What an index leads to, which directories ask for, and whose what is asked for is, where that must be said."""
+    whose = f"&patient={owner.patient}" if world.gateway.registry[type_name].requires else ""
+    return f"_lastUpdated=gt2000{whose}"
+
+
 MODIFIED = {"missing": "true", "of-type": "a|b|c", "above": "http://x/y", "below": "http://x/y"}
 
 
@@ -216,7 +227,10 @@ async def test_each_modifier_is_understood_if_and_only_if_it_is_declared(world: 
         modifiers = parameter["documentation"].removeprefix("Modifiers: ").split(", ")
         for modifier in ("missing", "not", "exact", "contains", "text", "above", "below", "in", "of-type", "identifier"):
             asked[parameter["name"], modifier] = modifier in modifiers
-    queries = [f"{type_name}?{name}:{modifier}={MODIFIED.get(modifier, 'x')}&{BOUND}" for name, modifier in asked]
+    queries = [
+        f"{type_name}?{name}:{modifier}={MODIFIED.get(modifier, 'x')}&{bound(world, owner, type_name)}"
+        for name, modifier in asked
+    ]
     answers = (await owner.post("", bundle("batch", *(entry("GET", query) for query in queries)))).json()["entry"]
     for query, is_declared, item in zip(queries, asked.values(), answers, strict=True):
         status = item["response"]["status"][:3]

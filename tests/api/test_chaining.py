@@ -88,15 +88,19 @@ async def test_a_document_is_found_by_its_author_whichever_type_that_is(world: W
     authenticated = document(owner.patient, authenticator={"reference": "#a"}, contained=[held])
     await owner.create(authenticated)
     both = sorted([by_doctor, by_held])
-    assert sorted(await found(owner, f"DocumentReference?author.family={family.lower()}")) == both
-    assert sorted(await found(owner, f"DocumentReference?author:Practitioner.family={family}")) == both
-    assert await found(owner, f"DocumentReference?author:Patient.family={family}") == []
-    assert await found(owner, f"DocumentReference?author.family={family}&author.given=max") == [by_held]
-    assert await found(owner, f"DocumentReference?author.family={family}&author.given=eva") == [by_doctor]
-    assert await found(owner, f"DocumentReference?author.identifier=urn:rpps|{value}") == [by_doctor]
-    assert await found(owner, f"DocumentReference?author.family:exact={family}&author.given:exact=Max") == [by_held]
+    assert sorted(await found(owner, f"DocumentReference?patient={owner.patient}&author.family={family.lower()}")) == both
+    assert sorted(await found(owner, f"DocumentReference?patient={owner.patient}&author:Practitioner.family={family}")) == both
+    assert await found(owner, f"DocumentReference?patient={owner.patient}&author:Patient.family={family}") == []
+    assert await found(owner, f"DocumentReference?patient={owner.patient}&author.family={family}&author.given=max") == [by_held]
+    assert await found(owner, f"DocumentReference?patient={owner.patient}&author.family={family}&author.given=eva") == [
+        by_doctor
+    ]
+    assert await found(owner, f"DocumentReference?patient={owner.patient}&author.identifier=urn:rpps|{value}") == [by_doctor]
+    assert await found(
+        owner, f"DocumentReference?patient={owner.patient}&author.family:exact={family}&author.given:exact=Max"
+    ) == [by_held]
     assert (await owner.put(name_of(changed), {**changed, "contained": [held]})).status_code == 200
-    assert len(await found(owner, f"DocumentReference?author.family={family}")) == 3
+    assert len(await found(owner, f"DocumentReference?patient={owner.patient}&author.family={family}")) == 3
 
 
 async def test_a_list_is_found_by_its_contained_source(world: World) -> None:
@@ -106,8 +110,8 @@ async def test_a_list_is_found_by_its_contained_source(world: World) -> None:
     base = {"resourceType": "List", "status": "current", "mode": "working", "subject": subject}
     made = await owner.create({**base, "source": {"reference": "#s"}, "contained": [held]})
     await owner.create(base)
-    assert await found(owner, "List?source.family=sour") == [name_of(made)]
-    assert await found(owner, "List?source.family=other") == []
+    assert await found(owner, f"List?patient={owner.patient}&source.family=sour") == [name_of(made)]
+    assert await found(owner, f"List?patient={owner.patient}&source.family=other") == []
 
 
 @pytest.mark.requirement("SRCH-11", "ATK-T04")

@@ -201,7 +201,7 @@ async def test_a_page_of_large_resources_is_whole(world: World) -> None:
         ]
         for _ in range(10)
     ]
-    page = await read_page(owner, "DocumentReference?_sort=_id&_count=20")
+    page = await read_page(owner, f"DocumentReference?patient={owner.patient}&_sort=_id&_count=20")
     assert [one["resource"]["id"] for one in page["entry"]] == sorted(stored)
 
 

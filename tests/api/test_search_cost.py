@@ -180,7 +180,8 @@ async def test_who_reads_by_consent_stays_in_the_record_too(
     crowd: World, owner: Actor, readers: dict[str, Actor], monkeypatch: pytest.MonkeyPatch, name: str, reader: str
 ) -> None:
     named = f"_id={owner.patient}" if name == "Patient" else f"patient={owner.patient}"
-    within = "" if reader == "app" else named  # an app is bound to the patient without saying so
+    # An app is bound to the patient without saying so, where that need not be said in any case.
+    within = "" if reader == "app" and not REGISTRY[name].requires else named
     assert await refused_of(crowd, monkeypatch, readers[reader], name, within, every=4) == set()
 
 
@@ -216,7 +217,8 @@ async def test_what_names_nobody_is_bounded_by_an_index_or_refused(
 ) -> None:
     actor = crowd.operator if kind == "operator" else await crowd.actor("feed", "system/*.rs")
     every = 1 if name in FOUND and kind == "operator" else 9
-    refused = await refused_of(crowd, monkeypatch, actor, name, "", every)
+    within = f"patient={owner.patient}" if REGISTRY[name].requires else ""
+    refused = await refused_of(crowd, monkeypatch, actor, name, within, every)
     assert not refused & FOUND.get(name, set())
     if every == 1:
         assert refused >= REFUSED.get(name, set())

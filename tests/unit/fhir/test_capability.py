@@ -53,7 +53,7 @@ def test_each_type_is_declared_as_its_file_says(registry: Registry) -> None:
             continue
         parameters = {p["name"]: p for p in resource["searchParam"]}
         assert len(parameters) == len(resource["searchParam"])
-        wanted = {"_id", "_lastUpdated", "_security", *kind.search, *(["patient"] if kind.patient else [])}
+        wanted = {"_id", "_lastUpdated", "_security", *kind.search, *kind.aliases, *(["patient"] if kind.patient else [])}
         assert set(parameters) == wanted
         assert all(parameters[p.name]["type"] == p.type for p in kind.search.values())
         assert resource.get("supportedProfile", []) == list(kind.profiles)

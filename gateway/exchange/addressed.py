@@ -1,0 +1,114 @@
+"""Whose records a search is about, as it says itself.
+
+Knows: every way to name a patient (https://hl7.org/fhir/R4/search.html), and who must name one: policy.toml and `requires` of
+the type. Whether there is such a patient or resource makes no difference, neither to the answer nor to what is looked up.
+Must not know: HTTP, MongoDB.
+"""
+
+from collections.abc import Iterable
+
+from gateway.access.access import Access
+from gateway.exchange.gateway import Gateway
+from gateway.exchange.parameters import Pairs
+from gateway.exchange.standing import extend_to, is_confined
+from gateway.fhir.clause import All, Clause, Test
+from gateway.fhir.clause import Any as AnyOf
+from gateway.fhir.registry import ResourceType
+from gateway.fhir.search import find_parameter, patient_identifiers, split_name
+from gateway.problem import Problem
+from gateway.store import resources as store
+
+
+async def find_addressed(gateway: Gateway, token: str) -> str:
+    """The id of the patient with this identifier (`system|value`).
+
+    Who is not known gets an id that nobody has: what is asked about them is answered, and takes, as if they were somebody
+    else's.
+    """
+    return await store.find_patient(gateway.mongo, token) or _nobody(gateway, token)
+
+
+async def reach(
+    gateway: Gateway, access: Access, kind: ResourceType, criteria: Pairs, clause: Clause
+) -> tuple[Access, list[str]]:
+    """The access over the records that a search is about as well, and their patients.
+
+    Raises Problem 400 where it must name one and does not, or names too many.
+    """
+    asked = _patients_asked(kind, criteria)
+    refuse_many(gateway, asked)
+    named = await _patients_named(gateway, kind, clause)
+    if not asked and kind.requires and access.caller.patient is None:
+        named = await _holders(gateway, access, kind, clause)
+    if not named:
+        _require_patient(gateway, access, kind, asked)
+    return await extend_to(gateway, access, named), named
+
+
+def require_named(kind: ResourceType, criteria: Pairs) -> None:
+    """Refuse a search of a type that is never searched as a whole (`requires`), not even in one's own record."""
+    if not kind.requires or ("patient" in kind.requires and _patients_asked(kind, criteria)):
+        return
+    if not any(name in kind.requires for name, _ in criteria):
+        *others, last = kind.requires
+        raise Problem("required", f"name what is searched for: {', '.join(others)} or {last} is needed", others[0], status=400)
+
+
+def refuse_many(gateway: Gateway, patients: int) -> None:
+    """Each record named is looked up, and learns of it in an audit event of its own."""
+    if patients > gateway.limits.or_values:
+        raise Problem("too-costly", f"a search names at most {gateway.limits.or_values} patients here", "patient", status=400)
+
+
+async def _patients_named(gateway: Gateway, kind: ResourceType, clause: Clause) -> list[str]:
+    """Whose records the search says it is about."""
+    named = _values_fixed(clause, "patient")
+    if kind.is_patient:
+        named += _values_fixed(clause, "_id")
+        named += [await find_addressed(gateway, token) for token in _values_fixed(clause, "identifier")]
+    return list(dict.fromkeys(named))
+
+
+async def _holders(gateway: Gateway, access: Access, kind: ResourceType, clause: Clause) -> list[str]:
+    """Whose records hold what is searched for by its own id or identifier alone."""
+    ids, tokens = _values_fixed(clause, "_id"), _values_fixed(clause, "identifier")
+    if not (ids or tokens) or is_confined(access):
+        return []
+    found = await store.find_owners(gateway.mongo, kind.name, ids) if ids else set[str]()
+    if not ids:
+        found = await store.find_holders(gateway.mongo, kind.name, tokens, limit=gateway.limits.or_values + 1)
+    refuse_many(gateway, len(found))
+    return sorted(found) or [_nobody(gateway, (ids or tokens)[0])]
+
+
+def _patients_asked(kind: ResourceType, criteria: Pairs) -> int:
+    """How many patients a search names. Whether there are such patients must make no difference to what it is answered."""
+    count = 0
+    for name, value in criteria:
+        base, modifier = split_name(name)
+        parameter = find_parameter(kind, base)
+        literally = parameter is not None and parameter.field == "patient" and modifier in (None, "Patient")
+        itself = kind.is_patient and base in ("_id", "identifier") and modifier is None
+        if literally or itself or patient_identifiers(kind, [(name, value)]):
+            count += 1 + value.count(",")
+    return count
+
+
+def _values_fixed(clause: Clause, parameter: str) -> list[str]:
+    found: list[str] = []
+    for part in clause.of if isinstance(clause, All) else (clause,):
+        tests: Iterable[Clause] = part.of if isinstance(part, AnyOf) else (part,)
+        values = [t.value for t in tests if isinstance(t, Test) and t.parameter == parameter and t.op == "is"]
+        found += values
+    return found
+
+
+def _require_patient(gateway: Gateway, access: Access, kind: ResourceType, asked: int) -> None:
+    must = kind.in_compartment and access.caller.kind in gateway.policy.patient_required
+    if must and not asked and access.caller.patient is None and (kind.is_patient or kind.patient_required):
+        name, words = ("_id", "_id or identifier") if kind.is_patient else ("patient", "patient")
+        raise Problem("required", f"say whose record is searched: {words} is needed", name, status=400)
+
+
+def _nobody(gateway: Gateway, text: str) -> str:
+    return gateway.ids.new(gateway.ids.bucket(text.encode()))
