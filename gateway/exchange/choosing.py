@@ -9,12 +9,12 @@ import logging
 from collections.abc import Sequence
 
 from gateway.exchange.accounts import Session
+from gateway.exchange.addressed import find_addressed
 from gateway.exchange.authorization import Authorization, over
 from gateway.exchange.call import Call, Origin
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.perform import perform
 from gateway.exchange.persons import Acting, access_of
-from gateway.exchange.search import find_addressed
 from gateway.exchange.standing import extend_to
 from gateway.problem import Problem
 from gateway.store.approvals import choose_patient
