@@ -146,6 +146,10 @@ class World:
         """The patient permits an actor one kind of action; returns the stored Consent."""
         return await owner.create(consent(owner, to, action, types))
 
+    async def relation(self, owner: Actor, to: Actor, code: str = "care-team", **elements: Any) -> dict[str, Any]:
+        """A professional declares a relation of care to a patient; returns the stored CareTeam."""
+        return await to.create(care_team(owner.patient, to.reference, self.clock(), code, **elements))
+
     async def revoke(self, owner: Actor, given: Mapping[str, Any]) -> dict[str, Any]:
         """The patient takes a Consent back."""
         answer = await owner.put(f"Consent/{given['id']}", {**given, "status": "inactive"})
@@ -275,6 +279,27 @@ def consent(
     found.update(provision)
     built["provision"] = {name: value for name, value in found.items() if value is not None}
     return built
+
+
+def care_team(
+    owner: str, member: str, now: datetime, code: str = "care-team", days: float = 1, **elements: Any
+) -> dict[str, Any]:
+    """A CareTeam of a patient (by id) that runs from a minute ago for some days."""
+    start = now - timedelta(minutes=1)
+    return {
+        "resourceType": "CareTeam",
+        "status": "active",
+        "category": [concept("urn:fhir-document-gateway:CodeSystem/care-relation", code)],
+        "subject": {"reference": f"Patient/{owner}"},
+        "period": {"start": instant(start), "end": instant(start + timedelta(days=days))},
+        "participant": [{"member": {"reference": member}}],
+        **elements,
+    }
+
+
+def instant(moment: datetime) -> str:
+    """A moment as FHIR writes it."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
 
 
 def concept(system: str | None, code: str) -> dict[str, Any]:

@@ -5,100 +5,26 @@ Must not know: HTTP, MongoDB, how a token was checked. An Access lives for one r
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
-from gateway.access.consent import Consent, Situation, consent_clauses
 from gateway.access.policy import DIRECTIONS, PERMISSIONS, Policy
-from gateway.access.scope import Scope, scope_clause
+from gateway.access.record import NOTHING_PREFETCHED, Caller, Prefetched, Record
+from gateway.access.relation import Relation
+from gateway.access.rights import Rights, reason_of
+from gateway.access.scope import scope_clause
 from gateway.fhir.clause import EVERYTHING, NOTHING, All, Clause, Not, Test, Values, every, matches, negate, parameters_of, some
 from gateway.fhir.clause import Any as AnyOf
 from gateway.fhir.registry import Registry, ResourceType
 from gateway.problem import Problem
 
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who calls, as the token says.
-
-    `client`: the client id; `source`: the catalogue service it belongs to, stable over its clients; `kind`: a kind of actor
-    of the policy; `actors`: the references a Consent names this caller by; `software`: references of the software used, where
-    that is somebody else; `user`: who logged in; `patient`: the patient in context; `purpose`: purpose of use as
-    `system|code`; `token`: what may identify the token in an audit, never the token; `subject`: the issuer of a token that is
-    not ours, and whom it is of there; `terms_since`: from when on a permission given to it counts, None for all: what it wants
-    data for was another thing before.
-    """
-
-    client: str
-    source: str
-    kind: str
-    actors: frozenset[str]
-    software: frozenset[str]
-    user: str | None
-    patient: str | None
-    scopes: tuple[Scope, ...]
-    purpose: str | None
-    token: str
-    subject: tuple[str, ...] = ()
-    terms_since: datetime | None = None
-    roles: tuple[str, ...] = ()
-    organization: str | None = None
-
-    @classmethod
-    def operator(cls, client: str, source: str, scopes: tuple[Scope, ...], token: str) -> "Caller":
-        """An operator at the machine itself, who bears no token: `token` is what the audit calls that."""
-        nobody: frozenset[str] = frozenset()
-        return cls(client, source, "operator", nobody, nobody, None, None, scopes, None, token)
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What is known, at this moment, of the record of one patient: its consents and who treats the patient.
-
-    `wide`: the types of which it holds resources whose dates cover more than a common span. `moment`: number and time of its
-    last commit. `born`: the birth date, as far as it is known. `closed`: whether the Patient is no longer active. Where several
-    records are of one person: `survivor`, the patient that stands for it now; `linked`, the others that this one's Patient
-    names; and, once those have been looked up, `merged`, all of them; `elsewhere`, the consents given in the others, whose
-    denials hold here too.
-    """
-
-    patient: str
-    consents: tuple[Consent, ...] = ()
-    care_team: frozenset[str] = frozenset()
-    wide: frozenset[str] = frozenset()
-    moment: tuple[int, datetime] | None = None
-    closed: bool = False
-    born: str | None = None
-    survivor: str | None = None
-    linked: tuple[str, ...] = ()
-    merged: tuple[str, ...] = ()
-    elsewhere: tuple[Consent, ...] = ()
-
-    @property
-    def is_replaced(self) -> bool:
-        """Whether another record stands for this person now."""
-        return self.survivor not in (None, self.patient)
-
-
-@dataclass(frozen=True, slots=True)
-class Prefetched:
-    """Documents that were read together with the token, because the request names them.
-
-    They are for the store alone, which gives them out only through a clause of the Access, like any other.
-    `resources`: by `Type/id`, None where there is none; `known`: by the first part of a business key, of every source.
-    """
-
-    resources: Mapping[str, Values | None]
-    known: Mapping[bytes, tuple[Values, ...]]
-
-
-NOTHING_PREFETCHED = Prefetched({}, {})
+__all__ = ["NOTHING_PREFETCHED", "Access", "Caller", "Prefetched", "Record", "unknown_reference"]
 
 
 class Access:
     """The limits of a caller over the records that this request is about."""
 
-    __slots__ = ("_allowed", "_cache", "_in_scope", "_policy", "_registry", "caller", "now", "prefetched", "records")
+    __slots__ = ("_allowed", "_cache", "_in_scope", "_policy", "_registry", "_rights", "caller", "now", "prefetched", "records")
 
     def __init__(
         self,
@@ -115,6 +41,7 @@ class Access:
         self.records: Mapping[str, Record] = {record.patient: record for record in records}
         self._registry = registry
         self._policy = policy
+        self._rights = Rights(caller, registry, policy, now)
         self._cache: dict[tuple[str, str], Clause] = {}
         self._in_scope: dict[tuple[str, str], Clause] = {}
         self._allowed: set[tuple[str, str]] = set()
@@ -193,7 +120,7 @@ class Access:
         if len(self.records) == 1 and not (has_unowned and kind.in_compartment):
             return self.clause(kind, interaction) != NOTHING
         records = (self.records[one] for one in self.ids_of(patient) if one in self.records)
-        rights = some(*(self._record_rights(record, kind, DIRECTIONS[interaction]) for record in records))
+        rights = some(*(self._of_record(record, kind, DIRECTIONS[interaction]) for record in records))
         return every(self._scopes(kind, interaction), rights) != NOTHING
 
     def opens_anything(self) -> bool:
@@ -203,7 +130,7 @@ class Access:
             return True
         kinds = [kind for kind in self._registry.resource_types.values() if kind.in_compartment]
         return any(
-            every(self._scopes(kind, interaction), self._record_rights(record, kind, DIRECTIONS[interaction])) != NOTHING
+            every(self._scopes(kind, interaction), self._of_record(record, kind, DIRECTIONS[interaction])) != NOTHING
             for record in records
             for kind in kinds
             for interaction in kind.interactions
@@ -213,7 +140,17 @@ class Access:
         """Whether there is anything in this record that the caller has a right to read."""
         owned = (kind for kind in self._registry.resource_types.values() if kind.in_compartment)
         is_keeper = self.caller.kind in ("operator", "feed")
-        return is_keeper or any(self._record_rights(record, kind, "read") != NOTHING for kind in owned)
+        return is_keeper or any(self._of_record(record, kind, "read") != NOTHING for kind in owned)
+
+    def standing_in(self, record: Record) -> tuple[str, Relation | None]:
+        """Whether the caller has access to this record: `valid`, `expired` (with what ran out) or `none`."""
+        if self.opens(record):
+            return "valid", self._rights.relation_in(record)
+        ended = self._rights.last_relation_in(record)
+        refuses = ended is None or all(
+            self._rights.refuses_all(record, kind) for kind in self._registry.resource_types.values() if kind.in_compartment
+        )
+        return ("none", None) if refuses else ("expired", ended)
 
     def ids_of(self, patient: str) -> tuple[str, ...]:
         """All ids of the person whom this patient id means."""
@@ -251,7 +188,7 @@ class Access:
         if self.caller.kind in ("operator", "feed") and kind.in_compartment:
             owned: Clause = EVERYTHING if (self.caller.kind, direction, kind.name) in self._policy.holds else NOTHING
         else:
-            owned = some(*(self._record_rights(record, kind, direction) for record in self.records.values()))
+            owned = some(*(self._of_record(record, kind, direction) for record in self.records.values()))
         if kind.is_patient or kind.patient_required:
             return owned
         directory = direction == "read" or self.caller.kind in self._policy.directory_writers
@@ -298,18 +235,19 @@ class Access:
             return Problem("forbidden", "the patient's consents or the rules for proxies do not allow this", expression)
         named = [c for c in record.consents if c.actors & self.caller.actors] if record is not None else []
         if named and self.caller.kind in ("app", "service"):
-            return Problem("forbidden", self._reason(named), expression)
+            return Problem("forbidden", reason_of(named, self.now), expression)
         return unknown_reference(expression)
 
     def kind_of_actor(self, record: Record) -> str:
-        """The caller's kind towards this record: a professional whom it names as treating is of the care team."""
-        if self.caller.kind == "professional" and self.caller.actors & record.care_team:
-            return "care_team"
-        return self.caller.kind
+        """The caller's kind towards this record: a professional with a care relation to it is of that relation's kind."""
+        return self._rights.kind_of_actor(record)
 
     def _is_writer(self, kind: ResourceType, interaction: str) -> bool:
         kinds = {self.caller.kind, *(self.kind_of_actor(record) for record in self.records.values())}
         return any((actor, kind.name, interaction) in self._policy.may_write for actor in kinds)
+
+    def _of_record(self, record: Record, kind: ResourceType, direction: str) -> Clause:
+        return self._rights.of_record(record, kind, direction, self._persons())
 
     def _scopes(self, kind: ResourceType, interaction: str) -> Clause:
         key = (kind.name, interaction)
@@ -324,62 +262,6 @@ class Access:
     def _persons(self) -> tuple[str, ...]:
         """All ids of the patient in context."""
         return self.ids_of(self.caller.patient) if self.caller.patient is not None else ()
-
-    def _is_of_caller(self, record: Record, actor: str) -> bool:
-        """Whether the record is one of the patient in context. Who acts for a replaced Patient does so in that record only."""
-        if actor == "patient":
-            return record.patient in self._persons()
-        return self.caller.patient in (record.patient, record.survivor)
-
-    def _record_rights(self, record: Record, kind: ResourceType, direction: str) -> Clause:
-        own = Test(kind.owner, "is", record.patient)
-        if kind.is_raw:
-            # Content is read through what attaches it, never as such; who may write any of that deposits it.
-            is_writer = direction == "write" and any(
-                self._record_rights(record, holder, "write") != NOTHING for holder in self._registry.holders
-            )
-            return own if is_writer else NOTHING
-        actor = self.kind_of_actor(record)
-        holds = (actor, direction, kind.name) in self._policy.holds
-        if actor in ("patient", "proxy") and not self._is_of_caller(record, actor):
-            holds = False
-        if actor == "patient":
-            return own if holds else NOTHING  # nobody's Consent stands between patients and their own record
-        situation = Situation(
-            self.caller.actors, self.caller.actors | self.caller.software, direction, self.caller.purpose, self.now
-        )
-        permits: list[Clause] = [EVERYTHING] if holds else []
-        denies = [self._limits_of_proxies()] if (actor, direction, kind.group) == ("proxy", "write", "consent") else []
-        for consent in record.consents:
-            if consent.provision is not None:
-                permit, deny = consent_clauses(consent.provision, situation, kind)
-                permits.append(NOTHING if kind.name in self._policy.never_opened or consent.is_outdated else permit)
-                denies.append(deny)
-        denies += (consent_clauses(c.provision, situation, kind)[1] for c in record.elsewhere if c.provision is not None)
-        return every(own, some(*permits), negate(some(*denies)))
-
-    def _limits_of_proxies(self) -> Clause:
-        """The Consents that proxies do not write: those that name them, and those of others that concern everybody.
-
-        Otherwise they could lift what the patient denies to them.
-        """
-        names_me = some(*(Test("actor", "is", reference) for reference in self.caller.actors))
-        given_by_me = some(*(Test("consentor", "is", reference) for reference in self.caller.actors))
-        return some(names_me, every(Test("actor", "missing", True), negate(given_by_me)))
-
-    def _reason(self, named: list[Consent]) -> str:
-        live = [c.provision for c in named if c.provision is not None]
-        if not live:
-            return "the patient has withdrawn the consent given to this service"
-        if all(c.is_outdated for c in named if c.provision is not None):
-            return "this service wants something else than what the patient agreed to: it is to ask again"
-        if not any(p.period.low <= self.now < p.period.high for p in live):
-            return "the period of the patient's consent to this service is not running"
-        if not any(p.permits or p.nested for p in live):
-            return "the patient has refused this service access"
-        if not any(not p.directions or "write" in p.directions for p in live if p.permits):
-            return "the patient's consent to this service does not include writing"
-        return "the patient's consent to this service does not cover this data"
 
 
 def unknown_reference(expression: str) -> Problem:

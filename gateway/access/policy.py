@@ -6,16 +6,23 @@ Must not know: consents, scopes, callers.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
+from gateway.access.relation import RelationRule
 from gateway.fhir.registry import Registry
 from gateway.fhir.type_file import Group
+from gateway.fhir.values import token_values
 from gateway.schemas import SchemaError, read_schema
 
-Kind = Literal["patient", "proxy", "care_team", "professional", "app", "service", "operator", "feed"]
+RelationKind = Literal["treating_doctor", "care_team", "consulted"]
+Kind = Literal[
+    "patient", "proxy", "treating_doctor", "care_team", "consulted", "professional", "app", "service", "operator", "feed"
+]
+RELATION_KINDS: tuple[str, ...] = get_args(RelationKind)  # what a record makes of a professional: no token says so
 Direction = Literal["read", "write"]
 
 # What each interaction needs: the letter of a SMART v2 scope, and the direction that consents speak of.
@@ -85,6 +92,20 @@ class _RecordFile(msgspec.Struct, forbid_unknown_fields=True):
     closed_to: list[Kind]
 
 
+class _RelationFile(msgspec.Struct, forbid_unknown_fields=True):
+    code: str
+    actor: RelationKind
+    longest_days: Annotated[int, msgspec.Meta(ge=1)]
+    professions: list[str] = msgspec.field(default_factory=list)
+    general_practitioner: bool = False
+
+
+class _CareFile(msgspec.Struct, forbid_unknown_fields=True):
+    system: Annotated[str, msgspec.Meta(pattern=r"^[^\s|]+$")]
+    most: Annotated[int, msgspec.Meta(ge=1)]
+    remembered_days: Annotated[int, msgspec.Meta(ge=0)]
+
+
 class _StatementFile(msgspec.Struct, forbid_unknown_fields=True):
     needed_to_read: list[Literal["service", "establishment", "feed"]]
     purposes: list[str]
@@ -105,6 +126,8 @@ class _PolicyFile(msgspec.Struct, forbid_unknown_fields=True):
     statement: _StatementFile
     operation: list[_OperationFile]
     record: _RecordFile
+    care: _CareFile
+    relation: list[_RelationFile]
     labels: _LabelsFile
 
 
@@ -113,7 +136,9 @@ class Policy:
     """The tables. `holds`: (actor, direction, type) needing no Consent; `may_write`: (actor, type, interaction).
 
     `may_ask`: (actor, operation) where that is a right of its own; `closed_to`: who deposits nothing in a closed record;
-    `recipients`: the categories of recipients that there can be; `never_recipients`: those to whom nobody can open anything.
+    `relations`: those of care that there can be, the strongest first; `most_relations`: how many a record holds at a time;
+    `relations_remembered`: for how long one that has ended is known as such; `recipients`: the categories of recipients that
+    there can be; `never_recipients`: those to whom nobody can open anything.
     """
 
     holds: frozenset[tuple[str, str, str]]
@@ -129,6 +154,9 @@ class Policy:
     closed_to: frozenset[str]
     may_ask: frozenset[tuple[str, str]]
     label_systems: frozenset[str]
+    relations: tuple[RelationRule, ...]
+    most_relations: int
+    relations_remembered: timedelta
 
 
 def read_policy(schemas: Path, registry: Registry) -> Policy:
@@ -138,6 +166,11 @@ def read_policy(schemas: Path, registry: Registry) -> Policy:
     for row in raw.operation:
         if not (row.code in registry.operations and registry.operations[row.code].own_right):
             raise SchemaError(file, "operation.code", f"'{row.code}' is no operation that is a right of its own")
+
+    codes = [row.code for row in raw.relation]
+    for n, code in enumerate(codes):
+        if code in codes[:n]:
+            raise SchemaError(file, f"relation[{n}].code", f"'{code}' stands twice")
 
     def types_of(groups: list[Group]) -> list[str]:
         return [kind.name for kind in registry.resource_types.values() if kind.group in groups]
@@ -164,4 +197,13 @@ def read_policy(schemas: Path, registry: Registry) -> Policy:
         closed_to=frozenset(raw.record.closed_to),
         may_ask=frozenset((actor, row.code) for row in raw.operation for actor in row.actors),
         label_systems=frozenset(raw.labels.systems),
+        relations=tuple(_relation(raw.care, row) for row in raw.relation),
+        most_relations=raw.care.most,
+        relations_remembered=timedelta(days=raw.care.remembered_days),
     )
+
+
+def _relation(care: _CareFile, row: _RelationFile) -> RelationRule:
+    token = token_values(care.system, row.code)[0]
+    longest = timedelta(days=row.longest_days)
+    return RelationRule(row.code, token, row.actor, longest, frozenset(row.professions), row.general_practitioner)

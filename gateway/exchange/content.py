@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from gateway.access.consent import parse_consent
+from gateway.access.relation import parse_care_team
 from gateway.exchange.attachments import attachment_issues
 from gateway.exchange.gateway import Gateway
 from gateway.fhir.merging import link_issues
@@ -38,6 +39,11 @@ def _is_enforceable(gateway: Gateway, resource: Any) -> None:
     parse_consent(resource, frozenset(gateway.registry.resource_types))
 
 
+def _is_a_relation(gateway: Gateway, resource: Any) -> None:
+    """A CareTeam must be a relation of care that can be honoured as it reads."""
+    parse_care_team(resource, gateway.policy.relations)
+
+
 def _has_sound_links(_: Gateway, resource: Any) -> None:
     """A Patient says of other Patients what they are to each other so that it can be true."""
     issues = [*link_issues(resource)]
@@ -52,4 +58,9 @@ def _can_be_measured(gateway: Gateway, resource: Any) -> None:
         raise Problem.of(issues, status=422)
 
 
-_RULES: Mapping[str, Rule] = {"Observation": _can_be_measured, "Consent": _is_enforceable, "Patient": _has_sound_links}
+_RULES: Mapping[str, Rule] = {
+    "CareTeam": _is_a_relation,
+    "Consent": _is_enforceable,
+    "Observation": _can_be_measured,
+    "Patient": _has_sound_links,
+}

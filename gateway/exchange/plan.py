@@ -13,6 +13,7 @@ import msgspec
 from gateway.access.access import Access, unknown_reference
 from gateway.exchange.attachments import attached_ids, check_attachments, move_out, read_deposit
 from gateway.exchange.audit import existing
+from gateway.exchange.care import check_care_team, relations_kept
 from gateway.exchange.content import content_issues
 from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry, decode_entry, require_kind
@@ -30,7 +31,7 @@ from gateway.store.change import Change, Plan, require, require_write
 from gateway.store.mongo import Document
 
 # Checks that only one type needs and that depend on who writes, by type.
-Check = Callable[[Access, Entry], None]
+Check = Callable[[Gateway, Access, Entry], None]
 
 _NONE: Mapping[str, str] = {}
 _A_DAY = timedelta(days=1)  # more than zones differ
@@ -111,7 +112,7 @@ def _is_to_be_written(gateway: Gateway, access: Access, entry: Entry) -> bool:
     """Whether the entry brings content that is not stored yet, as far as its bytes tell; decodes it if so."""
     if entry.call.interaction == "delete":
         if entry.former is not None and not entry.former.get("deleted"):
-            entry.change = _deletion(entry)
+            entry.change = _deletion(gateway, access, entry)
         return False
     if entry.existing is not None and (entry.is_resent or entry.matched):
         require_write(access, entry.kind, "create", entry.existing, entry.call.place)
@@ -157,10 +158,10 @@ def _check_content(gateway: Gateway, access: Access, entry: Entry) -> None:
         raise Problem.of(issues, status=422)  # well-formed, whatever it is that cannot be honoured
     check = _OWN_CHECKS.get(entry.kind.name)
     if check is not None:
-        check(access, entry)
+        check(gateway, access, entry)
 
 
-def _check_consent(access: Access, entry: Entry) -> None:
+def _check_consent(_: Gateway, access: Access, entry: Entry) -> None:
     """A Consent is given by the patient or who acts for them."""
     allowed = {f"Patient/{entry.patient}", *access.caller.actors}
     for n, performer in enumerate(entry.resource.performer or ()):
@@ -187,10 +188,10 @@ async def _limit_consents(gateway: Gateway, fresh: list[Entry]) -> None:
                 raise Problem("too-costly", f"a record has at most {limits.consents} Consents here", "Consent")
 
 
-_OWN_CHECKS: Mapping[str, Check] = {"Consent": _check_consent}
+_OWN_CHECKS: Mapping[str, Check] = {"Consent": _check_consent, "CareTeam": check_care_team}
 
 
-def _deletion(entry: Entry) -> Change:
+def _deletion(gateway: Gateway, access: Access, entry: Entry) -> Change:
     former = entry.former or {}
     kept: Document = {name: former[name] for name in ("search", "labels") if name in former}
     key, digest = former.get("key"), former.get("digest")
@@ -207,6 +208,8 @@ def _deletion(entry: Entry) -> Change:
         digest=digest,
         former=former,
         place=entry.call.place,
+        depositor=former.get("depositor"),
+        kept=relations_kept(gateway, access, entry),
     )
 
 
@@ -244,6 +247,8 @@ def _writing(gateway: Gateway, access: Access, entry: Entry) -> Change:
         former=former,
         touched=former is not None and (bool(former.get("touched")) or former["source"] != access.caller.source),
         place=entry.call.place,
+        depositor=access.caller.depositor if former is None else former.get("depositor"),
+        kept=relations_kept(gateway, access, entry),
     )
     resource.id = change.id
     resource.meta.versionId = str(change.version)

@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.access.access import Access, Caller, Record
 from gateway.access.consent import DENY_ALL, Consent, Provision, parse_consent
+from gateway.access.relation import read_relations
 from gateway.exchange.foreign import read_foreign_token
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.tokens import CHALLENGE, unknown_token
@@ -108,12 +109,12 @@ def _named(known: Mapping[str, Record], record: Record) -> list[str]:
 
 def _one_person(survivor: str, records: list[Record]) -> Iterator[Record]:
     """The records of one person, each with what the others say."""
-    # Who treats the person, the Patient says that stands for them now.
-    team = next((record.care_team for record in records if record.patient == survivor), frozenset[str]())
+    # Who treats the person, the record says that stands for them now.
+    team, relations = next(((r.care_team, r.relations) for r in records if r.patient == survivor), (frozenset[str](), ()))
     for one in records:
         elsewhere = tuple(consent for other in records if other is not one for consent in other.consents)
         merged = tuple(record.patient for record in records)
-        yield replace(one, care_team=team, survivor=survivor, merged=merged, elsewhere=elsewhere)
+        yield replace(one, care_team=team, relations=relations, survivor=survivor, merged=merged, elsewhere=elsewhere)
 
 
 def read_provision(codec: Codec, served: frozenset[str], body: bytes) -> Provision | None:
@@ -167,13 +168,14 @@ def _caller(gateway: Gateway, token: Document) -> Caller:
         subject=token.get("subject", ()),
         terms_since=token.get("terms_since"),
         roles=tuple(token.get("roles", ())),
+        professions=frozenset(token.get("professions", ())),
         organization=token.get("organization"),
     )
 
 
 def read_record(gateway: Gateway, caller: Caller, stored: StoredRecord) -> Record:
     """The record, with the consents that speak of this caller or of everybody."""
-    head = stored.head
+    head, declared = stored.head, stored.head.get("care", {})
     concerned = caller.actors | caller.software
     consents = [d for d in stored.consents if not d.get("actors") or concerned.intersection(d["actors"])]
     return Record(
@@ -181,6 +183,8 @@ def read_record(gateway: Gateway, caller: Caller, stored: StoredRecord) -> Recor
         # Nobody's Consent stands between patients and their own record.
         consents=tuple(_consent(gateway, caller, d) for d in consents) if caller.kind != "patient" else (),
         care_team=frozenset(head.get("care_team", ())),
+        relations=read_relations(declared, caller.actors) if declared and caller.kind == "professional" else (),
+        declared=declared,
         wide=frozenset(head.get("wide", ())),
         moment=(int(head["commit"]), head["updated"]) if head else None,
         closed=bool(head.get("closed")),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import get_args
 
-from gateway.access.policy import Kind
+from gateway.access.policy import RELATION_KINDS, Kind
 from gateway.exchange.gateway import Gateway
 from gateway.issuers.issuers import OWN_PREFIX
 from gateway.problem import Problem
@@ -98,8 +98,8 @@ async def revoke_token(gateway: Gateway, token: str) -> bool:
 
 
 async def _check(gateway: Gateway, grant: Grant) -> None:
-    if grant.kind not in get_args(Kind) or grant.kind == "care_team":
-        kinds = ", ".join(kind for kind in get_args(Kind) if kind != "care_team")
+    if grant.kind not in get_args(Kind) or grant.kind in RELATION_KINDS:
+        kinds = ", ".join(kind for kind in get_args(Kind) if kind not in RELATION_KINDS)
         raise Problem("invalid", f"the kind of actor is one of {kinds}")
     scopes = gateway.scopes(grant.scope)
     if not scopes:

@@ -83,6 +83,7 @@ FIELDS: Mapping[str, str] = {
     "_lastUpdated": "updated",
     "_security": "labels",
     "_source": "source",
+    "_depositor": "depositor",
     "patient": "patient",
 }
 

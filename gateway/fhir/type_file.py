@@ -13,7 +13,7 @@ InteractionCode = Literal[
 ]  # https://hl7.org/fhir/R4/valueset-type-restful-interaction.html
 
 # What a type holds, as the policy speaks of it.
-Group = Literal["clinical", "device", "identity", "directory", "consent", "audit"]
+Group = Literal["clinical", "device", "identity", "directory", "consent", "care", "audit"]
 
 
 class SearchFile(msgspec.Struct, forbid_unknown_fields=True):

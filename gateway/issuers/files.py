@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from gateway.access.policy import Kind
+from gateway.access.policy import RELATION_KINDS, Kind
 from gateway.fhir.registry import Registry
 from gateway.outbound import Network, may_be_called
 from gateway.problem import Problem
@@ -208,7 +208,7 @@ def _check_scopes(file: Path, raw: _IssuerFile, checks: Checks) -> None:
 
 
 def _check_rule(file: Path, key: str, rule: Rule, registry: Registry) -> None:
-    if rule.kind == "care_team":
+    if rule.kind in RELATION_KINDS:
         raise SchemaError(file, f"{key}.kind", "who is of a care team, the record says")
     if rule.kind in ("patient", "proxy", "professional", "app", "service") and not (rule.user or rule.actors):
         raise SchemaError(file, f"{key}.user", "is missing: no Consent could ever name this caller (or give its actors)")

@@ -27,7 +27,8 @@ class Change:
     `resource` is the typed resource with its new id and meta, None for a deletion; `values` its index values as stored
     (`search`, `labels`); `former` the document it replaces; `head` the record it belongs to (its type, for directories);
     `touched`: whether somebody else than who deposited it has written a version; `place`: where it stands in a Bundle;
-    `content`: of content, what is stored with it, or the id alone of what waits to be named.
+    `content`: of content, what is stored with it, or the id alone of what waits to be named; `depositor`: the professional who
+    deposited it; `kept`: what the head of the record keeps of it, by field, None for what it keeps no longer.
     """
 
     kind: ResourceType
@@ -44,6 +45,8 @@ class Change:
     touched: bool = False
     place: str | None = None
     content: Document | None = None
+    depositor: str | None = None
+    kept: Document = field(default_factory=dict)
 
     @property
     def version(self) -> int:
@@ -64,7 +67,8 @@ class Change:
         """The index values of the new version, None for a deletion."""
         if self.resource is None:
             return None
-        return {**self.values, "_id": self.id, "source": self.source, "patient": self.patient}
+        values = {**self.values, "_id": self.id, "source": self.source, "patient": self.patient}
+        return values if self.depositor is None else {**values, "depositor": self.depositor}
 
     def document(self, commit: int, updated: datetime, encode: Encode) -> Document:
         """The resource as it will be stored."""
@@ -82,6 +86,8 @@ class Change:
             document["key"] = self.key
         if self.digest is not None:
             document["digest"] = self.digest
+        if self.depositor is not None:
+            document["depositor"] = self.depositor
         if self.touched:
             document["touched"] = True
         document.update(self.values)

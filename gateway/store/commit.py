@@ -236,7 +236,7 @@ class Committer:
             moments[head] = (commit + 1, max(now, updated + _MILLISECOND))
             facts = self._facts(by_head.get(head, ()))
             update: Document = {"$set": {"commit": commit + 1, "updated": moments[head][1], **facts.once}}
-            updates.append(({"_id": head, "commit": commit}, update | facts.added))
+            updates.append(({"_id": head, "commit": commit}, update | facts.added | facts.gone))
         begun = {head: self._facts(by_head.get(head, ())).whole for head in sorted(new)}
         inserts = [{"_id": head, "commit": 1, "updated": now, **facts} for head, facts in begun.items()]
         return moments, Step(HEADS, inserts, updates)
@@ -245,7 +245,10 @@ class Committer:
         """What the head keeps of a record besides its last commit. `mine`: the changes of that record."""
         patient = next((c.resource for c in mine if c.kind.is_patient and c.resource is not None), None)
         once = self._facts_of(patient) if patient is not None else {}
-        return _Facts(once, sorted({change.kind.name for change in mine if change.is_wide}))
+        kept = {name: value for change in mine for name, value in change.kept.items()}
+        once |= {name: value for name, value in kept.items() if value is not None}
+        lost = sorted(name for name, value in kept.items() if value is None)
+        return _Facts(once, sorted({change.kind.name for change in mine if change.is_wide}), lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,15 +268,24 @@ class _Draft:
 class _Facts:
     once: Document
     wide: list[str]
+    lost: list[str]
 
     @property
     def added(self) -> Document:
         return {"$addToSet": {"wide": {"$each": self.wide}}} if self.wide else {}
 
     @property
+    def gone(self) -> Document:
+        return {"$unset": dict.fromkeys(self.lost, 1)} if self.lost else {}
+
+    @property
     def whole(self) -> Document:
-        told = {name: value for name, value in self.once.items() if value}
-        return {**told, "wide": self.wide} if self.wide else told
+        told: Document = {"wide": self.wide} if self.wide else {}
+        for name, value in self.once.items():
+            part, dot, rest = name.partition(".")
+            if value:
+                told[part] = {**told.get(part, {}), rest: value} if dot else value
+        return told
 
 
 def _weigh(work: Work) -> int:

@@ -18,7 +18,7 @@ from gateway.store.mongo import Document
 # (`$alwaysFalse`, which says the same, makes MongoDB 6 look at every document there is)
 _NOTHING: Document = {"_id": {"$in": []}}
 _SPECIAL = re.compile(r"[][\\^$.|?*+(){}]")  # what means something in a pattern
-_SCALARS = frozenset({"_id", "patient", "source"})  # texts that are no lists
+_SCALARS = frozenset({"_id", "patient", "source", "depositor"})  # texts that are no lists
 
 
 def to_filter(clause: Clause, *, common_spans: bool = False) -> Document:

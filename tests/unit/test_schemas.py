@@ -75,7 +75,7 @@ def test_the_packaged_files_are_found() -> None:
 async def test_the_check_names_file_and_key(tmp_path: Path) -> None:
     lines, sound = await check_system({}, create_indexes=False)
     assert sound
-    assert lines[0].startswith("schemas: 16 types")
+    assert lines[0].startswith("schemas: 17 types")
     with pytest.raises(SchemaError, match=r"gateway\.toml: No such file"):
         await check_system({"GATEWAY_SCHEMAS": str(tmp_path)}, create_indexes=False)
 

@@ -1,0 +1,128 @@
+"""What base policy and live consents allow in one record, whatever the scopes: `All(own, Any(base, permits), Not(denies))`.
+
+Knows: how a relation of care, the tables of the policy and the patient's Consents combine.
+Must not know: scopes, other records.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from gateway.access.consent import Consent, Situation, consent_clauses
+from gateway.access.policy import Policy
+from gateway.access.record import Caller, Record
+from gateway.access.relation import Relation
+from gateway.fhir.clause import EVERYTHING, NOTHING, Clause, Test, every, negate, some
+from gateway.fhir.registry import Registry, ResourceType
+
+
+class Rights:
+    """The rights of one caller at one moment."""
+
+    __slots__ = ("_caller", "_now", "_policy", "_registry")
+
+    def __init__(self, caller: Caller, registry: Registry, policy: Policy, now: datetime) -> None:
+        self._caller, self._registry, self._policy, self._now = caller, registry, policy, now
+
+    def kind_of_actor(self, record: Record) -> str:
+        """The caller's kind towards this record: for a professional, that of the strongest relation of care that is running."""
+        caller = self._caller
+        if caller.kind != "professional" or not (record.relations or record.care_team):
+            return caller.kind
+        held = {relation.code for relation in record.relations if relation.is_of(caller.actors, self._now)}
+        is_named = bool(caller.actors & record.care_team)
+        for rule in self._policy.relations:
+            if rule.code in held or (is_named and rule.is_general_practitioner):
+                return rule.actor
+        return caller.kind
+
+    def relation_in(self, record: Record) -> Relation | None:
+        """The declared relation of care that makes the caller what they are to this record; None where none was declared."""
+        actor = self.kind_of_actor(record)
+        codes = {rule.code for rule in self._policy.relations if rule.actor == actor}
+        running = [r for r in record.relations if r.code in codes and r.is_of(self._caller.actors, self._now)]
+        return max(running, key=lambda relation: relation.period.high, default=None)
+
+    def last_relation_in(self, record: Record) -> Relation | None:
+        """The relation of care that ran out last, as far as that is remembered."""
+        since = self._now - self._policy.relations_remembered
+        ended = [relation for relation in record.relations if since < relation.period.high <= self._now]
+        return max(ended, key=lambda relation: relation.period.high, default=None)
+
+    def refuses_all(self, record: Record, kind: ResourceType) -> bool:
+        """Whether the patient's Consents deny the caller to read anything of this type."""
+        consents = (*record.consents, *record.elsewhere)
+        return some(*(deny for _, _, deny in self._effects(consents, kind, "read"))) == EVERYTHING
+
+    def of_record(self, record: Record, kind: ResourceType, direction: str, persons: Sequence[str]) -> Clause:
+        """What the caller may read, or write, of a type in this record. `persons`: all ids of the patient in context."""
+        own = Test(kind.owner, "is", record.patient)
+        if kind.is_raw:
+            # Content is read through what attaches it, never as such; who may write any of that deposits it.
+            is_writer = direction == "write" and any(
+                self.of_record(record, holder, "write", persons) != NOTHING for holder in self._registry.holders
+            )
+            return own if is_writer else NOTHING
+        actor = self.kind_of_actor(record)
+        holds = (actor, direction, kind.name) in self._policy.holds
+        if actor in ("patient", "proxy") and not self._is_of_caller(record, actor, persons):
+            holds = False
+        if actor == "patient":
+            return own if holds else NOTHING  # nobody's Consent stands between patients and their own record
+        permits: list[Clause] = [self._own_of_group(kind, direction)] if holds else []
+        denies = [self._limits_of_proxies()] if (actor, direction, kind.group) == ("proxy", "write", "consent") else []
+        can_open = kind.name not in self._policy.never_opened
+        for consent, permit, deny in self._effects(record.consents, kind, direction):
+            permits.append(permit if can_open and not consent.is_outdated else NOTHING)
+            denies.append(deny)
+        denies += (deny for _, _, deny in self._effects(record.elsewhere, kind, direction))
+        return every(own, some(*permits), negate(some(*denies)))
+
+    def _effects(
+        self, consents: Sequence[Consent], kind: ResourceType, direction: str
+    ) -> Iterator[tuple[Consent, Clause, Clause]]:
+        """What each of these Consents permits and denies to the caller, now."""
+        caller = self._caller
+        situation = Situation(caller.actors, caller.actors | caller.software, direction, caller.purpose, self._now)
+        for consent in consents:
+            if consent.provision is not None:
+                yield consent, *consent_clauses(consent.provision, situation, kind)
+
+    def deposited_by_me(self) -> Clause:
+        """What this professional deposited, whatever software they used."""
+        return some(*(Test("_depositor", "is", reference) for reference in sorted(self._caller.actors)))
+
+    def _own_of_group(self, kind: ResourceType, direction: str) -> Clause:
+        """A relation of care is changed and ended by the professional who declared it, and by the patient's side."""
+        is_declarer = kind.group == "care" and direction == "write" and self._caller.kind == "professional"
+        return self.deposited_by_me() if is_declarer else EVERYTHING
+
+    def _is_of_caller(self, record: Record, actor: str, persons: Sequence[str]) -> bool:
+        """Whether the record is one of the patient in context. Who acts for a replaced Patient does so in that record only."""
+        if actor == "patient":
+            return record.patient in persons
+        return self._caller.patient in (record.patient, record.survivor)
+
+    def _limits_of_proxies(self) -> Clause:
+        """The Consents that proxies do not write: those that name them, and those of others that concern everybody.
+
+        Otherwise they could lift what the patient denies to them.
+        """
+        names_me = some(*(Test("actor", "is", reference) for reference in self._caller.actors))
+        given_by_me = some(*(Test("consentor", "is", reference) for reference in self._caller.actors))
+        return some(names_me, every(Test("actor", "missing", True), negate(given_by_me)))
+
+
+def reason_of(named: Sequence[Consent], now: datetime) -> str:
+    """Why what these Consents say to an app or service does not allow what it asks."""
+    live = [c.provision for c in named if c.provision is not None]
+    if not live:
+        return "the patient has withdrawn the consent given to this service"
+    if all(c.is_outdated for c in named if c.provision is not None):
+        return "this service wants something else than what the patient agreed to: it is to ask again"
+    if not any(p.period.low <= now < p.period.high for p in live):
+        return "the period of the patient's consent to this service is not running"
+    if not any(p.permits or p.nested for p in live):
+        return "the patient has refused this service access"
+    if not any(not p.directions or "write" in p.directions for p in live if p.permits):
+        return "the patient's consent to this service does not include writing"
+    return "the patient's consent to this service does not cover this data"

@@ -1,0 +1,69 @@
+"""Relations of care as they are written: who may declare which, and what the head of the record keeps of them.
+
+Knows: that professionals declare themselves, or where they work, and that what has ended is not taken up again.
+Must not know: HTTP, MongoDB, what a relation opens.
+
+The head of a record is read by every request about it; so a relation holds, and ends, at the next one, for no further call.
+"""
+
+from datetime import timedelta
+
+from gateway.access.access import Access
+from gateway.access.relation import Declared, ended_before, parse_care_team, running, write_relations
+from gateway.exchange.entries import Entry
+from gateway.exchange.gateway import Gateway
+from gateway.problem import Problem
+from gateway.store.mongo import Document
+
+_SKEW = timedelta(minutes=5)  # between the clocks of a client and of this service
+
+
+def check_care_team(gateway: Gateway, access: Access, entry: Entry) -> None:
+    """Refuse a CareTeam that its writer may not declare. Raises Problem with the element."""
+    if access.caller.kind == "professional":
+        _check_members(access, entry)
+    declared = parse_care_team(entry.resource, gateway.policy.relations)
+    if declared is None:
+        return
+    is_of_profession = not declared.rule.professions or declared.rule.professions & access.caller.professions
+    if access.caller.kind == "professional" and not is_of_profession:
+        raise Problem("forbidden", "this relation of care is of another profession", "CareTeam.category")
+    _check_time(gateway, access, entry, declared)
+
+
+def _check_members(access: Access, entry: Entry) -> None:
+    """A professional declares themselves, or where they work, and nobody else."""
+    for n, participant in enumerate(entry.resource.participant or ()):
+        if participant.member is None or participant.member.reference not in access.caller.actors:
+            text = "a professional declares nobody but themselves and where they work"
+            raise Problem("forbidden", text, f"CareTeam.participant[{n}].member")
+
+
+def _check_time(gateway: Gateway, access: Access, entry: Entry, declared: Declared) -> None:
+    if any(one.period.low > access.now + _SKEW for one in declared.relations):
+        text = "a relation of care has begun when it is declared"
+        raise Problem("business-rule", text, "CareTeam.period.start")
+    record = access.records.get(entry.patient or "")
+    if record is None or not any(one.period.high > access.now for one in declared.relations):
+        return
+    in_force = running(record.declared, access.now)
+    if entry.former is not None and entry.id not in in_force:
+        text = "it has ended, and is not taken up again: a new one is to be declared"
+        raise Problem("business-rule", text, "CareTeam.status")
+    if entry.former is None and len(in_force) >= gateway.policy.most_relations:
+        text = f"a record has at most {gateway.policy.most_relations} relations of care in force here"
+        raise Problem("too-costly", text, "CareTeam")
+
+
+def relations_kept(gateway: Gateway, access: Access, entry: Entry) -> Document:
+    """What the head of the record keeps of a CareTeam that is written, by field; None for what it keeps no longer.
+
+    What ended long ago goes with it. (It is not renewed by anybody meanwhile: what has ended is not taken up again.)
+    """
+    if entry.kind.group != "care":
+        return {}
+    record = access.records.get(entry.patient or "")
+    gone = ended_before(record.declared, access.now - gateway.policy.relations_remembered) if record is not None else ()
+    declared = None if entry.resource is None else parse_care_team(entry.resource, gateway.policy.relations)
+    kept: Document = {f"care.{team}": None for team in gone}
+    return {**kept, f"care.{entry.id}": write_relations(declared) if declared is not None else None}
