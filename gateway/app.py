@@ -210,6 +210,8 @@ async def attached(settings: Settings, schemas: Schemas | None = None) -> AsyncI
     try:
         yield gateway
     finally:
+        if gateway.audit.is_open:
+            await end_audit(gateway)
         await gateway.issuers.close()
         await gateway.providers.close()
         await gateway.mongo.close()

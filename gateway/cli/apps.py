@@ -4,6 +4,7 @@ Knows: the commands and how an entry is told. Must not know: what follows from a
 """
 
 import asyncio
+import getpass
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +14,16 @@ import msgspec
 import typer
 
 from gateway.app import attached, read_schemas
-from gateway.exchange.catalogue import Entry, add_client, change_client, find_entry, list_entries, rotate_secret, set_state
+from gateway.exchange.catalogue import (
+    UNNAMED,
+    Entry,
+    add_client,
+    change_client,
+    find_entry,
+    list_entries,
+    rotate_secret,
+    set_state,
+)
 from gateway.exchange.client import Client, read_client
 from gateway.exchange.gateway import Gateway
 from gateway.oauth.key_sets import require_keys
@@ -26,24 +36,43 @@ apps_app = typer.Typer(no_args_is_help=True, help="The catalogue of apps and ser
 
 _File = Annotated[Path, typer.Argument(help="What the client is, in TOML.", exists=True, dir_okay=False)]
 _Client = Annotated[str, typer.Argument(help="Client id.")]
+
+
+def _user() -> str:
+    """Who works at this machine, as far as it knows."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return UNNAMED
+
+
+_Operator = Annotated[
+    str,
+    typer.Option(
+        "--operator",
+        default_factory=_user,
+        show_default="the user of this machine",
+        help="Who does this: the name that the audit keeps.",
+    ),
+]
 _Note = Annotated[str, typer.Option("--note", help="Why, or what shows it; kept in the entry.")]
 
 
 @apps_app.command("add")
-def add(file: _File) -> None:
+def add(file: _File, operator: _Operator) -> None:
     """Register a client as a draft. A secret, where it has one, is printed: this is the one time it can be seen."""
     client = _read(file)
-    secret = _run(lambda gateway: add_client(gateway, client))
+    secret = _run(lambda gateway: add_client(gateway, client, operator))
     _print(f"{client.client} is a draft")
     if secret is not None:
         _print(f"secret: {secret}")
 
 
 @apps_app.command("change")
-def change(file: _File) -> None:
+def change(file: _File, operator: _Operator) -> None:
     """Describe a client anew. Another purpose, controller or type of data makes it a draft, and ends its tokens."""
     client = _read(file)
-    entry = _run(lambda gateway: change_client(gateway, client))
+    entry = _run(lambda gateway: change_client(gateway, client, operator))
     _print(f"{client.client} is {entry.state}, edition {entry.edition}")
 
 
@@ -64,30 +93,31 @@ def show(client: _Client) -> None:
 
 
 @apps_app.command("tested")
-def tested(client: _Client, note: _Note) -> None:
+def tested(client: _Client, note: _Note, operator: _Operator) -> None:
     """Say of a draft that it has shown that it works; `--note` names the report."""
-    _set(client, "tested", note)
+    _set(client, "tested", note, operator)
 
 
 @apps_app.command("reference")
-def reference(client: _Client, note: _Note = "") -> None:
+def reference(client: _Client, operator: _Operator, note: _Note = "") -> None:
     """Let a tested (or suspended) client have tokens."""
-    _set(client, "referenced", note)
+    _set(client, "referenced", note, operator)
 
 
 @apps_app.command("suspend")
-def suspend(client: _Client, note: _Note = "") -> None:
+def suspend(client: _Client, operator: _Operator, note: _Note = "") -> None:
     """Refuse a client from its next request on. When this returns, none of its tokens works any more."""
-    _set(client, "suspended", note)
+    _set(client, "suspended", note, operator)
 
 
 @apps_app.command("rotate-secret")
 def rotate(
     client: _Client,
+    operator: _Operator,
     keep_hours: Annotated[int, typer.Option(help="For how long the former secret holds on.", min=0, max=720)] = 0,
 ) -> None:
     """Give a client another secret and print it: this is the one time it can be seen."""
-    _print(_run(lambda gateway: rotate_secret(gateway, client, timedelta(hours=keep_hours))))
+    _print(_run(lambda gateway: rotate_secret(gateway, client, timedelta(hours=keep_hours), operator)))
 
 
 def _read(file: Path) -> Client:
@@ -97,8 +127,8 @@ def _read(file: Path) -> Client:
     return client
 
 
-def _set(client: str, state: str, note: str) -> None:
-    _run(lambda gateway: set_state(gateway, client, state, note))
+def _set(client: str, state: str, note: str, operator: str) -> None:
+    _run(lambda gateway: set_state(gateway, client, state, note, operator))
     _print(f"{client} is {state}")
 
 

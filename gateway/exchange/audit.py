@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from gateway.access.access import Access
-from gateway.exchange.call import Call
+from gateway.exchange.call import Call, Origin
 from gateway.exchange.entries import Entry
+from gateway.exchange.tokens import Grant
 from gateway.fhir.balp import BROKEN, DONE, FAILED, REFUSED, Event
 from gateway.fhir.registry import ResourceType
 from gateway.problem import Problem
@@ -88,6 +89,26 @@ def refused(access: Access, call: Call, problem: Problem) -> list[Event]:
     entities = [f"{call.type}/{call.id}"] if call.id is not None and call.interaction != "create" else []
     about: list[str | None] = [*(problem.records or existing(access, access.records))] or [None]
     return [event(access, call, patient, outcome, entities, reason=problem.issues[0].text) for patient in about]
+
+
+def granted(grant: Grant, token: bytes, origin: Origin) -> Event:
+    """The event of a token that a system got. `token`: the key it is stored under, by which later events name it."""
+    return Event(
+        interaction="grant",
+        type=None,
+        patient=None,
+        outcome=DONE,
+        client=grant.client,
+        kind=grant.kind,
+        user=grant.user,
+        purpose=grant.purpose,
+        token=token.hex()[:16],
+        request_id=origin.request_id,
+        address=origin.address,
+        reason=grant.scope,
+        roles=grant.roles,
+        organization=grant.organization,
+    )
 
 
 def event(

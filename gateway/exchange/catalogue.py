@@ -17,8 +17,9 @@ import msgspec
 
 from gateway.exchange.client import Client
 from gateway.exchange.gateway import Gateway
+from gateway.fhir.balp import DONE, Event
 from gateway.problem import Problem
-from gateway.store.catalogue import add_entry, change_entry, find_entries, is_in_directory, take_tokens
+from gateway.store.catalogue import Audited, add_entry, change_entry, find_entries, is_in_directory, take_tokens
 from gateway.store.mongo import Document
 from gateway.telemetry import log
 
@@ -29,6 +30,7 @@ _BEFORE: Mapping[str, tuple[str, ...]] = {
     "suspended": ("draft", "tested", "referenced"),
 }
 REFERENCED = "referenced"
+UNNAMED = "operator"  # who did something and did not say who they are
 _SECRET_PREFIX = "gwcs_"  # noqa: S105 (lets scanners for leaked secrets know one of ours)
 
 
@@ -91,10 +93,11 @@ async def list_entries(gateway: Gateway, *states: str) -> list[Entry]:
     return [entry_of(gateway, document) for document in await find_entries(gateway.mongo, states)]
 
 
-async def add_client(gateway: Gateway, client: Client) -> str | None:
+async def add_client(gateway: Gateway, client: Client, operator: str = UNNAMED) -> str | None:
     """Register a client, as a draft. Returns its secret where it has one: it can be seen only now.
 
-    Raises Problem where there is one of that id, or its actor is not there.
+    `operator`, here and below: who does it, for the audit. Raises Problem where there is one of that id, or its actor is not
+    there.
     """
     await _require_actor(gateway, client)
     secret, hashes = _new_secret() if client.authentication == "client_secret_basic" else (None, [])
@@ -109,13 +112,13 @@ async def add_client(gateway: Gateway, client: Client) -> str | None:
         "state": "draft",
         "states": [{"state": "draft", "at": now, "note": ""}],
     }
-    if not await add_entry(gateway.mongo, entry):
+    if not await add_entry(gateway.mongo, entry, _audited(gateway, client, operator, "draft, edition 1")):
         raise Problem("duplicate", f"there is a client '{client.client}' already")
     log("catalogue.added", client=client.client)
     return secret
 
 
-async def change_client(gateway: Gateway, client: Client) -> Entry:
+async def change_client(gateway: Gateway, client: Client, operator: str = UNNAMED) -> Entry:
     """Describe a client anew; returns its entry as it then is.
 
     Where that changes what patients agreed to, it is a draft again, and its tokens are taken away.
@@ -129,13 +132,14 @@ async def change_client(gateway: Gateway, client: Client) -> Entry:
     if has_new_terms:
         now = gateway.clock()
         fields |= {"edition": entry.edition + 1, "since": now, **_state(entry, "draft", now, "what it wants has changed")}
-    await _change(gateway, entry, fields)
+    said = f"described anew; {fields.get('state', entry.state)}, edition {fields.get('edition', entry.edition)}"
+    await _change(gateway, entry, fields, operator, said)
     if has_new_terms:
         await take_tokens(gateway.mongo, client.client)
     return await _require_entry(gateway, client.client)
 
 
-async def set_state(gateway: Gateway, client: str, state: str, note: str = "") -> None:
+async def set_state(gateway: Gateway, client: str, state: str, note: str = "", operator: str = UNNAMED) -> None:
     """Bring a client into another state; `note` says why, or what shows it. Raises Problem where that cannot be.
 
     When this returns, a client that is not referenced has no token any more.
@@ -146,13 +150,14 @@ async def set_state(gateway: Gateway, client: str, state: str, note: str = "") -
     if state == REFERENCED and entry.is_closed:
         raise Problem("business-rule", f"'{client}' is of a category that no Consent can open anything to")
     if entry.state != state:
-        await _change(gateway, entry, _state(entry, state, gateway.clock(), note))
+        said = f"{state}, edition {entry.edition}"
+        await _change(gateway, entry, _state(entry, state, gateway.clock(), note), operator, said)
     if state != REFERENCED:
         # Also where it was so before: whoever was interrupted says it again.
         await take_tokens(gateway.mongo, client)
 
 
-async def rotate_secret(gateway: Gateway, client: str, keep: timedelta) -> str:
+async def rotate_secret(gateway: Gateway, client: str, keep: timedelta, operator: str = UNNAMED) -> str:
     """Give a client another secret and return it: it can be seen only now. The former ones end when `keep` is over."""
     entry = await _require_entry(gateway, client)
     if entry.client.authentication != "client_secret_basic":
@@ -162,7 +167,7 @@ async def rotate_secret(gateway: Gateway, client: str, keep: timedelta) -> str:
     ends = now + keep
     kept = [(known, min(ends, until or ends)) for known, until in entry.secrets if until is None or until > now]
     former = [{"hash": known, "ends": until} for known, until in kept if until > now]
-    await _change(gateway, entry, {"secrets": [*hashes, *former]})
+    await _change(gateway, entry, {"secrets": [*hashes, *former]}, operator, "another secret")
     return secret
 
 
@@ -186,10 +191,31 @@ def _state(entry: Entry, state: str, now: datetime, note: str) -> Document:
     return {"state": state, "states": [*entry.states, {"state": state, "at": now, "note": note}]}
 
 
-async def _change(gateway: Gateway, entry: Entry, fields: Document) -> None:
-    if not await change_entry(gateway.mongo, entry.client.client, entry.revision, fields):
+async def _change(gateway: Gateway, entry: Entry, fields: Document, operator: str, said: str) -> None:
+    audited = _audited(gateway, entry.client, operator, said)
+    if not await change_entry(gateway.mongo, entry.client.client, entry.revision, fields, audited):
         raise Problem("conflict", f"'{entry.client.client}' was changed by somebody else at the same time")
     log("catalogue.changed", client=entry.client.client, detail=str(fields.get("state", entry.state)))
+
+
+def _audited(gateway: Gateway, client: Client, operator: str, said: str) -> Audited:
+    """The event of a change, with what the entry then is."""
+    event = Event(
+        interaction="catalogue",
+        type=None,
+        patient=None,
+        outcome=DONE,
+        client=operator,
+        kind="operator",
+        user=None,
+        purpose=None,
+        token="",  # (at the machine itself, nobody bears one)
+        request_id=secrets.token_hex(12),
+        address=None,
+        entities=(client.actor,) if client.actor else (),
+        reason=f"{client.client}: {said}",
+    )
+    return Audited(gateway.audit, event, gateway.clock())
 
 
 async def _require_entry(gateway: Gateway, client: str) -> Entry:

@@ -111,7 +111,13 @@ async def serving_oauth(app: FastAPI, gateway: Gateway, metadata: Mapping[str, A
     client_keys = ClientKeys(Outbound((), read_networks(gateway.settings.outbound_networks)), gateway.clock)
     keys = SigningKeys(gateway.mongo, gateway.sealer, gateway.clock)
     app.state.oauth = Server(
-        gateway, metadata, keys, client_keys, Core(gateway.scopes), Issuing(gateway.mongo), IdTokens(gateway.settings)
+        gateway,
+        metadata,
+        keys,
+        client_keys,
+        Core(gateway.scopes),
+        Issuing(gateway.mongo, gateway.audit, gateway.clock),
+        IdTokens(gateway.settings),
     )
     try:
         yield

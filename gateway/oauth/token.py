@@ -9,6 +9,8 @@ from dataclasses import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.exchange.audit import granted
+from gateway.exchange.call import Origin
 from gateway.exchange.catalogue import find_entry
 from gateway.exchange.statement import Behind, read_statement
 from gateway.exchange.tokens import fields_of, revoke_token
@@ -43,7 +45,7 @@ async def token(request: Request, server: Server) -> Response:
         behind=behind,
     )
     decided = server.core.decide(asked)
-    await _write(server, asker, asked)
+    await _write(server, asker, asked, Origin(request.state.request_id, request.client.host if request.client else None))
     return respond_json(decided.body, decided.status)
 
 
@@ -58,10 +60,13 @@ async def _behind(server: Server, asker: Asker) -> Behind | None:
         raise OAuthError("invalid_grant", f"{issue.expression}: {issue.text}") from None
 
 
-async def _write(server: Server, asker: Asker, asked: Asked) -> None:
+async def _write(server: Server, asker: Asker, asked: Asked, origin: Origin) -> None:
     """Store what was issued; take it back where the client lost its standing meanwhile."""
-    tokens = [{"_id": token_key(one.token), **fields_of(one.grant, asked.now)} for one in asked.issued]
-    await spend(server, Issue(tokens[0] if tokens else None, asker.used))
+    issue = Issue(None, asker.used)
+    for one in asked.issued:
+        key = token_key(one.token)
+        issue = Issue({"_id": key, **fields_of(one.grant, asked.now)}, asker.used, granted(one.grant, key, origin))
+    await spend(server, issue)
     for one in asked.issued:
         # Who suspends a client says so first and then takes its tokens: either this one was among them, or it is seen here.
         entry = await find_entry(server.gateway, one.grant.client)

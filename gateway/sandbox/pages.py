@@ -60,9 +60,9 @@ async def open_app(gateway: Gateway, device: str) -> None:
         write=["Observation", "Device"],
         redirect_uris=[f"http://127.0.0.1{CALLBACK}"],
     )
-    await add_client(gateway, described)
+    await add_client(gateway, described, "sandbox")
     for state in ("tested", "referenced"):
-        await set_state(gateway, APP, state)
+        await set_state(gateway, APP, state, operator="sandbox")
 
 
 async def open_accounts(gateway: Gateway, known: Mapping[str, str]) -> None:

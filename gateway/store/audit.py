@@ -37,10 +37,13 @@ class AuditWriter:
         self._open: dict[int, datetime] = {}  # events of which it is not known that they are durable, and since when
         self._seal_number = 0
         self._last_link = START
+        self.is_open = False
 
     async def open(self, now: datetime) -> None:
-        """Say that this process writes events, before it writes any."""
-        await self._mongo.insert(WRITERS, [{"_id": self._writer, "alive": now, "seals": 0}])
+        """Say that this process writes events, before it writes any; nothing where it was said."""
+        if not self.is_open:
+            self.is_open = True
+            await self._mongo.insert(WRITERS, [{"_id": self._writer, "alive": now, "seals": 0}])
 
     async def record(self, events: Sequence[Event], now: datetime) -> None:
         """Return when the events are durable. Raises Problem 503 where they cannot be stored: then nothing is served."""

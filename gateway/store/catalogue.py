@@ -5,11 +5,17 @@ at the same moment share one look-up. Must not know: what an entry must say, wha
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
 
+from gateway.fhir.balp import Event
+from gateway.store.audit import AuditWriter
 from gateway.store.gather import Gather
 from gateway.store.ids import bucket_of
-from gateway.store.mongo import Document, Mongo, Stale
+from gateway.store.mongo import Document, Mongo, Stale, Step
 from gateway.store.schema import CATALOGUE, TOKENS
+
+_SECONDS = 5.0
 
 
 class Clients:
@@ -35,19 +41,35 @@ async def find_entries(mongo: Mongo, states: Iterable[str] = ()) -> list[Documen
     return await mongo.find(CATALOGUE, {"state": {"$in": wanted}} if wanted else {}, sort=[("_id", 1)])
 
 
-async def add_entry(mongo: Mongo, entry: Document) -> bool:
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """What the audit says of a change, and by what: both are durable, or neither."""
+
+    audit: AuditWriter
+    event: Event
+    now: datetime
+
+
+async def add_entry(mongo: Mongo, entry: Document, audited: Audited) -> bool:
     """Store a new entry. Returns whether there was none of that client id."""
-    try:
-        await mongo.insert(CATALOGUE, [entry])
-    except Stale:
-        return False
-    return True
+    return await _write(mongo, Step(CATALOGUE, [entry]), audited)
 
 
-async def change_entry(mongo: Mongo, client: str, known: int, fields: Document) -> bool:
+async def change_entry(mongo: Mongo, client: str, known: int, fields: Document, audited: Audited) -> bool:
     """Set these fields of an entry. Returns whether it was still as `known` (its `revision`), which is counted on."""
     update = {"$set": fields, "$inc": {"revision": 1}}
-    return await mongo.change(CATALOGUE, {"_id": client, "revision": known}, update) is not None
+    return await _write(mongo, Step(CATALOGUE, updates=[({"_id": client, "revision": known}, update)]), audited)
+
+
+async def _write(mongo: Mongo, step: Step, audited: Audited) -> bool:
+    await audited.audit.open(audited.now)
+    documents = audited.audit.documents([audited.event], audited.now)
+    try:
+        await mongo.write_all([step, audited.audit.step(documents)], seconds=_SECONDS)
+    except Stale:
+        return False
+    audited.audit.committed(documents)
+    return True
 
 
 async def take_tokens(mongo: Mongo, client: str) -> int:

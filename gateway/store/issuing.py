@@ -1,12 +1,16 @@
-"""Tokens as they are issued, with what shows that each assertion of a client is used once.
+"""Tokens as they are issued, with what shows that each assertion of a client is used once, and the audit of it.
 
-Knows: that both are written in one transaction, which those that wait at the same moment share. Must not know: who gets one.
+Knows: that all of it is written in one transaction, which those that wait at the same moment share.
+Must not know: who gets one.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from gateway.fhir.balp import Event
+from gateway.store.audit import AuditWriter
 from gateway.store.gather import Gather
 from gateway.store.mongo import Document, Mongo, Stale, Step
 from gateway.store.schema import ASSERTIONS, TOKENS
@@ -25,17 +29,22 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """What is to be written for one answer: a token as it is stored (None: none), and the assertion it was asked for with."""
+    """What is to be written for one answer: a token as it is stored (None: none), the assertion it was asked for with, and what
+    the audit says of it.
+    """
 
     token: Document | None
     used: Used | None
+    event: Event | None = None
 
 
 class Issuing:
-    """Writes what is issued."""
+    """Writes what is issued. `clock`: the time of its events."""
 
-    def __init__(self, mongo: Mongo) -> None:
+    def __init__(self, mongo: Mongo, audit: AuditWriter, clock: Callable[[], datetime]) -> None:
         self._mongo = mongo
+        self._audit = audit
+        self._clock = clock
         self._gather: Gather[Issue, None] = Gather(self._write_group, patience=_PATIENCE)
 
     async def write(self, issue: Issue) -> None:
@@ -58,5 +67,8 @@ class Issuing:
         used = [{"_id": issue.used.id, "ends": issue.used.ends} for issue in group if issue.used is not None]
         tokens = [issue.token for issue in group if issue.token is not None]
         steps = [Step(name, inserts) for name, inserts in ((ASSERTIONS, used), (TOKENS, tokens)) if inserts]
+        events = self._audit.documents([issue.event for issue in group if issue.event is not None], self._clock())
+        steps += [self._audit.step(events)] if events else []
         if steps:
             await self._mongo.write_all(steps, seconds=_SECONDS)
+            self._audit.committed(events)

@@ -5,6 +5,7 @@ Tests named after the public kit smart_stu2_2 assert what it asserts; the others
 
 import asyncio
 import hmac
+import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import sha256
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from joserfc.jwk import ECKey, RSAKey
 
 from gateway.exchange.catalogue import change_client, set_state
+from gateway.fhir.balp import render_event
 from tests.clients import (
     EC,
     RSA,
@@ -26,7 +28,7 @@ from tests.clients import (
     error_of,
     register,
 )
-from tests.world import World, observation, unique
+from tests.world import Actor, World, observation, unique
 
 CREDENTIALS = {"grant_type": "client_credentials", "scope": "system/Observation.rs"}
 INVALID_CLIENT = (400, "invalid_client")
@@ -221,6 +223,38 @@ async def test_a_scope_that_is_not_of_the_grammar_or_not_to_be_had_is_refused(
     world: World, system: Registered, scope: str | None
 ) -> None:
     assert error_of(await send(world, assertion(system.id, world.clock()), scope=scope)) == (400, "invalid_scope")
+
+
+@pytest.mark.requirement("AUD-001")
+async def test_a_token_that_is_issued_leaves_an_event_by_which_its_uses_are_found(world: World) -> None:
+    system = await register(world)
+    body = (await ask_token(world, system.id, "system/Observation.rs")).json()
+    await ask_token(world, system.id, "system/Patient.r")  # refused: nothing is issued
+    [event] = await world.stored("AuditEvent", source=system.id)
+    shown = render_event(event, "https://gateway.example/fhir")
+    world.gateway.codec.load("AuditEvent", json.dumps(shown).encode())
+    assert (shown["subtype"][0]["code"], shown["outcomeDesc"]) == ("ITI-71", "system/Observation.rs")
+    assert body["access_token"] not in str(event)
+    camille = await world.patient()
+    await Actor(world.http, body["access_token"], "").get(f"Observation?patient={camille.patient}")
+    used = [one for one in await world.stored("AuditEvent", source=system.id) if one["event"]["interaction"] != "grant"]
+    assert {one["event"]["token"] for one in used} == {event["event"]["token"]}
+
+
+@pytest.mark.requirement("AUD-002")
+async def test_a_token_that_cannot_be_audited_is_not_issued(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asker, step = await register(world), type(world.gateway.audit).step
+
+    def too_large(self: Any, documents: list[Any]) -> Any:
+        return step(self, [{**document, "x": b"x" * 17_000_000} for document in documents])  # the server refuses it
+
+    monkeypatch.setattr(type(world.gateway.audit), "step", too_large)
+    signed = assertion(asker.id, world.clock())
+    answer = await send(world, signed)
+    assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
+    assert await world.stored("tokens", client=asker.id) == []
+    monkeypatch.undo()
+    assert (await send(world, signed)).status_code == 200  # it was not used up, either
 
 
 @pytest.mark.requirement("SEC-011")

@@ -1,5 +1,6 @@
 """The service catalogue: what a file may say, the states of an entry, and that a client loses at once what it is to lose."""
 
+import getpass
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 from gateway.app import Schemas
 from gateway.exchange.catalogue import add_client, change_client, find_entry, list_entries, rotate_secret, set_state
 from gateway.exchange.client import Client, read_client
+from gateway.fhir.balp import render_event
 from gateway.oauth.key_sets import require_keys
 from gateway.problem import Problem
 from gateway.schemas import SchemaError
+from gateway.store.chain import find_broken_link
 from tests.clients import EC, PUBLIC, ask_token, described, error_of, register, write_file
 from tests.conftest import packaged
 from tests.unit.test_cli import environment, refused, run
@@ -247,7 +250,7 @@ async def test_the_commands_say_what_they_did(world: World, tmp_path: Path) -> N
     assert ended.stdout.splitlines()[1].startswith("secret: gwcs_")
     assert refused(run("apps", "add", str(file), env=env)) == f"there is a client '{client}' already"
     assert run("apps", "tested", client, "--note", "report 12", env=env).stdout == f"{client} is tested\n"
-    assert run("apps", "reference", client, env=env).stdout == f"{client} is referenced\n"
+    assert run("apps", "reference", client, "--operator", "ana", env=env).stdout == f"{client} is referenced\n"
     assert f"{client}  referenced  app  Prevention service" in run("apps", "list", env=env).stdout.splitlines()
     assert run("apps", "rotate-secret", client, env=env).stdout.startswith("gwcs_")
     assert run("apps", "suspend", client, env=env).stdout == f"{client} is suspended\n"
@@ -260,6 +263,61 @@ async def test_the_commands_say_what_they_did(world: World, tmp_path: Path) -> N
     write_file(tmp_path, client=client, actor=actor, **{**SECRET_APP, "category": "bank"})
     assert "category: is one that no Consent can open anything to" in refused(run("apps", "add", str(file), env=env))
     assert len(run("keys", "rotate", env=env).stdout.strip()) == 43
+    said = [(one["source"], one["event"]["reason"]) for one in await events_of(world, client)]
+    user = getpass.getuser()
+    assert said == [
+        (user, f"{client}: draft, edition 1"),
+        (user, f"{client}: tested, edition 1"),
+        ("ana", f"{client}: referenced, edition 1"),
+        (user, f"{client}: another secret"),
+        (user, f"{client}: suspended, edition 1"),
+        (user, f"{client}: described anew; draft, edition 2"),
+    ]
+    sealed, broken = await find_broken_link(world.gateway.mongo, world.clock())
+    assert (sealed >= len(said), broken) == (True, None)
+
+
+async def events_of(world: World, client: str) -> list[dict[str, Any]]:
+    """What the audit says of an entry of the catalogue, the oldest first."""
+    found = await world.stored("AuditEvent", **{"event.interaction": "catalogue"})
+    return sorted((e for e in found if e["event"]["reason"].startswith(f"{client}: ")), key=lambda e: e["updated"])
+
+
+@pytest.mark.requirement("AUD-001")
+async def test_each_change_leaves_an_event_that_names_who_made_it(world: World) -> None:
+    client = (await register(world, "draft")).id
+    await set_state(world.gateway, client, "tested", "secret of the operator", "ana")
+    with pytest.raises(Problem):
+        await add_client(world.gateway, await find_known(world, client), "ana")
+    added, tested = await events_of(world, client)
+    shown = render_event(tested, "https://gateway.example/fhir")
+    world.gateway.codec.load("AuditEvent", msgspec.json.encode(shown))
+    assert shown["subtype"][0]["code"] == "110129"
+    assert shown["agent"][0]["who"]["identifier"]["value"] == "ana"
+    assert shown["outcomeDesc"] == f"{client}: tested, edition 1"
+    assert "secret of the operator" not in str(shown)
+    assert added["source"] == "operator"
+
+
+async def find_known(world: World, client: str) -> Client:
+    entry = await find_entry(world.gateway, client)
+    assert entry is not None
+    return entry.client
+
+
+@pytest.mark.requirement("AUD-002")
+async def test_what_cannot_be_audited_is_not_changed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = (await register(world, "tested")).id
+
+    def full(*_: Any) -> Any:
+        raise Problem("transient", "the access cannot be recorded, so it is not given")
+
+    monkeypatch.setattr(world.gateway.audit, "documents", full)
+    with pytest.raises(Problem, match="cannot be recorded"):
+        await set_state(world.gateway, client, "referenced")
+    entry = await find_entry(world.gateway, client)
+    assert entry is not None
+    assert entry.state == "tested"
 
 
 def test_the_packaged_policy_closes_these_to_everybody() -> None:
