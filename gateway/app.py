@@ -56,6 +56,8 @@ from gateway.issuers.openid import Providers
 from gateway.issuers.providers import Provider, read_providers
 from gateway.jobs.seal import end_audit, seal_audit
 from gateway.jobs.sweep import sweep
+from gateway.mesures.measures import Measures, read_measures
+from gateway.mesures.routes import add_mesures, mesures_pattern
 from gateway.oauth.cors import Cors
 from gateway.oauth.metadata import security_uris
 from gateway.oauth.routes import OPEN, add_oauth, oauth_pattern, offered, serving_oauth
@@ -98,6 +100,7 @@ class Schemas:
     texts: Mapping[str, Texts]
     media_types: MediaTypes
     plausible: Plausibility
+    measures: Measures
 
 
 def read_schemas(folder: Path) -> Schemas:
@@ -115,6 +118,7 @@ def read_schemas(folder: Path) -> Schemas:
         texts=read_texts(folder),
         media_types=read_media_types(folder),
         plausible=read_plausibility(folder),
+        measures=read_measures(folder),
     )
 
 
@@ -304,6 +308,7 @@ def create_app(settings: Settings | None = None, clock: Callable[[], datetime] =
     )
     add_routes(app)
     add_oauth(app, settings)
+    add_mesures(app, schemas.measures)
     add_pages(app, Pages(settings, schemas.texts))
     app.state.security_uris = security_uris(metadata)
     app.state.openapi = build_description(schemas.registry, schemas.limits, settings.base_url, app.routes)
@@ -320,7 +325,7 @@ def create_app(settings: Settings | None = None, clock: Callable[[], datetime] =
 
 def _route_of(registry: Registry, scope: Asked) -> str:
     of_page = None if scope["path"].startswith("/fhir/") else page_pattern(scope)
-    return oauth_pattern(scope) or of_page or route_pattern(registry, scope)
+    return oauth_pattern(scope) or of_page or mesures_pattern(scope) or route_pattern(registry, scope)
 
 
 async def _origins(scope: Asked) -> frozenset[str]:

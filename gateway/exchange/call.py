@@ -42,7 +42,7 @@ class Call(msgspec.Struct, frozen=True):
     what is known under the same identifier and says something else; `bodiless`: in a Bundle, that of what is read only the
     status and version are wanted; `place`: where the call stands in a Bundle, for expressions. Of content that comes as such:
     `owner`, the patient it is said to be of, `media`, its type, `upload`, its bytes, and `deposit`, what became of them;
-    `streams`: whether content is wanted as such.
+    `streams`: whether content is wanted as such. `skip`: how many of what a search finds are passed over.
     """
 
     interaction: str
@@ -71,6 +71,7 @@ class Call(msgspec.Struct, frozen=True):
     upload: AsyncIterator[bytes] | None = None
     deposit: Any = None
     streams: bool = False
+    skip: int = 0
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -35,6 +35,7 @@ _ACTOR = re.compile(r"(?:Device|Organization)/[A-Za-z0-9.-]{1,64}")
 _CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,63}")
 _LANGUAGE = re.compile(r"[a-z]{2}")
 _PRIVATE_SCHEME = re.compile(r"[a-z][a-z0-9-]*(?:\.[a-z0-9-]+)+")  # https://www.rfc-editor.org/rfc/rfc8252#section-7.1
+_OID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]{0,17})){1,30}")
 _CODE = re.compile(r"[^\s|]+\|[^\s|]+")
 
 
@@ -51,7 +52,8 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     which its pages call, besides those of its redirect URIs; `certificate_bound`: whether its tokens are good only with the
     certificate it showed when it asked for them (RFC 8705); `recipients` and `retention`: who else gets the data and how long
     it is kept, in words, by language, where that is not what a decision says anyway (nobody; as long as the purpose needs it);
-    `staff`: the system of the numbers by which an establishment names professionals in its statements.
+    `staff`: the system of the numbers by which an establishment names professionals in its statements; `oid`: that of the
+    solution, by which the partner face knows it, and `patients_oid`, that of its numbers of patients there, if another.
     """
 
     client: str
@@ -76,6 +78,8 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recipients: dict[str, Text] = msgspec.field(default_factory=dict)
     retention: dict[str, Text] = msgspec.field(default_factory=dict)
     staff: str | None = None
+    oid: str | None = None
+    patients_oid: str | None = None
 
     @property
     def is_public(self) -> bool:
@@ -153,6 +157,10 @@ def _mistakes(client: Client, registry: Registry, policy: Policy) -> Iterable[tu
         client.kind in policy.statement_needed and str(client.actor).startswith("Organization/")
     ):
         yield "staff", "is for whoever reads by statements and is an Organization (policy.toml: statement.needed_to_read)"
+    for key in ("oid", "patients_oid"):
+        value = getattr(client, key)
+        if value is not None and not (client.kind == "app" and _OID.fullmatch(value)):
+            yield key, "is not an OID of an app, such as 1.2.250.1.999.1"
     yield from _wrong_types(client, registry, policy)
     yield from _wrong_grants(client)
     yield from _wrong_keys(client)

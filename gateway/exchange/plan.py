@@ -356,15 +356,20 @@ async def _compare_known(gateway: Gateway, draft: Draft, entries: list[Entry]) -
 
 
 def _renewal(gateway: Gateway, access: Access, entry: Entry, former: Document) -> Change:
-    """The create as an update of what is stored under its identifier."""
+    """The create as an update of what is stored under its identifier.
+
+    Whoever may create may say anew what is theirs alone; where somebody else has written to it, that takes the right to update.
+    """
+    needed = "update" if former.get("touched") else "create"
     entry.call = msgspec.structs.replace(entry.call, interaction="update")
     require_kind(gateway, entry.call)
     try:
-        access.require(entry.kind, "update")
+        access.require(entry.kind, needed)
     except Problem as problem:
         raise entry.locate(problem) from None
     entry.former = former
     change = _writing(gateway, access, entry)
+    change.interaction = needed
     require(access, change)
     _check_labels(access, entry, change)
     return change

@@ -82,7 +82,7 @@ async def _search(gateway: Gateway, access: Access, call: Call, asked: _Asked, s
     clauses = [(p.kind, every(p.clause, await resolve_chains(gateway, access, p.chains, session))) for p in parts]
     found: list[Found] = []
     if not control.only_total:
-        found = await _find(gateway, access, clauses, control, asked.after, includes, session)
+        found = await _find(gateway, access, clauses, control, asked.after, includes, session, call.skip)
     page = found[: control.count]
     included = await find_included(gateway, access, includes, page, session) if includes else []
     total: int | None = None
@@ -109,6 +109,7 @@ async def _find(
     after: Place | None,
     includes: tuple[Include, ...],
     session: Session,
+    skip: int = 0,
 ) -> list[Found]:
     """A page and one more, over all types in the one order."""
     several = len(clauses) > 1
@@ -125,6 +126,7 @@ async def _find(
             seconds=gateway.limits.search_seconds,
             values=needed_values(includes, kind),
             with_keys=several,
+            skip=skip,
             session=session,
         )
         if not several:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from gateway.fhir.codec import Codec
+from gateway.fhir.equivalents import add_equivalents
 from gateway.fhir.registry import Registry, ResourceType, SearchParameter, contained_name, modifier_readers
 from gateway.fhir.values import Convert, hull, token_values
 
@@ -35,6 +36,8 @@ class Index:
     def search_values(self, kind: ResourceType, resource: Any) -> dict[str, Any]:
         """The values of every search parameter that has some, by parameter."""
         values = self._extract[kind.name](resource)
+        if kind.equivalents:
+            add_equivalents(kind.equivalents, resource, values)
         if kind.name in self._leading_inside and resource.contained:
             values |= self._contained_values(kind, resource)
         return values

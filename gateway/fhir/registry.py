@@ -11,6 +11,7 @@ from pathlib import Path as FilePath
 from typing import get_args
 
 from gateway.fhir.clause import FIELDS
+from gateway.fhir.equivalents import Table, read_equivalents
 from gateway.fhir.hierarchy import Hierarchy, read_hierarchies
 from gateway.fhir.operations import Operation, read_operations
 from gateway.fhir.path import Branch, PathError, compile_path
@@ -38,9 +39,8 @@ class SearchParameter:
     types they may name. `system`: what a bare code element means when a client does send a system. `field`: `patient`
     where the parameter names the patient the resource belongs to, else None. `any_of`: the parameters it stands for together.
     `contained`: the parameters by which a contained resource that it leads to is found; `through`: those of such a resource
-    that lead on to others, which count as well. `absent`: what it means that there is no value.
-    `of`: the parameters whose values a composite one pairs. `modifiers`: those it takes beside what its type does. `levels`: of
-    the codes of its system, where they are known.
+    that lead on to others, which count as well. `absent`: what it means that there is no value. `of`: the parameters whose
+    values a composite one pairs. `modifiers`: those it takes beside what its type does. `levels`: of its system's codes.
     """
 
     name: str
@@ -66,7 +66,7 @@ class ResourceType:
     `patient`: the branches to the element that says whose data this is, and its path. `natural`: the elements by which what has
     no identifier of its sender is known again. `attachments`: the branches to what may lie here as content; `is_raw`: whether
     it is such content, whose bytes are kept apart and read through what attaches it. `aliases`: other names of its search
-    parameters; `requires`: the parameters one of which a search of it must name.
+    parameters; `requires`: the parameters one of which a search of it must name; `equivalents`: codes that say the same.
     """
 
     name: str
@@ -91,6 +91,7 @@ class ResourceType:
     is_raw: bool = False
     aliases: Mapping[str, str] = field(default_factory=dict)
     requires: tuple[str, ...] = ()
+    equivalents: Table = field(default_factory=dict, repr=False)
 
     @property
     def in_compartment(self) -> bool:
@@ -211,6 +212,7 @@ class _ReadType:
             is_raw=raw.raw,
             aliases=aliases,
             requires=tuple(raw.requires),
+            equivalents=read_equivalents(raw.equivalent, search, self._branches, self._error),
         )
 
     def _attachments(self) -> tuple[Branch, ...]:

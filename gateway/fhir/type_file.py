@@ -45,6 +45,14 @@ class ConsentFile(msgspec.Struct, forbid_unknown_fields=True):
     date: str | None = None
 
 
+class EquivalentFile(msgspec.Struct, forbid_unknown_fields=True):
+    """`[[equivalent]]`: codes of a parameter that say the same; `where`: the element that what bears them must have."""
+
+    parameter: str
+    codes: list[str]
+    where: str | None = None
+
+
 class TypeFile(msgspec.Struct, forbid_unknown_fields=True):
     """The file.
 
@@ -68,4 +76,5 @@ class TypeFile(msgspec.Struct, forbid_unknown_fields=True):
     scope_parameters: list[str] = msgspec.field(default_factory=list)
     requires: list[str] = msgspec.field(default_factory=list)
     consent: ConsentFile = msgspec.field(default_factory=ConsentFile)
+    equivalent: list[EquivalentFile] = msgspec.field(default_factory=list)
     search: dict[str, Any] = msgspec.field(default_factory=dict)

@@ -30,7 +30,7 @@ async def redeem(server: Server, asker: Asker, form: Form) -> dict[str, Any]:
     answer = _answer(issued)
     if "openid" in issued.approval["plain"]:
         key = await server.keys.signing()
-        answer["id_token"] = server.id_tokens.make(key, issued.approval, server.gateway.clock())
+        answer["id_token"] = server.id_tokens.make(key, issued.approval, server.gateway.clock(), asker.entry.client.oid)
     return answer
 
 

@@ -13,11 +13,13 @@ from hashlib import blake2b
 from typing import Any
 
 from joserfc import jwt
+from joserfc.errors import JoseError
 
-from gateway.oauth.keys import ALGORITHM, SigningKey
+from gateway.oauth.keys import ALGORITHM, SigningKey, SigningKeys
 from gateway.settings import Settings
 
 LASTS = timedelta(minutes=5)
+_LONGEST = 8_192
 
 
 class IdTokens:
@@ -27,8 +29,8 @@ class IdTokens:
         self._site, self._base = settings.site, settings.base_url
         self._key = blake2b(settings.secret.encode(), digest_size=32, person=b"gateway-subject").digest()
 
-    def make(self, key: SigningKey, approval: Mapping[str, Any], now: datetime) -> str:
-        """The id_token of an approval, signed."""
+    def make(self, key: SigningKey, approval: Mapping[str, Any], now: datetime, oid: str | None = None) -> str:
+        """The id_token of an approval, signed. `oid`: that of the client, if it has one."""
         claims: dict[str, Any] = {
             "iss": self._site,
             "sub": self.subject(approval),
@@ -40,6 +42,8 @@ class IdTokens:
         }
         if approval["nonce"] is not None:
             claims["nonce"] = approval["nonce"]
+        if oid is not None:
+            claims["oid"] = oid
         return jwt.encode({"alg": ALGORITHM, "kid": key.id}, claims | self.about(approval), key.key, algorithms=[ALGORITHM])
 
     def subject(self, approval: Mapping[str, Any]) -> str:
@@ -51,3 +55,21 @@ class IdTokens:
     def about(self, approval: Mapping[str, Any]) -> dict[str, str]:
         """The resource that is this person, where the client asked for it."""
         return {"fhirUser": f"{self._base}/{approval['user']}"} if "fhirUser" in approval["plain"] else {}
+
+    def read(self, token: str, key: SigningKey, client: str) -> Mapping[str, Any] | None:
+        """What one of these tokens said to this client, None where this key did not sign that. Its time may be over."""
+        try:
+            claims = jwt.decode(token, key.key, algorithms=[ALGORITHM]).claims
+        except (JoseError, ValueError, TypeError, KeyError, RecursionError):
+            return None
+        return claims if (claims.get("iss"), claims.get("aud")) == (self._site, client) else None
+
+
+async def read_id_token(tokens: IdTokens, keys: SigningKeys, text: str, client: str) -> Mapping[str, Any] | None:
+    """What one of our id_tokens says to this client, None where it is none. That its time is over is no matter: it says who
+    somebody was when they logged in, and gives no right (as `id_token_hint` of OpenID Connect).
+    """
+    if len(text) > _LONGEST or text.count(".") != 2:
+        return None
+    found = (tokens.read(text, key, client) for key in await keys.published())
+    return next((claims for claims in found if claims is not None), None)

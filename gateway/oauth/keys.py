@@ -57,6 +57,10 @@ class SigningKeys:
         now = self._clock()
         return max((key for key in await self._published(now) if key.signs <= now), key=lambda key: key.number)
 
+    async def published(self) -> list[SigningKey]:
+        """The keys whose signatures hold now."""
+        return await self._published(self._clock())
+
     async def public_set(self) -> dict[str, list[Any]]:
         """The JWK Set to publish (RFC 7517 §5)."""
         return {"keys": [_public(key.key) for key in await self._published(self._clock())]}

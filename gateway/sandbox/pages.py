@@ -59,6 +59,7 @@ async def open_app(gateway: Gateway, device: str) -> None:
         read=["Observation", "Device", "Patient"],
         write=["Observation", "Device"],
         redirect_uris=[f"http://127.0.0.1{CALLBACK}"],
+        oid="1.2.250.1.999.42",
     )
     await add_client(gateway, described, "sandbox")
     for state in ("tested", "referenced"):

@@ -151,6 +151,7 @@ class Mongo:
         *,
         sort: Sequence[tuple[str, int]] | None = None,
         limit: int = 0,
+        skip: int = 0,
         hint: str | None = None,
         seconds: float | None = None,
         session: Session = None,
@@ -160,7 +161,7 @@ class Mongo:
             # One batch of all that is asked for, and no cursor stays open. (Asking for a *single* batch, by a negative limit,
             # gives the first 101 documents, or the first 16 MB of them, and leaves out the rest.)
             cursor = self._collection(collection).find(
-                where, fields, sort=sort, limit=limit, batch_size=limit, hint=hint, session=session
+                where, fields, sort=sort, limit=limit, skip=skip, batch_size=limit, hint=hint, session=session
             )
             found: list[Document] = await cursor.to_list(None)
             return found

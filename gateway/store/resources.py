@@ -134,11 +134,13 @@ async def find(
     seconds: float,
     values: Iterable[str] = (),
     with_keys: bool = False,
+    skip: int = 0,
     session: Session = None,
 ) -> list[Document]:
     """A page of the resources that satisfy the search and that the caller may see: bodies, owners where they may differ.
 
-    `values`: the parameters whose index values are wanted as well; `with_keys`: and what it is sorted by.
+    `values`: the parameters whose index values are wanted as well; `with_keys`: and what it is sorted by; `skip`: how many are
+    passed over.
     """
     asked = _within_limits(access, kind, clause, order)
     sort = [(key.field, key.direction) for key in order.complete()]
@@ -156,6 +158,7 @@ async def find(
         fields,
         sort=sort,
         limit=limit,
+        skip=skip,
         hint=choose_index(kind, asked, order),
         seconds=seconds,
         session=session,

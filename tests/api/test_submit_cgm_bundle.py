@@ -140,6 +140,23 @@ async def test_another_sender_never_overwrites(world: World, camille: Actor, app
     assert len(await world.stored("Observation", patient=camille.patient)) == 2
 
 
+async def test_the_right_to_create_corrects_what_is_its_senders_alone(world: World, camille: Actor, app: Actor) -> None:
+    client, name = unique("app"), unique("r")
+    phone = await world.actor("app", "patient/Observation.c", client, app.reference, patient=camille.patient)
+    first = await phone.post("$submit-cgm-bundle", submission(reading(camille, name, 104)))
+    corrected = await phone.post("$submit-cgm-bundle", submission(reading(camille, name, 98)))
+    assert (receipts(first), receipts(corrected)) == ([CREATED], [CORRECTED])
+    there = location(first).partition("/_history")[0]
+    amended = (await camille.get(there)).json() | {"status": "amended"}
+    assert (await camille.put(there, amended)).status_code == 200
+    refused = await phone.post("$submit-cgm-bundle", submission(reading(camille, name, 97)))
+    assert receipts(refused) == [("403", None)]
+    again = await app.post("$submit-cgm-bundle", submission(reading(camille, name, 97)))
+    assert receipts(again) == [CREATED]  # of another sender: a reading of its own
+    wider = await world.actor("app", "patient/Observation.cu", client, app.reference, patient=camille.patient)
+    assert receipts(await wider.post("$submit-cgm-bundle", submission(reading(camille, name, 97)))) == [CORRECTED]
+
+
 async def test_two_values_for_one_reading_in_one_bundle(world: World, camille: Actor, app: Actor) -> None:
     name = unique("r")
     sent = submission(reading(camille, name, 104), reading(camille, name, 104), reading(camille, name, 98))

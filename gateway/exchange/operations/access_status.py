@@ -11,11 +11,11 @@ import msgspec
 
 from gateway.access.access import Access
 from gateway.access.record import Record
+from gateway.exchange.addressed import find_addressed
 from gateway.exchange.audit import existing, happened
 from gateway.exchange.call import Answer, Call
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.read import Result
-from gateway.exchange.search import find_addressed
 from gateway.exchange.standing import extend_to, whole
 from gateway.fhir.dates import write_instant
 from gateway.problem import Problem
