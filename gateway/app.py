@@ -312,7 +312,7 @@ def create_app(settings: Settings | None = None, clock: Callable[[], datetime] =
     add_pages(app, Pages(settings, schemas.texts))
     app.state.security_uris = security_uris(metadata)
     app.state.openapi = build_description(schemas.registry, schemas.limits, settings.base_url, app.routes)
-    transfers = functools.partial(is_transfer, schemas.registry)
+    transfers = functools.partial(is_transfer, schemas.registry, schemas.limits.body_bytes)
     routes = functools.partial(_route_of, schemas.registry)
     app.add_middleware(Edge, limits=schemas.limits, route_of=routes, is_transfer=transfers)
     app.add_middleware(Presentation, writer=XmlWriter(Shapes(schemas.registry.types)))

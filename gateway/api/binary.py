@@ -7,7 +7,7 @@ running what they are given. Must not know: who may read it, how it is kept.
 import re
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from starlette.requests import Request
@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Scope
 
 from gateway.api.formats import JSON, XML, read_media_type
+from gateway.api.long_binary import LongBinary
 from gateway.api.negotiate import choose_format, query_pairs, require_no_query
 from gateway.api.once import KEY_HEADER
 from gateway.api.respond import MEDIA_TYPE, respond
@@ -47,15 +48,23 @@ def is_fhir(content_type: str) -> bool:
     return read_media_type(content_type)[0] in _FHIR
 
 
-def is_transfer(registry: Registry, scope: Scope) -> bool:
+def is_transfer(registry: Registry, body_bytes: int, scope: Scope) -> bool:
     """Whether a request sends content as such, or asks for it: that may take long, and be long."""
     kind = (
         registry.find(scope["path"].removeprefix("/fhir/").partition("/")[0]) if scope["path"].startswith("/fhir/B") else None
     )
     if kind is None or not kind.is_raw:
         return False
-    sent = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1")
-    return scope["method"] in ("GET", "HEAD") or (scope["method"] == "POST" and not is_fhir(sent))
+    headers = dict(scope["headers"])
+    sent = headers.get(b"content-type", b"").decode("latin-1")
+    is_post = scope["method"] == "POST"
+    return scope["method"] in ("GET", "HEAD") or (is_post and (not is_fhir(sent) or is_long(sent, headers, body_bytes)))
+
+
+def is_long(content_type: str, headers: Mapping[bytes, bytes], body_bytes: int) -> bool:
+    """Whether a body is a Binary in JSON that is longer than what is taken into memory."""
+    length = headers.get(b"content-length", b"")
+    return _FHIR.get(read_media_type(content_type)[0]) == "json" and length.isdigit() and int(length[:18]) > body_bytes
 
 
 async def deposit(request: Request) -> Response:
@@ -65,17 +74,51 @@ async def deposit(request: Request) -> Response:
     media = request.headers.get("content-type", "")
     if gateway.media_types.find(media) is None:
         raise Problem("not-supported", "content of this media type is not taken here", "Content-Type", status=415)
+    patient = _owner_of(request, request.headers.get("x-security-context"), "X-Security-Context")
+    return await _deposit(request, patient, media=media, upload=request.stream())
+
+
+async def deposit_long(request: Request) -> Response:
+    """Take a Binary in JSON whose data is too long to be held. Its type, and whose it is, stand before its data."""
+    gateway = gateway_of(request)
+    require_no_query(request)
+    binary = LongBinary(aiter(request.stream()))
+    said = await binary.begin()
+    media, context = said.get("contentType"), said.get("securityContext")
+    if not isinstance(media, str) or gateway.media_types.find(media) is None:
+        text = "content of this media type is not taken here" if media else "it is to stand before data of this length"
+        raise Problem("value" if media else "required", text, "Binary.contentType")
+    reference = context.get("reference") if isinstance(context, dict) else context
+    expression = "Binary.securityContext.reference"
+    patient = _owner_of(request, str(reference), expression) if context is not None else None
+
+    def described() -> bytes:
+        whole = binary.said()
+        if whole.get("securityContext") != context:
+            raise Problem("value", "it is to stand before data of this length", "Binary.securityContext")
+        body = msgspec.json.encode(whole)
+        gateway.codec.check_body(body)
+        return body
+
+    return await _deposit(request, patient, media=media, upload=binary.data(), described=described)
+
+
+def _owner_of(request: Request, named: str | None, expression: str) -> str | None:
+    base_url = gateway_of(request).settings.base_url
+    owner = None if named is None else _OWNER.fullmatch(named.removeprefix(f"{base_url}/"))
+    if named is not None and owner is None:
+        raise Problem("value", "it is 'Patient/id' here", expression)
+    return owner[1] if owner else None
+
+
+async def _deposit(request: Request, patient: str | None, **sent: Any) -> Response:
+    gateway = gateway_of(request)
     for header in (KEY_HEADER, "If-None-Exist"):
         if header in request.headers:
             text = "content is known by its bytes: it can be sent again as it is"
             raise Problem("not-supported", text, header, status=400)
-    named = request.headers.get("x-security-context")
-    owner = None if named is None else _OWNER.fullmatch(named.removeprefix(f"{gateway.settings.base_url}/"))
-    if named is not None and owner is None:
-        raise Problem("value", "X-Security-Context is 'Patient/id' here", "X-Security-Context")
-    patient = owner[1] if owner else None
     access = await visitor(request, About(patient=patient))
-    call = msgspec.structs.replace(call_of(request, "create"), owner=patient, media=media, upload=request.stream())
+    call = msgspec.structs.replace(call_of(request, "create"), owner=patient, **sent)
     answer = await perform(gateway, access, call)
     return respond(gateway.settings.base_url, answer, call.prefer)
 

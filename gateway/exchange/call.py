@@ -3,7 +3,7 @@
 Knows: what the interactions of https://hl7.org/fhir/R4/http.html take and give. Must not know: HTTP, stores.
 """
 
-from collections.abc import AsyncIterator, Container, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -41,7 +41,8 @@ class Call(msgspec.Struct, frozen=True):
     which format the body is; `patch`: in which language that of a patch is; `renews`: whether a create makes a new version of
     what is known under the same identifier and says something else; `bodiless`: in a Bundle, that of what is read only the
     status and version are wanted; `place`: where the call stands in a Bundle, for expressions. Of content that comes as such:
-    `owner`, the patient it is said to be of, `media`, its type, `upload`, its bytes, and `deposit`, what became of them;
+    `owner`, the patient it is said to be of, `media`, its type, `upload`, its bytes, `described`, what else its resource says
+    once they have come, and `deposit`, what became of them;
     `streams`: whether content is wanted as such. `skip`: how many of what a search finds are passed over.
     """
 
@@ -69,6 +70,7 @@ class Call(msgspec.Struct, frozen=True):
     owner: str | None = None
     media: str | None = None
     upload: AsyncIterator[bytes] | None = None
+    described: Callable[[], bytes] | None = None
     deposit: Any = None
     streams: bool = False
     skip: int = 0

@@ -41,7 +41,8 @@ async def take_in(gateway: Gateway, access: Access, call: Call) -> Call:
         "contentType": call.media,
         "securityContext": {"reference": f"Patient/{patient}"},
     }
-    return msgspec.structs.replace(call, body=msgspec.json.encode(resource), upload=None, deposit=deposit)
+    body = call.described() if call.described is not None else msgspec.json.encode(resource)
+    return msgspec.structs.replace(call, body=body, upload=None, described=None, deposit=deposit)
 
 
 async def keep_contents(gateway: Gateway, access: Access, entries: list[Entry]) -> None:

@@ -193,7 +193,7 @@ _OWN_CHECKS: Mapping[str, Check] = {"Consent": _check_consent, "CareTeam": check
 
 def _deletion(gateway: Gateway, access: Access, entry: Entry) -> Change:
     former = entry.former or {}
-    kept: Document = {name: former[name] for name in ("search", "labels") if name in former}
+    kept: Document = {name: former[name] for name in ("search", "labels", "attached") if name in former}
     key, digest = former.get("key"), former.get("digest")
     return Change(
         kind=entry.kind,

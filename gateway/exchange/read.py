@@ -65,6 +65,8 @@ async def read_content(gateway: Gateway, access: Access, call: Call, session: Se
     found = await find_readable(access, gateway.mongo, kind, gateway.registry.holders, call.id or "", session)
     if found is None or (call.interaction == "vread" and call.version != "1"):
         raise not_found(call)
+    if found.is_void:
+        raise Problem("deleted", "this content is of a document that was a mistake, or has been deleted")
     answer, events = _answer_version(gateway, access, call, found.resource, subset)
     if answer.status == 304:
         return answer, events

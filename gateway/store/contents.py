@@ -11,28 +11,32 @@ Own collections in place of GridFS, see the README ("Contents").
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from gateway.access.access import Access
-from gateway.fhir.clause import matches
+from gateway.fhir.clause import matches, parameters_of
 from gateway.fhir.registry import ResourceType
-from gateway.store.filter import to_filter
+from gateway.store.filter import stored_field
 from gateway.store.ids import bucket_of
 from gateway.store.mongo import Document, Mongo, Part, Session, Stale
-from gateway.store.resources import LIVE
 from gateway.store.schema import CHUNKS, CONTENTS, PATIENT_KEYS
 
 _SWEPT_AT_ONCE = 100
+_ANNULLED = "entered-in-error"  # what each of the statuses of what attaches content says of a mistake
 _FACTS: Mapping[str, Any] = {"patient": 1, "size": 1, "sha1": 1, "media": 1}
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A resource whose content the caller may read, with the stored content and the wrapped key (None: destroyed)."""
+    """A resource whose content the caller may read, with the stored content and the wrapped key (None: destroyed).
+
+    `is_void`: all that attaches it, and that the caller may read, says that it was a mistake, or is deleted.
+    """
 
     resource: Document
     content: Document
     wrapped: bytes | None
+    is_void: bool = False
 
 
 async def find_key(mongo: Mongo, patient: str) -> Document | None:
@@ -151,13 +155,14 @@ async def find_readable(
             Part(PATIENT_KEYS, {"_id": patient, "bucket": patient[:3]}, "key"),
         ]
     )
-    by_kind = {document["of"]: document for document in found}
-    if resource is None or "holder" not in by_kind:
+    key = next((document for document in found if document["of"] == "key"), {})
+    seen = None if resource is None else _see(access, holders, resource, [d for d in found if d is not key])
+    if resource is None or seen is None:
         return None
     where = {"_id": resource["content"], "bucket": resource["content"][:3]}
     content = await mongo.find_one(CONTENTS, where, {"data": 1})
-    wrapped = by_kind.get("key", {}).get("wrapped")
-    return Found(resource, content or where, None if wrapped is None else bytes(wrapped))
+    wrapped = key.get("wrapped")
+    return Found(resource, content or where, None if wrapped is None else bytes(wrapped), is_void=seen == "void")
 
 
 async def find_attachable(
@@ -175,21 +180,46 @@ async def find_attachable(
     where = {"_id": {"$in": ids}, "bucket": {"$in": sorted({i[:3] for i in ids})}}
     found = await mongo.find_all(
         [
-            Part(kind.name, where, "resource", {**_FACTS, "source": 1, "bucket": 1}),
-            *(_holding(access, holder, ids, {"attached": 1}) for holder in holders),
+            Part(kind.name, where, "resource", {**_FACTS, "source": 1, "bucket": 1, "labels": 1}),
+            *(_holding(access, holder, ids) for holder in holders),
         ]
     )
-    read = {identifier for d in found if d["of"] == "holder" for identifier in d["attached"]}
     deposited = access.referable(kind)
-    resources = (d for d in found if d["of"] == "resource")
-    return {d["_id"]: d for d in resources if d["_id"] in read or matches(deposited, d)}
+    holding = [document for document in found if document["of"] != "resource"]
+    there: dict[str, Document] = {}
+    for resource in (document for document in found if document["of"] == "resource"):
+        mine = [document for document in holding if resource["_id"] in document["attached"]]
+        if matches(deposited, resource) or _see(access, holders, resource, mine) == "open":
+            there[resource["_id"]] = resource
+    return there
 
 
-def _holding(access: Access, holder: ResourceType, ids: Sequence[str], fields: Mapping[str, Any] | None = None) -> Part:
-    """What attaches one of these and may be read by the caller."""
-    named = {"bucket": {"$in": sorted({i[:3] for i in ids})}, "attached": {"$in": [*ids]}}
-    where: Document = {"$and": [named, to_filter(access.clause(holder, "read")), LIVE]}
-    return Part(holder.name, where, "holder", fields or {"_id": 1})
+def _holding(access: Access, holder: ResourceType, ids: Sequence[str]) -> Part:
+    """What attaches one of these, whoever may read it: all of it counts when it comes to labels. It is shown to nobody."""
+    where: Document = {"bucket": {"$in": sorted({i[:3] for i in ids})}, "attached": {"$in": [*ids]}}
+    looked_at = parameters_of(access.clause(holder, "read")) | {"status", "patient", "_security"}
+    return Part(holder.name, where, holder.name, {"attached": 1, "deleted": 1, **{stored_field(name): 1 for name in looked_at}})
+
+
+def _see(
+    access: Access, holders: Sequence[ResourceType], resource: Document, holding: Sequence[Document]
+) -> Literal["open", "void"] | None:
+    """Whether content may be read through what attaches it; `void` where all of that, for the caller, was a mistake or is gone.
+
+    The labels of all that attaches it count together, whoever may read which: the strictest win.
+    """
+    kinds = {kind.name: kind for kind in holders}
+    void = [d for d in holding if d.get("deleted") or _ANNULLED in d["search"].get("status", ())]
+    sound = [document for document in holding if document not in void]
+    labels = set(resource.get("labels", ())).union(*(document.get("labels", ()) for document in sound))
+
+    def sees(document: Document) -> bool:
+        values = {**document, "labels": sorted(labels.union(document.get("labels", ())))}
+        return matches(access.clause(kinds[document["of"]], "read"), values)
+
+    if any(map(sees, sound)):
+        return "open"
+    return "void" if any(map(sees, void)) else None
 
 
 async def _find_resource(

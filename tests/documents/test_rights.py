@@ -118,7 +118,86 @@ async def test_content_that_nothing_attaches_is_there_for_nobody(world: World) -
     stored = await owner.create(attaching(owner.patient, raw))
     assert (await owner.get(raw)).status_code == 200
     assert (await owner.delete(f"DocumentReference/{stored['id']}")).status_code == 204
-    await same(world, owner, raw)
+    assert (await owner.get(raw)).status_code == 410
+
+
+@pytest.mark.requirement("DOC-15")
+@pytest.mark.parametrize("way", ["delete", "entered-in-error"])
+async def test_a_mistake_opens_no_content_any_more(world: World, way: str) -> None:
+    """Gone for who could see it; for others there never was anything."""
+    owner, doctor, stranger = await world.patient(), await world.professional(), await world.professional()
+    await world.consent(owner, doctor, types=["DocumentReference"])
+    made, raw = await deposited(owner, owner.patient, pdf())
+    assert (await doctor.get(raw)).status_code == 200
+    stored = (await owner.get(made)).json()
+    gone = await (owner.delete(made) if way == "delete" else owner.put(made, {**stored, "status": way}))
+    assert gone.is_success, gone.text
+    for actor in (owner, doctor):
+        for headers in FORMS:
+            answer = await actor.get(raw, **headers)
+            assert answer.status_code == 410
+    await same(world, stranger, raw)
+    again = await doctor.post("DocumentReference", attaching(owner.patient, raw))
+    assert expression(again) == "DocumentReference.content[0].attachment.url"
+    await owner.create(attaching(owner.patient, raw))  # what one document said by mistake, another may say rightly
+    assert (await doctor.get(raw)).status_code == 200
+
+
+@pytest.mark.requirement("DOC-15")
+async def test_a_superseded_document_stays_readable(world: World) -> None:
+    owner = await world.patient()
+    made, raw = await deposited(owner, owner.patient, pdf())
+    stored = (await owner.get(made)).json()
+    assert (await owner.put(made, {**stored, "status": "superseded"})).status_code == 200
+    assert (await owner.get(raw)).status_code == 200
+    assert (await owner.get(made)).json()["status"] == "superseded"
+
+
+async def test_the_strictest_labels_of_all_that_attaches_it_hold(world: World) -> None:
+    owner, doctor = await world.patient(), await world.professional()
+    open_one, raw = await deposited(owner, owner.patient, pdf())
+    await world.consent(owner, doctor)
+    await owner.create(consent(owner, doctor, "access", None, type="deny", securityLabel=[label("V")]))
+    assert (await doctor.get(raw)).status_code == 200
+    hidden = await owner.create(attaching(owner.patient, raw, securityLabel=[{"coding": [label("V")]}]))
+    assert (await doctor.get(open_one)).status_code == 200
+    await same(world, doctor, raw)
+    assert (await owner.get(raw)).status_code == 200
+    ghost = f"Binary/{world.gateway.ids.new(owner.patient[:3])}"
+    refused = [await doctor.post("DocumentReference", attaching(owner.patient, one)) for one in (raw, ghost)]
+    assert refused[0].content == refused[1].content
+    assert (await owner.delete(f"DocumentReference/{hidden['id']}")).status_code == 204
+    assert (await doctor.get(raw)).status_code == 200
+
+
+async def test_labels_of_another_type_hold_too_whatever_the_scopes(world: World) -> None:
+    """A token that speaks of documents only is not told of reports, and bound by their labels all the same."""
+    owner, doctor = await world.patient(), await world.professional("user/DocumentReference.cruds user/Binary.cr")
+    _, raw = await deposited(owner, owner.patient, pdf())
+    await world.consent(owner, doctor)
+    await owner.create(consent(owner, doctor, "access", None, type="deny", securityLabel=[label("V")]))
+    report = {
+        "resourceType": "DiagnosticReport",
+        "meta": {"security": [label("V")]},
+        "status": "final",
+        "code": concept("http://loinc.org", "11502-2"),
+        "subject": {"reference": f"Patient/{owner.patient}"},
+        "presentedForm": [{"url": raw}],
+    }
+    assert (await doctor.get(raw)).status_code == 200
+    await owner.create(report)
+    await same(world, doctor, raw)
+
+
+async def test_a_label_of_the_content_itself_holds(world: World) -> None:
+    owner, doctor = await world.patient(), await world.professional()
+    await world.consent(owner, doctor)
+    await owner.create(consent(owner, doctor, "access", None, type="deny", securityLabel=[label("V")]))
+    labelled = {**binary(pdf()), "meta": {"security": [label("V")]}}
+    raw = f"Binary/{(await owner.create({**labelled, 'securityContext': {'reference': f'Patient/{owner.patient}'}}))['id']}"
+    made = await owner.create(attaching(owner.patient, raw))
+    assert (await doctor.get(f"DocumentReference/{made['id']}")).status_code == 200
+    await same(world, doctor, raw)
 
 
 @pytest.mark.parametrize("scope", ["patient/Observation.cruds", "patient/Binary.r", "patient/DocumentReference.c"])
