@@ -208,6 +208,19 @@ class Access:
             return True
         return not values.get("touched") and matches(self._deposited(kind), values)
 
+    def withdrawable(self, kind: ResourceType) -> Clause:
+        """What the caller deposited, and takes back as a mistake: whatever patients permit by now, it is not of theirs.
+
+        A professional it is by person, whatever software was used; others by the service.
+        """
+        if self.caller.kind == "professional":
+            owned = some(*(Test(kind.owner, "is", patient) for patient in self.records))
+            me = self.caller.depositor
+            mine = every(owned, Test("_depositor", "is", me)) if me is not None else NOTHING
+        else:
+            mine = every(self._deposited(kind), Test("_depositor", "missing", True))
+        return every(self._scopes(kind, "delete"), mine)
+
     def _deposited(self, kind: ResourceType) -> Clause:
         """What the caller deposited itself in the records it asks about."""
         own = Test("_source", "is", self.caller.source)

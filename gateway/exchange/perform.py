@@ -23,6 +23,7 @@ from gateway.exchange.operations.lookup import lookup
 from gateway.exchange.operations.meta import meta
 from gateway.exchange.operations.submit import submit
 from gateway.exchange.operations.validate import validate
+from gateway.exchange.operations.withdraw import withdraw
 from gateway.exchange.read import Result, read, vread
 from gateway.exchange.search import search_system, search_type
 from gateway.exchange.write import write
@@ -53,7 +54,7 @@ _OPERATIONS: Mapping[str, Reader] = {
     "$meta": meta,
     "$validate": validate,
 }
-_WRITING: Mapping[str, Writer] = {"$submit-cgm-bundle": submit}
+_WRITING: Mapping[str, Writer] = {"$submit-cgm-bundle": submit, "$withdraw": withdraw}
 
 
 def check_operations(schemas: Path, registry: Registry) -> None:

@@ -114,6 +114,9 @@ def _is_to_be_written(gateway: Gateway, access: Access, entry: Entry) -> bool:
         if entry.former is not None and not entry.former.get("deleted"):
             entry.change = _deletion(gateway, access, entry)
         return False
+    if entry.existing is not None and entry.existing.get("withdrawn"):
+        text = "this was withdrawn because it was of somebody else, and is not taken for this patient again"
+        raise Problem("business-rule", text, entry.expression())
     if entry.existing is not None and (entry.is_resent or entry.matched):
         require_write(access, entry.kind, "create", entry.existing, entry.call.place)
     if entry.is_resent:

@@ -33,6 +33,7 @@ _ACTIONS: Mapping[str, str] = {
     "update": "U",
     "patch": "U",
     "delete": "D",
+    "$withdraw": "D",
     "search-type": "E",
 }
 # What is no interaction of FHIR's: type and subtype of https://profiles.ihe.net/ITI/TF/Volume2/ITI-19.html

@@ -4,18 +4,18 @@ Knows: versions, history, tombstones and business keys as they are stored; the d
 Must not know: transactions, how a plan was made, HTTP.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from gateway.access.access import Access
-from gateway.fhir.clause import Values
+from gateway.access.access import Access, unknown_reference
+from gateway.fhir.clause import Values, matches
 from gateway.fhir.dates import write_instant
 from gateway.fhir.registry import ResourceType
 from gateway.store.conditions import Condition
 from gateway.store.mongo import Document, Step
-from gateway.store.schema import CONTENTS, history_of
+from gateway.store.schema import CONTENTS, WITHDRAWN, history_of
 
 Encode = Callable[[Any], bytes]
 
@@ -28,7 +28,8 @@ class Change:
     (`search`, `labels`); `former` the document it replaces; `head` the record it belongs to (its type, for directories);
     `touched`: whether somebody else than who deposited it has written a version; `place`: where it stands in a Bundle;
     `content`: of content, what is stored with it, or the id alone of what waits to be named; `depositor`: the professional who
-    deposited it; `kept`: what the head of the record keeps of it, by field, None for what it keeps no longer.
+    deposited it; `kept`: what the head of the record keeps of it, by field, None for what it keeps no longer; `sealed`: of what
+    is withdrawn, its versions as they are kept: then nothing else of it remains but that it was there.
     """
 
     kind: ResourceType
@@ -47,6 +48,7 @@ class Change:
     content: Document | None = None
     depositor: str | None = None
     kept: Document = field(default_factory=dict)
+    sealed: Sequence[Document] = ()
 
     @property
     def version(self) -> int:
@@ -80,13 +82,15 @@ class Change:
             "source": self.source,
             "commit": commit,
         }
-        if self.patient is not None:
+        if self.patient is not None and not self.sealed:
             document["patient"] = self.patient
+        if self.sealed:  # of no patient: so it is in nobody's view
+            document["withdrawn"] = True
         if self.key is not None:
             document["key"] = self.key
         if self.digest is not None:
             document["digest"] = self.digest
-        if self.depositor is not None:
+        if self.depositor is not None and not self.sealed:
             document["depositor"] = self.depositor
         if self.touched:
             document["touched"] = True
@@ -118,7 +122,14 @@ class Plan:
 
 
 def require(access: Access, change: Change) -> None:
-    """The door of writing: both the old and the new version must be the caller's to write. Raises Problem at its place."""
+    """The door of writing: both the old and the new version must be the caller's to write. Raises Problem at its place.
+
+    What is withdrawn must have been deposited by the caller, whatever the patient permits by now.
+    """
+    if change.sealed:
+        if not matches(access.withdrawable(change.kind), change.former or {}):
+            raise unknown_reference(change.kind.name)
+        return
     for values in (change.former, change.new_values()):
         if values is not None:
             require_write(access, change.kind, change.interaction, values, change.place)
@@ -135,8 +146,15 @@ def steps_of(changes: list[Change], documents: list[Document]) -> list[Step]:
     """The writes of these changes, by collection."""
     inserts: dict[str, list[Document]] = {}
     replacements: dict[str, list[tuple[Document, Document]]] = {}
+    kept, forgotten = list[Document](), dict[str, list[Document]]()
     for change, document in zip(changes, documents, strict=True):
         name = change.kind.name
+        if change.former is not None and change.sealed:
+            kept += change.sealed
+            forgotten.setdefault(history_of(name), []).append({"bucket": change.id[:3], "id": change.id})
+            where = {"_id": change.id, "bucket": change.id[:3], "version": change.former["version"]}
+            replacements.setdefault(name, []).append((where, document))
+            continue
         if change.former is None:
             inserts.setdefault(name, []).append(document)
             continue
@@ -148,7 +166,8 @@ def steps_of(changes: list[Change], documents: list[Document]) -> list[Step]:
         replacements.setdefault(name, []).append((where, document))
     names = dict.fromkeys([*inserts, *replacements])
     steps = [Step(name, inserts.get(name, ()), replacements=replacements.get(name, ())) for name in names]
-    return [*_contents(changes), *steps]
+    steps += [Step(name, deletes=found) for name, found in forgotten.items()]
+    return [*_contents(changes), *steps, *([Step(WITHDRAWN, kept)] if kept else [])]
 
 
 def _contents(changes: list[Change]) -> list[Step]:

@@ -230,8 +230,9 @@ async def _find_resource(
     reference = f"{kind.name}/{identifier}"
     if session is None and reference in access.prefetched.resources:
         found = access.prefetched.resources[reference]
-        return dict(found) if found is not None else None
-    return await mongo.find_one(kind.name, {"_id": identifier, "bucket": identifier[:3]}, session=session)
+    else:
+        found = await mongo.find_one(kind.name, {"_id": identifier, "bucket": identifier[:3]}, session=session)
+    return dict(found) if found is not None and "withdrawn" not in found else None
 
 
 def _chunk_id(content: str, number: int) -> str:

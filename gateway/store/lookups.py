@@ -19,7 +19,7 @@ from gateway.store.ids import bucket_of
 from gateway.store.mongo import Document, Mongo
 
 _MOST = 4_096  # keys or ids in one call
-_KNOWN = frozenset({"key", "digest", "version", "updated", "patient", "source", "deleted"})
+_KNOWN = frozenset({"key", "digest", "version", "updated", "patient", "source", "deleted", "withdrawn"})
 _TARGET = frozenset({"patient", "deleted"})
 
 

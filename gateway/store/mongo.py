@@ -77,21 +77,23 @@ class Part:
 class Step:
     """Writes to one collection, done in one call. Each of `updates` and `replacements` is to find its one document.
 
-    `otherwise`: the Problem to raise where the store cannot do it, in place of its own; `contended`: where others are at the
-    same documents for too long.
+    `deletes`: filters of what is to be gone; `otherwise`: the Problem to raise where the store cannot do it, in place of its
+    own; `contended`: where others are at the same documents for too long.
     """
 
     collection: str
     inserts: Sequence[Document] = ()
     updates: Sequence[tuple[Document, Document]] = ()
     replacements: Sequence[tuple[Document, Document]] = ()
+    deletes: Sequence[Document] = ()
     otherwise: Callable[[], Problem] | None = None
     contended: Callable[[], Problem] | None = None
 
     def requests(self) -> list[Any]:
         """The step as the driver takes it."""
-        changes = [pymongo.UpdateOne(*update) for update in self.updates]
-        return [*changes, *(pymongo.ReplaceOne(*one) for one in self.replacements), *map(pymongo.InsertOne, self.inserts)]
+        changes: list[Any] = [pymongo.UpdateOne(*update) for update in self.updates]
+        changes += [pymongo.ReplaceOne(*one) for one in self.replacements]
+        return [*changes, *map(pymongo.DeleteMany, self.deletes), *map(pymongo.InsertOne, self.inserts)]
 
     @property
     def is_mixed(self) -> bool:

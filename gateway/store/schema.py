@@ -27,6 +27,7 @@ CODES = "codes"  # that stand for an approval for a minute
 APPROVALS = "approvals"  # what people approved for clients: tokens come from them
 CONTENTS = "contents"  # of documents, sealed; short ones lie in them
 CHUNKS = "content_chunks"  # of longer ones
+WITHDRAWN = "withdrawn"  # what was deposited for the wrong patient: sealed, and read by nobody who asks over HTTP
 PATIENT_KEYS = "patient_keys"  # wrapped: what the contents of a record are sealed with
 RECEIPTS = "receipts"  # of what came with an Idempotency-Key
 SEALS = "seals"
@@ -52,6 +53,7 @@ _OTHERS = (
     *_OF_PEOPLE,
     CONTENTS,
     CHUNKS,
+    WITHDRAWN,
     PATIENT_KEYS,
     RECEIPTS,
     SEALS,
@@ -103,6 +105,7 @@ def required_indexes(registry: Registry) -> list[Index]:
     is_addressed = {"partialFilterExpression": {"address": {"$exists": True}}}
     found.append(Index(CONTENTS, "address", (("bucket", 1), ("address", 1)), {"unique": True, **is_addressed}))
     found.append(Index(CONTENTS, "pending", (("pending", 1),), {"partialFilterExpression": {"pending": {"$exists": True}}}))
+    found.append(Index(WITHDRAWN, "entities", (("bucket", 1), ("entities", 1))))
     found.append(Index("AuditEvent", "writer,n", (("writer", 1), ("n", 1)), {"unique": True}))
     found.append(Index(SEALS, "writer,number", (("writer", 1), ("number", 1)), {"unique": True}))
     return found

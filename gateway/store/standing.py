@@ -147,7 +147,8 @@ class _Found:
         if about.resource is not None:
             found = self.resources.get("/".join(about.resource))
             # What is not there takes as long as what may not be seen: the record of a patient who is not there is looked up.
-            return about.resource[1] if found is None and token else (found or {}).get("patient")
+            is_nothing = found is None or "withdrawn" in found
+            return about.resource[1] if is_nothing and token else (found or {}).get("patient")
         return about.patient if token else None
 
     def standing(self, key: bytes, about: About, patient: str | None) -> Standing | None:

@@ -1,0 +1,148 @@
+"""$withdraw: what was deposited for the wrong patient leaves every view at once, and its depositor is told who has seen it.
+
+Knows: what goes with it (content that nothing else attaches, Lists that name nothing else), that it is kept sealed with the
+key of the record it lay in, and what of the audit its depositor is told. Must not know: HTTP, MongoDB.
+
+Nothing of it is in any collection that a search, a history or an index reads; what remains under its id says only that there
+was something, to nobody, and keeps a client from sending it again. The record's log says that it was withdrawn, not what.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
+
+import msgspec
+
+from gateway.access.access import Access
+from gateway.exchange.audit import event
+from gateway.exchange.call import Answer, Call
+from gateway.exchange.contents import seal
+from gateway.exchange.gateway import Gateway
+from gateway.exchange.openings import openings_of
+from gateway.exchange.read import Result, not_found
+from gateway.exchange.standing import extend_to, is_confined
+from gateway.exchange.write import ATTEMPTS, too_often
+from gateway.fhir.balp import DONE, Event
+from gateway.fhir.clause import matches
+from gateway.fhir.operations import Operation
+from gateway.fhir.registry import ResourceType
+from gateway.problem import Problem
+from gateway.store import resources as store
+from gateway.store import withdrawn as kept
+from gateway.store.change import Change, Plan
+from gateway.store.commit import Work
+from gateway.store.contents import find_key
+from gateway.store.mongo import Document, Stale
+from gateway.store.receipts import Once
+
+_LIST = "List"
+
+
+async def withdraw(gateway: Gateway, access: Access, call: Call, _operation: Operation, _once: Once | None = None) -> Result:
+    """Withdraw a resource; who did, and asks again, is told again. Raises Problem 403 or, to who may not read it, 404."""
+    kind = gateway.registry[call.type]
+    if not is_confined(access):
+        access = await extend_to(gateway, access, await store.find_owners(gateway.mongo, kind.name, [call.id or ""]))
+    held: frozenset[str] = frozenset()
+    for _ in range(ATTEMPTS):
+        async with gateway.committer.turn(held):
+            changes = await _plan(gateway, access, call, kind)
+            if not changes:
+                return await _tell_again(gateway, access, call)
+            plan = Plan(changes)
+            try:
+                await gateway.committer.commit(Work(access, plan, partial(_events, access, call, changes), held=held))
+            except Stale:
+                access, held = access.afresh(), frozenset(plan.heads)
+                continue
+        return await _tell(gateway, access, changes[0].sealed[0]), []
+    raise too_often()
+
+
+def _events(access: Access, call: Call, changes: list[Change], commits: Mapping[str, int]) -> list[Event]:
+    first = changes[0]
+    references = [f"{change.kind.name}/{change.id}" for change in changes]
+    return [event(access, call, first.patient, DONE, references, commit=commits.get(first.head))]
+
+
+async def _plan(gateway: Gateway, access: Access, call: Call, kind: ResourceType) -> list[Change]:
+    """What is to be withdrawn: the resource itself first; nothing where it is not there."""
+    mongo, registry = gateway.mongo, gateway.registry
+    document = await kept.find_document(access, mongo, kind, call.id or "")
+    if document is None:
+        return []
+    if not matches(access.withdrawable(kind), document):
+        raise Problem("forbidden", "what was deposited is withdrawn by who deposited it", kind.name)
+    formers = await kept.find_former_versions(access, mongo, kind, document)
+    raw = next(found for found in registry.resource_types.values() if found.is_raw)
+    found = [(kind, document, [*formers, document])]
+    found += [(raw, one, [one]) for one in await kept.find_alone(access, mongo, raw, registry.holders, document)]
+    if kind.name != _LIST and registry.find(_LIST) is not None:
+        lists = await kept.find_lists(access, mongo, registry[_LIST], document["patient"], f"{kind.name}/{call.id}")
+        for one in lists:
+            former = await kept.find_former_versions(access, mongo, registry[_LIST], one)
+            found.append((registry[_LIST], one, [*former, one]))
+    entities = [f"{each.name}/{one['_id']}" for each, one, _ in found]
+    since = (formers[0] if formers else document)["updated"]
+    key = await gateway.patient_keys.of(document["patient"], await find_key(mongo, document["patient"]))
+    return [
+        _withdrawal(each, one, [_sealed(access, each, v, key, entities, since) for v in versions])
+        for each, one, versions in found
+    ]
+
+
+def _withdrawal(kind: ResourceType, document: Document, sealed: list[Document]) -> Change:
+    key = document.get("key")
+    return Change(
+        kind=kind,
+        interaction="delete",
+        id=document["_id"],
+        head=document["patient"],
+        patient=document["patient"],
+        source=document["source"],
+        resource=None,
+        values={"search": {}},
+        key=None if key is None else bytes(key),
+        digest=document.get("digest"),
+        former=document,
+        sealed=sealed,
+    )
+
+
+def _sealed(
+    access: Access, kind: ResourceType, version: Document, key: bytes, entities: list[str], since: datetime
+) -> Document:
+    """One version as it is kept. `entities`: all that is withdrawn together; `since`: when it was deposited."""
+    identifier = version.get("id", version["_id"])
+    name = f"{kind.name}/{identifier}/{version['version']}"
+    plain = bytes(version["body"]) if "body" in version else b"{}"
+    return {
+        "_id": name,
+        "bucket": version["bucket"],
+        "patient": version["patient"],
+        "type": kind.name,
+        "id": identifier,
+        "version": version["version"],
+        "updated": version["updated"],
+        "source": version["source"],
+        "user": access.caller.user,
+        "since": since,
+        "at": access.now,
+        "entities": entities,
+        **({"content": version["content"]} if "content" in version else {}),
+        "sealed": seal(key, name, 0, plain, is_last=True),
+    }
+
+
+async def _tell_again(gateway: Gateway, access: Access, call: Call) -> Result:
+    done = await kept.find_withdrawn(access, gateway.mongo, f"{call.type}/{call.id}")
+    if done is None:
+        raise not_found(call)
+    return await _tell(gateway, access, done), [event(access, call, done["patient"], DONE, done["entities"])]
+
+
+async def _tell(gateway: Gateway, access: Access, withdrawn: Document) -> Answer:
+    """What was withdrawn, and who has seen it."""
+    told = [{"name": "withdrawn", "valueReference": {"reference": reference}} for reference in withdrawn["entities"]]
+    told += await openings_of(gateway, access, withdrawn)
+    return Answer(200, msgspec.json.encode({"resourceType": "Parameters", "parameter": told}))

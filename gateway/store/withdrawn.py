@@ -1,0 +1,114 @@
+"""What was deposited for the wrong patient: what goes with it, who has seen it, and where it is kept, sealed.
+
+Knows: `{_id: Type/id/version, bucket, patient, type, id, version, updated, source, user, at, entities, sealed}` of what was
+withdrawn; how the audit of one record is read for who opened something in it.
+Must not know: how anything is sealed, HTTP.
+
+What is told here of the audit is told to who deposited what it is about, and speaks of nothing else.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from gateway.access.access import Access
+from gateway.fhir.clause import Test, every, matches, some
+from gateway.fhir.registry import ResourceType
+from gateway.problem import Problem
+from gateway.store.filter import to_filter
+from gateway.store.ids import bucket_of
+from gateway.store.mongo import Document, Mongo, Part
+from gateway.store.resources import LIVE
+from gateway.store.schema import WITHDRAWN, history_of
+
+_MOST_EVENTS = 20_000
+
+
+async def find_document(access: Access, mongo: Mongo, kind: ResourceType, identifier: str) -> Document | None:
+    """What is to be withdrawn, None where the caller neither deposited it nor may read it."""
+    seen = some(access.withdrawable(kind), access.clause(kind, "read"))
+    where: Document = to_filter(every(Test("_id", "is", identifier), seen)) | LIVE
+    return await mongo.find_one(kind.name, where) if bucket_of(identifier) else None
+
+
+async def find_former_versions(access: Access, mongo: Mongo, kind: ResourceType, document: Document) -> list[Document]:
+    """The former versions of what the caller deposited, oldest first; none of anything else."""
+    if not matches(access.withdrawable(kind), document):
+        return []
+    where = {"bucket": document["bucket"], "id": document["_id"]}
+    return await mongo.find(history_of(kind.name), where, sort=[("version", 1)])
+
+
+async def find_alone(
+    access: Access, mongo: Mongo, raw: ResourceType, holders: Sequence[ResourceType], document: Document
+) -> list[Document]:
+    """The contents that the caller deposited and that nothing but this document attaches."""
+    ids = document.get("attached", [])
+    if not ids:
+        return []
+    bucket = document["bucket"]
+    found = await mongo.find_all(
+        [
+            Part(raw.name, {"_id": {"$in": ids}, "bucket": bucket}, "content"),
+            *(
+                Part(kind.name, {"bucket": bucket, "attached": {"$in": ids}} | LIVE, "holder", {"attached": 1})
+                for kind in holders
+            ),
+        ]
+    )
+    held = {one for d in found if d["of"] == "holder" and d["_id"] != document["_id"] for one in d["attached"]}
+    contents = [{k: v for k, v in d.items() if k != "of"} for d in found if d["of"] == "content" and d["_id"] not in held]
+    return [d for d in contents if matches(access.withdrawable(raw), d)]
+
+
+async def find_lists(access: Access, mongo: Mongo, kind: ResourceType, patient: str, reference: str) -> list[Document]:
+    """The Lists that the caller deposited of this and of nothing else."""
+    alone = every(Test("patient", "is", patient), Test("item", "is", reference), access.withdrawable(kind))
+    found = await mongo.find(kind.name, to_filter(alone) | LIVE)
+    return [document for document in found if document["search"]["item"] == [reference]]
+
+
+async def find_withdrawn(access: Access, mongo: Mongo, reference: str) -> Document | None:
+    """What is kept of what this very caller withdrew, without what it said; None for anything else."""
+    found = await mongo.find(
+        WITHDRAWN, {"bucket": reference.partition("/")[2][:3], "entities": reference}, {"sealed": 0}, limit=1
+    )
+    caller = access.caller
+    is_theirs = bool(found) and (found[0]["source"], found[0].get("user")) == (caller.source, caller.user)
+    return found[0] if is_theirs else None
+
+
+async def read_withdrawn(access: Access, mongo: Mongo, reference: str) -> list[Document]:
+    """Everything that was withdrawn with this, for an operator at the machine. Raises Problem where there is nothing."""
+    if access.caller.kind != "operator":
+        raise Problem("forbidden", "what was withdrawn is opened by operators only")
+    found = await mongo.find(WITHDRAWN, {"bucket": reference.partition("/")[2][:3], "entities": reference}, sort=[("_id", 1)])
+    if not found:
+        raise Problem("not-found", "nothing of this name was withdrawn")
+    return found
+
+
+async def find_events(access: Access, mongo: Mongo, withdrawn: Document, since: datetime) -> tuple[list[Document], bool]:
+    """What was answered to others from the record since then, oldest first, and whether that is all.
+
+    For who withdrew something from it: what is told of these events has to be about that alone.
+    """
+    if withdrawn["source"] != access.caller.source:
+        return [], True
+    where = {
+        "bucket": withdrawn["bucket"],
+        "patient": withdrawn["patient"],
+        "updated": {"$gte": since},
+        "event.outcome": "0",
+    }
+    found = await mongo.find("AuditEvent", where, {"event": 1, "updated": 1}, sort=[("updated", 1)], limit=_MOST_EVENTS + 1)
+    return found[:_MOST_EVENTS], len(found) <= _MOST_EVENTS
+
+
+async def find_names(access: Access, mongo: Mongo, kind: ResourceType, ids: Iterable[str]) -> dict[str, bytes]:
+    """The entries of a directory, which everybody has a right to read, by id."""
+    wanted = sorted(set(ids))
+    if not wanted or kind.in_compartment:
+        return {}
+    named = some(*(Test("_id", "is", identifier) for identifier in wanted))
+    where: Document = to_filter(every(named, access.rights(kind, "read"))) | LIVE
+    return {d["_id"]: bytes(d["body"]) for d in await mongo.find(kind.name, where, {"body": 1})}
