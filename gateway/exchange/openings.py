@@ -40,7 +40,7 @@ async def openings_of(gateway: Gateway, access: Access, withdrawn: Document) -> 
     for document in events:
         event, at = document["event"], document["updated"]
         how = _how(event, withdrawn)
-        if how is None or (event["client"], event.get("user")) == (access.caller.client, access.caller.user):
+        if how is None or event.get("user", event["client"]) == (access.caller.user or access.caller.client):
             continue
         who = (how, event["kind"], event["client"], event.get("user"), event.get("organization"))
         one = seen.setdefault(who, _Seen(event, how, at, at))

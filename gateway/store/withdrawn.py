@@ -1,7 +1,7 @@
 """What was deposited for the wrong patient: what goes with it, who has seen it, and where it is kept, sealed.
 
-Knows: `{_id: Type/id/version, bucket, patient, type, id, version, updated, source, user, at, entities, sealed}` of what was
-withdrawn; how the audit of one record is read for who opened something in it.
+Knows: `{_id: Type/id/version, bucket, patient, type, id, version, updated, source, by, since, at, entities, sealed}` of what
+was withdrawn; how the audit of one record is read for who opened something in it.
 Must not know: how anything is sealed, HTTP.
 
 What is told here of the audit is told to who deposited what it is about, and speaks of nothing else.
@@ -21,6 +21,11 @@ from gateway.store.resources import LIVE
 from gateway.store.schema import WITHDRAWN, history_of
 
 _MOST_EVENTS = 20_000
+
+
+def who_withdraws(access: Access) -> str:
+    """Who the caller is among those who withdraw: the person, or a system that acts by itself."""
+    return access.caller.user or access.caller.source
 
 
 async def find_document(access: Access, mongo: Mongo, kind: ResourceType, identifier: str) -> Document | None:
@@ -72,9 +77,7 @@ async def find_withdrawn(access: Access, mongo: Mongo, reference: str) -> Docume
     found = await mongo.find(
         WITHDRAWN, {"bucket": reference.partition("/")[2][:3], "entities": reference}, {"sealed": 0}, limit=1
     )
-    caller = access.caller
-    is_theirs = bool(found) and (found[0]["source"], found[0].get("user")) == (caller.source, caller.user)
-    return found[0] if is_theirs else None
+    return found[0] if found and found[0]["by"] == who_withdraws(access) else None
 
 
 async def read_withdrawn(access: Access, mongo: Mongo, reference: str) -> list[Document]:
@@ -92,7 +95,7 @@ async def find_events(access: Access, mongo: Mongo, withdrawn: Document, since: 
 
     For who withdrew something from it: what is told of these events has to be about that alone.
     """
-    if withdrawn["source"] != access.caller.source:
+    if withdrawn["by"] != who_withdraws(access):
         return [], True
     where = {
         "bucket": withdrawn["bucket"],

@@ -158,7 +158,9 @@ async def test_only_who_deposited_it_withdraws_it(world: World) -> None:
     assert (await owner.get(raw)).status_code == 200
     narrow = await world.actor("professional", "user/*.crus", software, created[0], user=created[0])
     assert (await narrow.post(f"{made}/$withdraw", None)).status_code == 403
-    assert "opened" in await told(doctor, made)
+    elsewhere = await world.actor("professional", "user/*.cruds", None, created[0], user=created[0])
+    assert "opened" in await told(elsewhere, made)  # the same person, with other software
+    assert (await owner.get(raw)).status_code == 404
 
 
 async def test_it_does_not_hang_on_what_the_patient_permits_by_now(world: World) -> None:

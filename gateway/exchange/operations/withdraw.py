@@ -125,7 +125,7 @@ def _sealed(
         "version": version["version"],
         "updated": version["updated"],
         "source": version["source"],
-        "user": access.caller.user,
+        "by": kept.who_withdraws(access),
         "since": since,
         "at": access.now,
         "entities": entities,
