@@ -62,7 +62,7 @@ from gateway.oauth.cors import Cors
 from gateway.oauth.metadata import security_uris
 from gateway.oauth.routes import OPEN, add_oauth, oauth_pattern, offered, serving_oauth
 from gateway.schemas import find_schemas
-from gateway.settings import Limits, Rate, Settings, read_gateway_file, read_networks, read_settings
+from gateway.settings import Allowance, Limits, Rate, Settings, read_gateway_file, read_networks, read_settings
 from gateway.store.audit import AuditWriter
 from gateway.store.catalogue import Clients, find_origins
 from gateway.store.commit import Committer
@@ -95,6 +95,7 @@ class Schemas:
 
     limits: Limits
     rates: Mapping[str, Rate]
+    visitors: Mapping[str, Allowance]
     registry: Registry
     policy: Policy
     texts: Mapping[str, Texts]
@@ -113,6 +114,7 @@ def read_schemas(folder: Path) -> Schemas:
     return Schemas(
         limits=file.limits,
         rates=file.rates,
+        visitors=file.visitors,
         registry=registry,
         policy=read_policy(folder, registry),
         texts=read_texts(folder),
@@ -176,7 +178,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         misses=Misses(),
         media_types=schemas.media_types,
         patient_keys=PatientKeys(mongo, MasterKey(settings.wrapping_secret)),
-        throttle=Throttle(schemas.rates if settings.rates == "on" else {}),
+        throttle=Throttle(schemas.rates, schemas.visitors) if settings.rates == "on" else Throttle({}, {}),
         passwords=Passwords(),
         sealer=Sealer(settings.secret, b"gateway-seal"),
         refresh_tokens=RefreshTokens(settings.secret),

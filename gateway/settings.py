@@ -135,9 +135,24 @@ class Rate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     known: Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
+class Allowance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one visitor of the pages may ask of a worker."""
+
+    per_second: Seconds
+    burst: Count
+
+
+class Visitors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """By what is asked: pages, and attempts to log in that fail."""
+
+    pages: Allowance
+    logins: Allowance
+
+
 class _GatewayFile(msgspec.Struct, forbid_unknown_fields=True):
     limits: Limits
     rates: dict[str, Any]
+    visitors: Visitors
     bindings: dict[str, Any]
 
 
@@ -161,10 +176,11 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class GatewayFile:
-    """What `gateway.toml` says: `rates` by client or kind of actor, `bindings` by element."""
+    """What `gateway.toml` says: `rates` by client or kind of actor, `visitors` by what is asked, `bindings` by element."""
 
     limits: Limits
     rates: Mapping[str, Rate]
+    visitors: Mapping[str, Allowance]
     bindings: Mapping[str, list[str]]
 
 
@@ -176,7 +192,8 @@ def read_gateway_file(schemas: Path) -> GatewayFile:
         raise SchemaError(file, "limits.page_default", "is more than page_most")
     bindings = {path: convert(file, f"bindings.{path}", codes, Codes) for path, codes in raw.bindings.items()}
     rates = {name: convert(file, f"rates.{name}", rate, Rate) for name, rate in raw.rates.items()}
-    return GatewayFile(raw.limits, rates, bindings)
+    visitors = {name: getattr(raw.visitors, name) for name in raw.visitors.__struct_fields__}
+    return GatewayFile(raw.limits, rates, visitors, bindings)
 
 
 def _check(values: Mapping[str, Any]) -> None:

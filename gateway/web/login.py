@@ -36,12 +36,14 @@ async def login(visit: Visit, fields: Fields) -> Response:
     missing = {key: visit.say(f"login.missing_{key}") for key, value in (("login", name), ("password", password)) if not value}
     if missing:
         return await _show(visit, 400, name, missing)
+    visit.count_attempt()
     try:
         cookie = await log_in(visit.gateway, name, password, visit.origin)
     except Problem as problem:
         if problem.code != "login":
             raise
         return await _show(visit, 401, name, {"login": visit.say("login.refused")})
+    visit.forgive_attempt()
     return visit.redirect(f"/login/code{visit.query}", cookie)
 
 
@@ -56,12 +58,14 @@ async def code(visit: Visit, fields: Fields) -> Response:
     """POST /login/code."""
     if visit.unfinished is None:
         return visit.redirect(f"/login{visit.query}")
+    visit.count_attempt()
     try:
         cookie = await show_code(visit.gateway, visit.unfinished, fields.get("code", [""])[0], visit.origin)
     except Problem as problem:
         if problem.code != "login":
             raise
         return visit.page("code.html", status=401, errors={"code": visit.say("code.refused")})
+    visit.forgive_attempt()
     return visit.redirect(onward(visit.query), cookie)
 
 

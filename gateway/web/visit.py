@@ -67,6 +67,11 @@ class Visit:
         return self.pages.text(template, self.language, context)
 
     @property
+    def who(self) -> str | None:
+        """By what this visitor is counted: their account or, as long as nobody has logged in, their address."""
+        return self.session.account if self.session is not None else self.origin.address
+
+    @property
     def handle(self) -> str:
         """What stands for the request that a client has sent this person with; empty where they came by themselves."""
         return self.request.query_params.get("request", "")
@@ -93,6 +98,14 @@ class Visit:
         if cookie is not None:
             self.set_cookie(response, cookie)
         return response
+
+    def count_attempt(self) -> None:
+        """Count an attempt to log in from this address, whoever it is for. Raises Problem 429."""
+        self.gateway.throttle.admit_visitor("logins", self.origin.address, self.gateway.clock())
+
+    def forgive_attempt(self) -> None:
+        """It succeeded."""
+        self.gateway.throttle.forgive("logins", self.origin.address, self.gateway.clock())
 
     def set_cookie(self, response: Response, cookie: str) -> None:
         """Give the browser a cookie that no script and no other site gets hold of, until it is closed."""
@@ -148,6 +161,7 @@ async def _told(request: Request, page: Page) -> Response:
         cookie = request.cookies.get(cookie_name(pages), "")[:_LONGEST_COOKIE]
         if cookie:
             visit = Visit(request, cookie, await find_session(request.app.state.gateway, cookie))
+        visit.gateway.throttle.admit_visitor("pages", visit.who, visit.gateway.clock())
         return await page(visit)
     except Exception as error:  # noqa: BLE001 (whatever it is, a person is told in a page)
         problem = as_problem(error, request.state.request_id)

@@ -1,9 +1,12 @@
 """What holds for every page: headers, languages, forms that nobody else can send, all of it readable and reachable."""
 
+from types import SimpleNamespace
+
 import httpx
 import pytest
 
-from gateway.app import create_app
+from gateway.app import create_app, now
+from gateway.exchange.throttle import Throttle
 from gateway.schemas import SchemaError, find_schemas
 from gateway.web.pages import Pages
 from gateway.web.texts import choose_language, read_texts
@@ -44,7 +47,7 @@ async def test_over_tls_the_cookie_is_this_host_s_alone(mongo_url: str) -> None:
     settings = make_settings(mongo_url, base_url="https://gateway.test/fhir", mongo_database="none")
     app = create_app(settings)
     transport = httpx.ASGITransport(app=app)
-    app.state.gateway = type("Wired", (), {"settings": settings, "providers": ()})
+    app.state.gateway = SimpleNamespace(settings=settings, providers=(), throttle=Throttle({}, {}), clock=now)
     async with httpx.AsyncClient(transport=transport) as http:
         answer = await http.get("https://gateway.test/login")
     assert answer.status_code == 200
@@ -126,7 +129,7 @@ async def test_local_accounts_log_in_in_production_only_where_that_is_said(mongo
     assert not settings.has_local_login
     assert make_settings(mongo_url, base_url="http://127.0.0.1:8000/fhir", local_login="auto").has_local_login
     app = create_app(settings)
-    app.state.gateway = type("Wired", (), {"settings": settings, "providers": ()})
+    app.state.gateway = SimpleNamespace(settings=settings, providers=(), throttle=Throttle({}, {}), clock=now)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app)) as http:
         page = await Person(http, "https://gateway.test").open("/login")
     assert page.status == 404
