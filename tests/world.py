@@ -21,6 +21,7 @@ from gateway.sandbox.people import consent as simple_consent
 JSON = "application/fhir+json"
 BASE = "http://gateway.test/fhir"
 LOINC, UCUM = "http://loinc.org", "http://unitsofmeasure.org"
+PROFESSIONS = "https://mos.esante.gouv.fr/NOS/TRE_G15-ProfessionSante/FHIR/TRE-G15-ProfessionSante"
 READINGS = "https://app.example/readings"
 
 _numbers = itertools.count(1)
@@ -204,6 +205,7 @@ def practitioner(**elements: Any) -> dict[str, Any]:
         "resourceType": "Practitioner",
         "identifier": [{"system": "https://rpps.esante.gouv.fr", "value": number}],
         "name": [{"family": "Martin", "given": ["Ana"]}],
+        "qualification": [{"code": concept(PROFESSIONS, "10")}],
         **elements,
     }
 

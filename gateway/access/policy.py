@@ -12,6 +12,7 @@ from typing import Annotated, Literal, get_args
 
 import msgspec
 
+from gateway.access.entitlement import Entitlements, read_entitlements
 from gateway.access.relation import RelationRule
 from gateway.fhir.registry import Registry
 from gateway.fhir.type_file import Group
@@ -154,6 +155,7 @@ class Policy:
     closed_to: frozenset[str]
     may_ask: frozenset[tuple[str, str]]
     label_systems: frozenset[str]
+    entitlements: Entitlements
     relations: tuple[RelationRule, ...]
     most_relations: int
     relations_remembered: timedelta
@@ -167,10 +169,8 @@ def read_policy(schemas: Path, registry: Registry) -> Policy:
         if not (row.code in registry.operations and registry.operations[row.code].own_right):
             raise SchemaError(file, "operation.code", f"'{row.code}' is no operation that is a right of its own")
 
-    codes = [row.code for row in raw.relation]
-    for n, code in enumerate(codes):
-        if code in codes[:n]:
-            raise SchemaError(file, f"relation[{n}].code", f"'{code}' stands twice")
+    entitlements = read_entitlements(schemas, registry)
+    _check_relations(file, raw.relation, entitlements)
 
     def types_of(groups: list[Group]) -> list[str]:
         return [kind.name for kind in registry.resource_types.values() if kind.group in groups]
@@ -197,10 +197,22 @@ def read_policy(schemas: Path, registry: Registry) -> Policy:
         closed_to=frozenset(raw.record.closed_to),
         may_ask=frozenset((actor, row.code) for row in raw.operation for actor in row.actors),
         label_systems=frozenset(raw.labels.systems),
+        entitlements=entitlements,
         relations=tuple(_relation(raw.care, row) for row in raw.relation),
         most_relations=raw.care.most,
         relations_remembered=timedelta(days=raw.care.remembered_days),
     )
+
+
+def _check_relations(file: Path, rows: list[_RelationFile], entitlements: Entitlements) -> None:
+    codes: list[str] = []
+    for n, row in enumerate(rows):
+        for profession in row.professions:
+            if profession not in entitlements.documents:
+                raise SchemaError(file, f"relation[{n}].professions", f"'{profession}' is no profession of entitlements.toml")
+        if row.code in codes:
+            raise SchemaError(file, f"relation[{n}].code", f"'{row.code}' stands twice")
+        codes.append(row.code)
 
 
 def _relation(care: _CareFile, row: _RelationFile) -> RelationRule:

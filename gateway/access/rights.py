@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from gateway.access.consent import Consent, Situation, consent_clauses
-from gateway.access.policy import Policy
+from gateway.access.policy import RELATION_KINDS, Policy
 from gateway.access.record import Caller, Record
 from gateway.access.relation import Relation
 from gateway.fhir.clause import EVERYTHING, NOTHING, Clause, Test, every, negate, some
@@ -68,7 +68,7 @@ class Rights:
             holds = False
         if actor == "patient":
             return own if holds else NOTHING  # nobody's Consent stands between patients and their own record
-        permits: list[Clause] = [self._own_of_group(kind, direction)] if holds else []
+        permits: list[Clause] = [self._base(kind, direction, actor)] if holds else []
         denies = [self._limits_of_proxies()] if (actor, direction, kind.group) == ("proxy", "write", "consent") else []
         can_open = kind.name not in self._policy.never_opened
         for consent, permit, deny in self._effects(record.consents, kind, direction):
@@ -91,10 +91,13 @@ class Rights:
         """What this professional deposited, whatever software they used."""
         return some(*(Test("_depositor", "is", reference) for reference in sorted(self._caller.actors)))
 
-    def _own_of_group(self, kind: ResourceType, direction: str) -> Clause:
-        """A relation of care is changed and ended by the professional who declared it, and by the patient's side."""
-        is_declarer = kind.group == "care" and direction == "write" and self._caller.kind == "professional"
-        return self.deposited_by_me() if is_declarer else EVERYTHING
+    def _base(self, kind: ResourceType, direction: str, actor: str) -> Clause:
+        """How far what the base policy gives goes, in the record of one patient."""
+        if kind.group == "care" and direction == "write" and self._caller.kind == "professional":
+            return self.deposited_by_me()  # a relation of care is ended by the professional who declared it, and by the patient
+        if direction == "read" and actor in RELATION_KINDS:
+            return self._policy.entitlements.clause(kind, self._caller.professions)
+        return EVERYTHING
 
     def _is_of_caller(self, record: Record, actor: str, persons: Sequence[str]) -> bool:
         """Whether the record is one of the patient in context. Who acts for a replaced Patient does so in that record only."""

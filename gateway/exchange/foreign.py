@@ -7,10 +7,11 @@ Must not know: HTTP, how tokens are verified.
 from datetime import datetime
 
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.professions import find_professions, professions_in
 from gateway.exchange.tokens import Grant, fields_of, require_actor, unknown_token
 from gateway.fhir.values import token_values
 from gateway.issuers.claims import Bearer, Refused, granted
-from gateway.issuers.files import Issuer, Named
+from gateway.issuers.files import Issuer, Named, Rule
 from gateway.outbound import Unreachable
 from gateway.problem import Problem
 from gateway.store.ids import bucket_of
@@ -45,8 +46,8 @@ async def read_foreign_token(gateway: Gateway, issuer: Issuer, token: str, now: 
 
 async def _grant(gateway: Gateway, issuer: Issuer, bearer: Bearer) -> Grant:
     rule, client = bearer.rule, f"{issuer.name}:{bearer.client}"  # never the name of a client of ours
-    user = await _find(gateway, rule.user, bearer.user)
-    patient = user if rule.kind == "patient" else await _find(gateway, rule.patient, bearer.patient)
+    user, body = await _find(gateway, rule.user, bearer.user)
+    patient = user if rule.kind == "patient" else (await _find(gateway, rule.patient, bearer.patient))[0]
     reference = f"{rule.user.type}/{user}" if rule.user else None
     scopes = [scope for scope in dict.fromkeys(granted(issuer, bearer)) if _is_known(gateway, scope)]
     return Grant(
@@ -60,20 +61,33 @@ async def _grant(gateway: Gateway, issuer: Issuer, bearer: Bearer) -> Grant:
         patient=patient,
         certificate=bearer.certificate,
         purpose=rule.purpose,
+        professions=await _professions(gateway, rule, reference, body),
     )
 
 
-async def _find(gateway: Gateway, named: Named | None, text: str | None) -> str | None:
-    """The id of whom a claim names. Raises Problem 403 where that is nobody here."""
+async def _professions(gateway: Gateway, rule: Rule, reference: str | None, body: bytes | None) -> tuple[str, ...]:
+    """The professions of whom the rule names. They stand in what was found by their identifier: nobody is asked again."""
+    if rule.kind != "professional" or rule.user is None or reference is None:
+        return ()
+    if body is None:
+        return await find_professions(gateway, rule.kind, [reference])
+    return tuple(sorted(professions_in(gateway, rule.user.type, body)))
+
+
+async def _find(gateway: Gateway, named: Named | None, text: str | None) -> tuple[str | None, bytes | None]:
+    """The id of whom a claim names and, if they were looked for, their body. Raises Problem 403 where that is nobody here."""
     if named is None or text is None:
-        return None
+        return None, None
     if named.system is None:
-        found = text if bucket_of(text) else None
+        if bucket_of(text):
+            return text, None
     else:
-        found = await find_identified(gateway.mongo, named.type, token_values(named.system, text)[0])
-    if found is None:
-        raise Problem("forbidden", f"the {named.type} whom the token names is not known here")
-    return found
+        is_carer = named.type in ("Practitioner", "PractitionerRole")
+        token = token_values(named.system, text)[0]
+        found = await find_identified(gateway.mongo, named.type, token, with_body=is_carer)
+        if found is not None:
+            return found["_id"], bytes(found["body"]) if is_carer else None
+    raise Problem("forbidden", f"the {named.type} whom the token names is not known here")
 
 
 def _is_known(gateway: Gateway, scope: str) -> bool:

@@ -14,7 +14,7 @@ from gateway.access.access import Access, Caller
 from gateway.exchange.accounts import KINDS, PORTAL, Session
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.standing import read_record, whole
-from gateway.fhir.dates import read_span
+from gateway.fhir.dates import is_running
 from gateway.store.accounts import find_bodies
 from gateway.store.mongo import Document
 
@@ -81,19 +81,12 @@ def _role(
         return None
     if type_name == "RelatedPerson":
         named = patients.get(f"Patient/{patient}")
-        if named is None or not _is_running(resource.period, now):
+        if named is None or not is_running(resource.period, now):
             return None
         resource = gateway.codec.load("Patient", bytes(named["body"]))
         if resource.active is False:
             return None
     return Acting(reference, KINDS[type_name], patient, _name(resource))
-
-
-def _is_running(period: Any, now: datetime) -> bool:
-    if period is None:
-        return True
-    begins = period.start is None or read_span(period.start).low <= now
-    return begins and (period.end is None or now < read_span(period.end).high)
 
 
 def _name(resource: Any) -> str:

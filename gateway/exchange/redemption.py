@@ -14,6 +14,7 @@ from typing import Any
 from gateway.exchange.catalogue import Entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.persons import find_roles
+from gateway.exchange.professions import find_professions
 from gateway.exchange.tokens import Grant, fields_of, new_token
 from gateway.exchange.withdrawal import is_live
 from gateway.problem import Problem
@@ -186,6 +187,7 @@ async def _issue(
         # (who acts as a person is named by no Consent, and its changes are not that person's)
         terms_since=entry.terms_since if entry.client.actor in approval["actors"] else None,
         certificate=certificate,
+        professions=await find_professions(gateway, approval["kind"], approval["actors"]),
     )
     access_token = new_token()
     if not await store.issue(gateway.mongo, approval["_id"], access_token, fields_of(grant, now), known, changes):

@@ -12,6 +12,7 @@ import msgspec
 
 from gateway.exchange.client import Client
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.professions import find_professions
 from gateway.fhir.values import token_values
 from gateway.problem import Problem
 from gateway.store.federation import find_people, find_roles, has_identifier
@@ -44,12 +45,13 @@ class _Statement(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class Behind:
     """Who it is. `user`: the Practitioner; `actors`: all references by which a Consent may name them at this place; `roles`: as
-    what they act, as `system|code`; `organization`: where.
+    what they act, as `system|code`; `professions`: what they are; `organization`: where.
     """
 
     user: str
     actors: tuple[str, ...]
     roles: tuple[str, ...]
+    professions: tuple[str, ...]
     organization: str
     purpose: str
 
@@ -81,10 +83,13 @@ async def read_statement(gateway: Gateway, client: Client, extensions: Any) -> B
         raise Problem("invalid", "is nobody in the directory here", f"{EXTENSION}.national_provider_identifier")
     user = f"Practitioner/{people[0]}"
     roles = await find_roles(gateway.mongo, user, client.actor, None)
+    actors = (user, *(f"PractitionerRole/{role}" for role in roles), client.actor)
+    stated = tuple(map(str, statement.subject_role))
     return Behind(
         user=user,
-        actors=(user, *(f"PractitionerRole/{role}" for role in roles), client.actor),
-        roles=tuple(map(str, statement.subject_role)),
+        actors=actors,
+        roles=stated,
+        professions=await find_professions(gateway, "professional", actors, stated),
         organization=client.actor,
         purpose=purpose,
     )

@@ -5,12 +5,13 @@ will end here too.
 """
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import get_args
 
 from gateway.access.policy import RELATION_KINDS, Kind
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.professions import find_professions
 from gateway.issuers.issuers import OWN_PREFIX
 from gateway.problem import Problem
 from gateway.store.mongo import Document
@@ -26,8 +27,8 @@ class Grant:
 
     `actors`: the references that Consents name; `id`: what the tokens that are taken back together have in common;
     `terms_since`: from when on Consents permit anything to this client; `roles`, `organization`: as what and where whoever is
-    behind it acts; `certificate`: the thumbprint of the one certificate with which the token is good (RFC 8705), None for any
-    bearer.
+    behind it acts; `professions`: what they are, by the codes of the entitlements; `certificate`: the thumbprint of the one
+    certificate with which the token is good (RFC 8705), None for any bearer.
     """
 
     client: str
@@ -44,6 +45,7 @@ class Grant:
     terms_since: datetime | None = None
     certificate: str | None = None
     roles: tuple[str, ...] = ()
+    professions: tuple[str, ...] = ()
     organization: str | None = None
 
 
@@ -53,6 +55,7 @@ async def issue_token(gateway: Gateway, grant: Grant, token: str | None = None) 
     `token`: a text chosen beforehand, for sandboxes. Raises Problem where the grant cannot be.
     """
     await _check(gateway, grant)
+    grant = replace(grant, professions=await find_professions(gateway, grant.kind, grant.actors, grant.roles))
     token = token or new_token()
     await put_token(gateway.mongo, token, fields_of(grant, gateway.clock()))
     return token
@@ -79,6 +82,7 @@ def fields_of(grant: Grant, now: datetime) -> Document:
         "terms_since": grant.terms_since,
         "certificate": grant.certificate,
         "roles": list(grant.roles) or None,
+        "professions": list(grant.professions) or None,
         "organization": grant.organization,
         "issued": now,
         "expires": now + grant.lifetime,

@@ -7,7 +7,7 @@ Must not know: search parameters, stores, the present time.
 
 import functools
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
 LATEST = datetime(9999, 12, 31, 23, 59, 59, 999000, tzinfo=UTC)
@@ -53,6 +53,14 @@ def instant_span(moment: datetime) -> Span:
 def write_instant(moment: datetime) -> str:
     """`moment` (UTC) as a FHIR instant with milliseconds: `2026-11-24T08:30:00.125Z`."""
     return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+
+
+def is_running(period: Any, now: datetime) -> bool:
+    """Whether a typed Period, None for none, has begun and not ended (https://hl7.org/fhir/R4/datatypes.html#Period)."""
+    if period is None:
+        return True
+    begins = period.start is None or read_span(period.start).low <= now
+    return begins and (period.end is None or now < read_span(period.end).high)
 
 
 def _calendar_span(text: str, length: int) -> Span:

@@ -234,6 +234,7 @@ class _ClientCredentials(ClientCredentialsGrant):
             terms_since=asked.entry.terms_since,
             certificate=asked.certificate,
             roles=behind.roles if behind else (),
+            professions=behind.professions if behind else (),
             organization=behind.organization if behind else None,
         )
         token = new_token()

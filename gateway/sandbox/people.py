@@ -26,6 +26,7 @@ SECRET = "the sandbox holds no secrets of anybody"  # noqa: S105 (no secret: eve
 DAYS = 14
 _ORIGIN = Origin("sandbox", None)
 _LIFETIME = timedelta(days=365)
+_PROFESSIONS = "https://mos.esante.gouv.fr/NOS/TRE_G15-ProfessionSante/FHIR/TRE-G15-ProfessionSante"
 _ROLES = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 _CONSENT_ACTION = "http://terminology.hl7.org/CodeSystem/consentaction"
 _RESOURCE_TYPES = "http://hl7.org/fhir/resource-types"
@@ -149,6 +150,7 @@ def _directory() -> dict[str, dict[str, Any]]:
             "identifier": [{"system": "https://rpps.esante.gouv.fr", "value": "10999000042"}],
             "active": True,
             "name": [{"family": "Martin", "given": ["Ana"], "prefix": ["Dr"]}],
+            "qualification": [{"code": _concept(_PROFESSIONS, "10")}],
         },
         "glucoapp": _software("glucoapp", "GlucoApp"),
         "medisoft": _software("medisoft", "MediSoft"),

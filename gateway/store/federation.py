@@ -8,7 +8,7 @@ Must not know: HTTP, providers, FHIR resources.
 from datetime import datetime
 from hashlib import sha256
 
-from gateway.store.mongo import Document, Mongo
+from gateway.store.mongo import Document, Mongo, Part
 from gateway.store.resources import LIVE
 from gateway.store.schema import LOGINS
 
@@ -41,6 +41,21 @@ async def find_roles(mongo: Mongo, practitioner: str, organization: str, codes: 
     if codes is not None:
         where["search.role"] = {"$in": codes}
     return sorted(document["_id"] for document in await mongo.find("PractitionerRole", where, {"_id": 1}, limit=_MOST))
+
+
+async def find_carers(mongo: Mongo, references: list[str], places: list[str]) -> list[tuple[str, bytes]]:
+    """Type and body of these Practitioners and PractitionerRoles, and of the roles of the former, at these places if any."""
+    parts: list[Part] = []
+    people = [reference for reference in references if reference.startswith("Practitioner/")]
+    for reference in references:
+        type_name, _, name = reference.partition("/")
+        parts.append(Part(type_name, {"_id": name, "bucket": name[:3], **LIVE}, type_name, {"body": 1}))
+    if people:
+        where: Document = {"search.practitioner": {"$in": people}, **_ACTIVE}
+        if places:
+            where["search.organization"] = {"$in": places}
+        parts.append(Part("PractitionerRole", where, "PractitionerRole", {"body": 1}))
+    return [(document["of"], bytes(document["body"])) for document in await mongo.find_all(parts)]
 
 
 async def has_identifier(mongo: Mongo, reference: str, identifier: str) -> bool:

@@ -278,13 +278,18 @@ async def find_patient(mongo: Mongo, token: str) -> str | None:
 
     This addresses a record; it gives no right to it, and its result is never told as such.
     """
-    return await find_identified(mongo, "Patient", token)
+    found = await find_identified(mongo, "Patient", token, with_body=False)
+    return found["_id"] if found is not None else None
 
 
-async def find_identified(mongo: Mongo, type_name: str, token: str) -> str | None:
-    """The id of the one resource with this identifier (`system|value`), None for none or several. Never told to a caller."""
-    found = await mongo.find(type_name, {"search.identifier": token, **LIVE}, {"_id": 1}, limit=2)
-    return found[0]["_id"] if len(found) == 1 else None
+async def find_identified(mongo: Mongo, type_name: str, token: str, *, with_body: bool) -> Document | None:
+    """The id of the one resource with this identifier (`system|value`), and its body; None for none or several.
+
+    Never told to a caller.
+    """
+    fields = {"body": 1} if with_body else {"_id": 1}
+    found = await mongo.find(type_name, {"search.identifier": token, **LIVE}, fields, limit=2)
+    return found[0] if len(found) == 1 else None
 
 
 def merge_pages(pages: list[list[Document]], order: Order) -> list[Document]:

@@ -23,6 +23,7 @@ REQUIREMENTS = (
     + ["SEC-07", "ID-03", "CON-001", "CON-010", "CON-014", "CON-015", *(f"EXT-{n:02}" for n in (2, 4, 5, 6, 7))]
     + [*(f"CGM-{n:02}" for n in (1, 2, 3, 4, 5, 7, 9, 11)), "OPS-01"]
     + [f"MES-{n:02}" for n in range(1, 13)]
+    + ["SEC-06"]
     + [f"DOC-{n:02}" for n in (3, 4, 12, 13, 14, 15, 19, 24)]
     + [f"REL-{n:03}" for n in (1, 2, 7, 10)]
 )

@@ -86,6 +86,15 @@ async def test_the_check_names_file_and_key(tmp_path: Path) -> None:
         ("gateway.toml", '"Patient.gender"', '"Patient.gendre"', "bindings.Patient.gendre: is no element that takes a code"),
         ("resources/Device.toml", 'path = "modelNumber"', 'path = "model"', "search.model.path: Device has no element 'model'"),
         ("policy.toml", 'direction = "read"', 'direction = "look"', "base[0].direction: Invalid enum value 'look'"),
+        ("policy.toml", 'code = "consultation"', 'code = "care-team"', "relation[2].code: 'care-team' stands twice"),
+        ("policy.toml", 'professions = ["10"]', 'professions = ["11"]', "relation[0].professions: '11' is no profession"),
+        ("entitlements.toml", '95 = ["summaries"', '95 = ["sums"', "professions.95: 'sums' is no category"),
+        (
+            "entitlements.toml",
+            'Report = "code"',
+            'Report = "date"',
+            "parameters.DiagnosticReport: 'date' is no token parameter",
+        ),
     ],
 )
 async def test_one_wrong_word_in_any_file_stops_the_start(

@@ -134,7 +134,8 @@ def verdict(p: Provision, surely: bool, *about: Any) -> str | None:
 
 def caller(kind: str, purpose: str | None) -> Caller:
     scope = Scope("user", "*", frozenset("cruds"), EVERYTHING, "user/*.cruds")
-    return Caller("c", "s", kind, frozenset({ME}), frozenset({SOFTWARE}), None, None, (scope,), purpose, "")
+    me, software, doctor = frozenset({ME}), frozenset({SOFTWARE}), frozenset({"10"})
+    return Caller("c", "s", kind, me, software, None, None, (scope,), purpose, "", professions=doctor)
 
 
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
