@@ -6,7 +6,6 @@ Must not know: HTTP, pages, who decides and what.
 """
 
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,10 +15,9 @@ from urllib.parse import urlencode, urlsplit
 from gateway.exchange.catalogue import Entry, find_entry
 from gateway.exchange.gateway import Gateway
 from gateway.problem import Problem
-from gateway.store.approvals import find_authorization, find_launch, put_authorization
+from gateway.store.approvals import find_authorization, find_launch
 from gateway.store.mongo import Document
 
-TO_DECIDE = timedelta(minutes=15)
 PLAIN_SCOPES = frozenset({"openid", "fhirUser", "launch", "launch/patient", "offline_access", "online_access"})
 # By whom and at which levels each kind of client is authorized.
 LEVELS: Mapping[str, tuple[str, ...]] = {
@@ -35,11 +33,13 @@ _REPEATABLE = ("resource",)
 
 
 class Refusal(Exception):
-    """A request that is refused and whose client is told, by sending the person there (RFC 6749 §4.1.2.1)."""
+    """A request that is refused and whose client is told: by sending the person there (RFC 6749 §4.1.2.1) or, where it has
+    pushed the request itself, by `error` and `text`.
+    """
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, location: str, error: str, text: str) -> None:
         super().__init__()
-        self.location = location
+        self.location, self.error, self.text = location, error, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,11 @@ class Authorization:
     answer: Document | None = None
 
 
-async def begin_authorization(gateway: Gateway, pairs: Sequence[tuple[str, str]]) -> str:
-    """Check a request and keep it; returns its handle. Raises Refusal, or Problem where there is nowhere to send it."""
+async def check_request(gateway: Gateway, pairs: Sequence[tuple[str, str]], *, pushed: bool) -> Document:
+    """What is kept of a request. Raises Refusal, or Problem where there is nowhere to send it.
+
+    `pushed`: whether the client sends it itself (RFC 9126), which some have to.
+    """
     given: dict[str, str] = {}
     repeated = {name for n, (name, _) in enumerate(pairs) if name in {other for other, _ in pairs[:n]}}
     for name, value in pairs:
@@ -73,13 +76,13 @@ async def begin_authorization(gateway: Gateway, pairs: Sequence[tuple[str, str]]
             given.setdefault(name, value)
     entry = await _require_client(gateway, given, repeated)
     refuse = _Refuse(gateway, given["redirect_uri"], given.get("state"))
+    if entry.client.pushed and not pushed:
+        raise refuse("invalid_request", "this client pushes its requests (RFC 9126)")
     _check_form(refuse, given, repeated)
     _check_audience(refuse, gateway.settings.base_url, [value for name, value in pairs if name in ("aud", "resource")])
     scope, plain = _read_scopes(gateway, refuse, entry, given.get("scope", ""))
     launch = await _read_launch(gateway, refuse, entry, given.get("launch"), plain)
-    now = gateway.clock()
-    handle = secrets.token_urlsafe(32)
-    fields: Document = {
+    return {
         "client": entry.client.client,
         "edition": entry.edition,
         "redirect_uri": given["redirect_uri"],
@@ -89,11 +92,8 @@ async def begin_authorization(gateway: Gateway, pairs: Sequence[tuple[str, str]]
         "nonce": given.get("nonce"),
         "challenge": given["code_challenge"],
         "launch": launch,
-        "fresh": _fresh_after(refuse, given, now),
-        "expires": now + TO_DECIDE,
+        "fresh": _fresh_after(refuse, given, gateway.clock()),
     }
-    await put_authorization(gateway.mongo, handle, fields)
-    return handle
 
 
 async def read_authorization(gateway: Gateway, handle: str, *, decided: bool = False) -> Authorization:
@@ -149,7 +149,7 @@ class _Refuse:
 
     def __call__(self, error: str, text: str) -> Refusal:
         location = answer_url(self.gateway, self.redirect_uri, self.state, error=error, error_description=text)
-        return Refusal(location)
+        return Refusal(location, error, text)
 
 
 async def _require_client(gateway: Gateway, given: Mapping[str, str], repeated: set[str]) -> Entry:

@@ -53,7 +53,8 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     certificate it showed when it asked for them (RFC 8705); `recipients` and `retention`: who else gets the data and how long
     it is kept, in words, by language, where that is not what a decision says anyway (nobody; as long as the purpose needs it);
     `staff`: the system of the numbers by which an establishment names professionals in its statements; `oid`: that of the
-    solution, by which the partner face knows it, and `patients_oid`, that of its numbers of patients there, if another.
+    solution, by which the partner face knows it, and `patients_oid`, that of its numbers of patients there, if another;
+    `pushed`: whether it has to send its requests for authorization itself, before the person comes (RFC 9126).
     """
 
     client: str
@@ -80,6 +81,7 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     staff: str | None = None
     oid: str | None = None
     patients_oid: str | None = None
+    pushed: bool = False
 
     @property
     def is_public(self) -> bool:
@@ -189,6 +191,8 @@ def _wrong_grants(client: Client) -> Iterable[tuple[str, str]]:
             yield "authentication", "is to be private_key_jwt where nobody logs in"
     if "authorization_code" in client.grants and client.kind not in _WITH_PEOPLE:
         yield "grants", f"authorization_code is for {', '.join(_WITH_PEOPLE)}"
+    if client.pushed and "authorization_code" not in client.grants:
+        yield "pushed", "goes with authorization_code"
     if "refresh_token" in client.grants and "authorization_code" not in client.grants:
         yield "grants", "refresh_token goes with authorization_code"
     if not client.grants and not client.introspects:

@@ -11,8 +11,8 @@ from typing import Any
 from gateway.access.policy import PERMISSIONS
 from gateway.fhir.registry import Registry
 
-TOKEN, INTROSPECT, REVOKE, AUTHORIZE, JWKS, LAUNCH = (
-    f"/oauth/{name}" for name in ("token", "introspect", "revoke", "authorize", "jwks", "launch")
+TOKEN, INTROSPECT, REVOKE, AUTHORIZE, JWKS, LAUNCH, PAR = (
+    f"/oauth/{name}" for name in ("token", "introspect", "revoke", "authorize", "jwks", "launch", "par")
 )
 _PAGE_OF_PEOPLE = "/me"
 # https://hl7.org/fhir/smart-app-launch/client-confidential-asymmetric.html#registering-a-client-communicating-public-keys
@@ -64,6 +64,8 @@ def build_metadata(offer: Offer, registry: Registry, site: str) -> dict[str, Any
                 metadata[f"{_ENDPOINTS[path]}_auth_methods_supported"].append("none")
         metadata["authorization_response_iss_parameter_supported"] = True
         metadata["management_endpoint"] = site + _PAGE_OF_PEOPLE
+    if PAR in offer.paths:
+        metadata["pushed_authorization_request_endpoint"] = site + PAR
     if offer.binds_certificates:
         metadata["tls_client_certificate_bound_access_tokens"] = True
     return metadata | {

@@ -21,7 +21,8 @@ from gateway.oauth.id_token import IdTokens
 from gateway.oauth.introspect import introspect
 from gateway.oauth.keys import SigningKeys
 from gateway.oauth.launch import launch
-from gateway.oauth.metadata import AUTHORIZE, INTROSPECT, JWKS, LAUNCH, REVOKE, TOKEN, Offer, build_metadata
+from gateway.oauth.metadata import AUTHORIZE, INTROSPECT, JWKS, LAUNCH, PAR, REVOKE, TOKEN, Offer, build_metadata
+from gateway.oauth.par import par
 from gateway.oauth.revoke import revoke
 from gateway.oauth.token import token
 from gateway.oauth.visit import Endpoint, Server, told
@@ -46,7 +47,11 @@ _GRANTS = ("client_credentials",)
 _LEVELS = ("system",)
 _CAPABILITIES = ("client-confidential-symmetric", "client-confidential-asymmetric", "permission-v1", "permission-v2")
 # What is offered only where people log in, and what that adds.
-_WITH_PEOPLE: tuple[tuple[str, str, Endpoint], ...] = (("GET", _OPENID, openid), ("POST", LAUNCH, launch))
+_WITH_PEOPLE: tuple[tuple[str, str, Endpoint], ...] = (
+    ("GET", _OPENID, openid),
+    ("POST", LAUNCH, launch),
+    ("POST", PAR, par),
+)
 _GRANTS_OF_PEOPLE = ("authorization_code", "refresh_token")
 _LEVELS_OF_PEOPLE = ("patient", "user")
 # https://hl7.org/fhir/smart-app-launch/conformance.html#smart-on-fhir-oauth-authorization-capabilities

@@ -20,6 +20,12 @@ async def put_authorization(mongo: Mongo, handle: str, fields: Document) -> None
     await mongo.insert(AUTHORIZATIONS, [{"_id": hash_of(handle), **fields}])
 
 
+async def take_pushed(mongo: Mongo, handle: str, client: str, now: datetime) -> Document | None:
+    """A request that this client has pushed, to whoever of those who name it is the first; None for all others."""
+    found = await mongo.find_one(AUTHORIZATIONS, {"_id": hash_of(handle), "client": client, "expires": {"$gt": now}})
+    return found if found is not None and await mongo.delete(AUTHORIZATIONS, {"_id": found["_id"]}) else None
+
+
 async def find_authorization(mongo: Mongo, handle: str, now: datetime) -> Document | None:
     """The request behind a handle, None where there is none any more; one that is decided on has its `answer`."""
     return await mongo.find_one(AUTHORIZATIONS, {"_id": hash_of(handle), "expires": {"$gt": now}})

@@ -17,13 +17,13 @@ from gateway.exchange.approval import Decided, approve, is_by_consent, items_ask
 from gateway.exchange.authorization import (
     Authorization,
     Refusal,
-    begin_authorization,
     form_target,
     over,
     read_authorization,
 )
 from gateway.exchange.choosing import choose, is_to_choose
 from gateway.exchange.persons import Acting, find_roles, name_of
+from gateway.exchange.pushed import begin_authorization
 from gateway.problem import Problem
 from gateway.web.visit import Visit
 

@@ -91,6 +91,7 @@ def test_the_origins_of_its_pages_are_those_of_its_addresses(tmp_path: Path) -> 
         ({"redirect_uris": ["https://x.example"]}, "redirect_uris", "go with authorization_code"),
         ({**APP, "redirect_uris": []}, "redirect_uris", "go with authorization_code"),
         ({**APP, "origins": ["https://app.example/path"]}, "origins", "is not an origin"),
+        ({"pushed": True}, "pushed", "goes with authorization_code"),
         ({"unknown": "x"}, "unknown", "is not a key here"),
     ],
 )

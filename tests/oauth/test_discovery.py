@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.oauth.routes import ROUTES
+from gateway.oauth.routes import offered_routes
 from gateway.web.routes import ROUTES as PAGES
 from tests.clients import SITE, ask, asked_with, assertion, error_of, get_json, register
 from tests.world import BASE, World
@@ -33,7 +33,8 @@ async def test_the_documents_agree(world: World) -> None:
 async def test_every_address_listed_is_there(world: World) -> None:
     oauth = await get_json(world, OAUTH)
     addresses = {value for name, value in oauth.items() if name.endswith(("_endpoint", "_uri"))}
-    assert addresses <= {SITE + path for _, path, _ in (*ROUTES, *PAGES)}
+    assert addresses <= {SITE + path for _, path, _ in (*offered_routes(people=True), *PAGES)}
+    assert f"{SITE}/oauth/par" in addresses
     assert 404 not in [(await world.http.get(address)).status_code for address in addresses]
 
 
