@@ -49,7 +49,7 @@ async def history_instance(gateway: Gateway, access: Access, call: Call, session
     links = [_link(gateway, "self", path, asked | ({"_count": limit} if "_count" in asked else {}), kept)]
     if go_on is not None:
         links.append(_link(gateway, "next", path, {"_count": limit, "_before": go_on}, kept))
-    body = build_bundle("history", [_entry(gateway, kind, call.id or "", document) for document in found], link=links)
+    body = build_bundle("history", [version_entry(gateway, kind, call.id or "", document) for document in found], link=links)
     owner = found[0].get("patient") if found else None
     return Answer(200, body), happened(access, call, [(owner, f"{call.type}/{call.id}")])
 
@@ -93,7 +93,7 @@ async def _history(gateway: Gateway, access: Access, call: Call, kinds: Sequence
         mark = page[-1][1].mark
         cursor = gateway.cursors.seal(path, Cursor(tuple(applied.items()), (mark.updated,), mark.id))
         links.append(_link(gateway, "next", path, {"_cursor": cursor}, kept))
-    body = build_bundle("history", [_entry(gateway, *one) for one in shown], link=links)
+    body = build_bundle("history", [version_entry(gateway, *one) for one in shown], link=links)
     touched = [(d.get("patient"), f"{kind.name}/{i}/_history/{d['version']}") for kind, i, d in shown]
     return Answer(200, body), happened(access, call, touched) or [event(access, call, None, DONE)]
 
@@ -114,7 +114,8 @@ def _link(gateway: Gateway, relation: str, path: str, values: Mapping[str, Any],
     return {"relation": relation, "url": f"{base}?{urlencode(pairs)}" if pairs else base}
 
 
-def _entry(gateway: Gateway, kind: ResourceType, identifier: str, document: Document) -> dict[str, Any]:
+def version_entry(gateway: Gateway, kind: ResourceType, identifier: str, document: Document) -> dict[str, Any]:
+    """A version, or a deletion, as an entry of a history (https://hl7.org/fhir/R4/http.html#history)."""
     version = int(document["version"])
     deleted = bool(document.get("deleted"))
     method = "DELETE" if deleted else "POST" if version == 1 else "PUT"

@@ -17,6 +17,7 @@ from gateway.exchange.entries import not_offered, require_kind
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.history import history_instance, history_system, history_type
 from gateway.exchange.operations.access_status import access_status
+from gateway.exchange.operations.changes import changes
 from gateway.exchange.operations.glucose_stats import glucose_stats
 from gateway.exchange.operations.lastn import lastn
 from gateway.exchange.operations.lookup import lookup
@@ -48,6 +49,7 @@ _READERS: Mapping[str, Reader] = {
 _SYSTEM_READERS: Mapping[str, Reader] = {"search-system": search_system, "history-system": history_system}
 _OPERATIONS: Mapping[str, Reader] = {
     "$access-status": access_status,
+    "$changes": changes,
     "$glucose-stats": glucose_stats,
     "$lastn": lastn,
     "$lookup": lookup,
