@@ -173,7 +173,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         lookups=Lookups(mongo),
         receipts=Receipts(mongo, settings.secret),
         audit=audit,
-        committer=Committer(mongo, audit, codec.encode, head_facts, limits.request_seconds / 2),
+        committer=Committer(mongo, audit, codec.encode, head_facts, limits.request_seconds / 2, clock),
         cursors=Cursors(settings.secret),
         misses=Misses(),
         media_types=schemas.media_types,

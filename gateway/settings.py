@@ -125,6 +125,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     request_seconds: Seconds
     transfer_seconds: Seconds
     search_seconds: Seconds
+    settle_seconds: Seconds
 
 
 class Rate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

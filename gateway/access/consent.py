@@ -77,13 +77,14 @@ class Consent:
     """A Consent as enforced, by its version. `actors`: whom its root names.
 
     `provision` None: it limits and allows nothing now (withdrawn, a draft, deleted). `is_outdated`: it was given before its
-    actor wanted what it wants now, and permits nothing any more; what it denies stays denied.
+    actor wanted what it wants now, and permits nothing any more; what it denies stays denied. `updated`: when it last changed.
     """
 
     reference: str
     actors: frozenset[str]
     provision: Provision | None
     is_outdated: bool = False
+    updated: datetime = EARLIEST
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ Must not know: HTTP, MongoDB.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -22,6 +23,7 @@ from gateway.exchange.gateway import Gateway
 from gateway.exchange.include import Found, find_included, needed_values, read_asked
 from gateway.exchange.parameters import PRESENTATION, Pairs, format_asked
 from gateway.exchange.read import Result, body_of
+from gateway.exchange.watermark import Find, asks_since, find_with_tide, watermark
 from gateway.fhir.bundle import Piece, build_searchset
 from gateway.fhir.chain import is_chain
 from gateway.fhir.clause import Clause, every
@@ -33,14 +35,18 @@ from gateway.fhir.subset import Subset
 from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.mongo import Document, Session
-from gateway.store.resources import Order, Place
+from gateway.store.resources import Key, Order, Place
+
+Told = tuple[str | None, dict[str, Any] | None]  # the watermark, and an OperationOutcome
 
 
 async def search_type(gateway: Gateway, access: Access, call: Call, session: Session = None) -> Result:
     """A searchset of what matches and may be seen. Raises Problem 400 naming a parameter that is not understood."""
     pairs, after = _open_cursor(gateway, call)
     require_named(gateway.registry[call.type], _criteria(pairs))
-    return await _search(gateway, access, call, _Asked([gateway.registry[call.type]], call.type, pairs, after), session)
+    return await _search(
+        gateway, access, call, _Asked([gateway.registry[call.type]], call.type, pairs, after, skip=call.skip), session
+    )
 
 
 async def search_system(gateway: Gateway, access: Access, call: Call, session: Session = None) -> Result:
@@ -56,13 +62,21 @@ async def search_system(gateway: Gateway, access: Access, call: Call, session: S
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A search as asked: of these types at this address (below the base), where its page begins, and what named the types."""
+    """A search as asked: of these types at this address (below the base), where its page begins (and behind how many more), and
+    what named the types.
+    """
 
     kinds: Sequence[ResourceType]
     path: str
     pairs: Pairs
     after: Place | None
     types: Pairs = ()
+    skip: int = 0
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether it is likely to be gone on with by what has changed since: documents are, and what was asked for so."""
+        return not self.skip and (any(kind.requires for kind in self.kinds) or asks_since(self.kinds, self.pairs))
 
 
 async def _search(gateway: Gateway, access: Access, call: Call, asked: _Asked, session: Session) -> Result:
@@ -81,8 +95,10 @@ async def _search(gateway: Gateway, access: Access, call: Call, asked: _Asked, s
         require_bounded_parts(access, parts, includes, order)
     clauses = [(p.kind, every(p.clause, await resolve_chains(gateway, access, p.chains, session))) for p in parts]
     found: list[Found] = []
+    told: Told = (None, None)
     if not control.only_total:
-        found = await _find(gateway, access, clauses, control, asked.after, includes, session, call.skip)
+        find = partial(_find, gateway, access, clauses, control, asked, includes)
+        found, told = await _find_told(gateway, access, parts, about, asked, control, find, session)
     page = found[: control.count]
     included = await find_included(gateway, access, includes, page, session) if includes else []
     total: int | None = None
@@ -96,9 +112,32 @@ async def _search(gateway: Gateway, access: Access, call: Call, asked: _Asked, s
     matches = [_piece(gateway, one, controls[one[0].name].subset) for one in page]
     coming = [_piece(gateway, one, None) for one in included]
     links = _links(gateway, asked, control, cursor, format_asked(call.parameters))
-    body = build_searchset(gateway.settings.base_url, matches, links, total=total, included=coming)
+    updated, outcome = told
+    body = build_searchset(
+        gateway.settings.base_url, matches, links, total=total, included=coming, updated=updated, outcome=outcome
+    )
     owners = [document["patient"] for _, document in (*page, *included) if document.get("patient")]
     return Answer(200, body), searched(access, call, kinds, about, owners)
+
+
+async def _find_told(
+    gateway: Gateway,
+    access: Access,
+    parts: Sequence[Part],
+    about: Sequence[str],
+    asked: _Asked,
+    control: Control,
+    find: Find,
+    session: Session,
+) -> tuple[list[Found], Told]:
+    """What is found; of a search that is gone on with later, also up to when that is everything, and what is to be told."""
+    if not asked.is_followed:
+        return await find(session), (None, None)
+    found, tide = await find_with_tide(gateway, access, parts[0].clause, about, find, session)
+    is_first, in_turn = asked.after is None, control.order.keys[0] == Key("_lastUpdated", descending=False)
+    documents = [document for _, document in found]
+    updated = watermark(tide, documents, control.count, in_turn=in_turn, is_first=is_first)
+    return found, (updated, tide.outcome() if is_first else None)
 
 
 async def _find(
@@ -106,10 +145,9 @@ async def _find(
     access: Access,
     clauses: Sequence[tuple[ResourceType, Clause]],
     control: Control,
-    after: Place | None,
+    asked: _Asked,
     includes: tuple[Include, ...],
     session: Session,
-    skip: int = 0,
 ) -> list[Found]:
     """A page and one more, over all types in the one order."""
     several = len(clauses) > 1
@@ -121,12 +159,13 @@ async def _find(
             kind,
             clause,
             control.order,
-            after=after,
+            after=asked.after,
             limit=control.count + 1,
             seconds=gateway.limits.search_seconds,
             values=needed_values(includes, kind),
             with_keys=several,
-            skip=skip,
+            skip=asked.skip,
+            with_updated=asked.is_followed,
             session=session,
         )
         if not several:
@@ -137,10 +176,14 @@ async def _find(
 
 
 def _shaping(asked: _Asked) -> Pairs:
-    """The parameters with the order of a search over several types, where none is asked for: not each has the same dates."""
-    if not asked.types or any(name == "_sort" for name, _ in asked.pairs):
+    """The parameters with an order, where none is asked for: changes in their turn, and several types by when they changed,
+    because not each has the same dates.
+    """
+    if any(name == "_sort" for name, _ in asked.pairs):
         return asked.pairs
-    return (*asked.pairs, ("_sort", "-_lastUpdated"))
+    if asks_since(asked.kinds, asked.pairs):
+        return (*asked.pairs, ("_sort", "_lastUpdated"))
+    return (*asked.pairs, ("_sort", "-_lastUpdated")) if asked.types else asked.pairs
 
 
 async def _read_search(

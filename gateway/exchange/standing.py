@@ -199,4 +199,4 @@ def _consent(gateway: Gateway, caller: Caller, document: Document) -> Consent:
     provision = None if document.get("deleted") else gateway.provision_of(document["body"])
     actors = frozenset(document.get("actors", ()))
     is_outdated = caller.terms_since is not None and document["updated"] < caller.terms_since and bool(actors & caller.actors)
-    return Consent(reference, actors, provision, is_outdated)
+    return Consent(reference, actors, provision, is_outdated, document["updated"])

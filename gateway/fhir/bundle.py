@@ -82,15 +82,24 @@ def build_searchset(
     *,
     total: int | None,
     included: Iterable[Piece] = (),
+    updated: str | None = None,
+    outcome: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """A searchset. `base`: URL of the service; `links`: relation and URL; `total`: of the matches."""
-    parts = [b'{"resourceType":"Bundle","type":"searchset"']
+    """A searchset. `base`: URL of the service; `links`: relation and URL; `total`: of the matches; `updated`: up to when it
+    tells everything; `outcome`: what is to be told beside it.
+    """
+    parts = [b'{"resourceType":"Bundle"']
+    if updated is not None:
+        parts.append(b',"meta":{"lastUpdated":"%b"}' % updated.encode())
+    parts.append(b',"type":"searchset"')
     if total is not None:
         parts.append(b',"total":%d' % total)
     parts.append(b',"link":' + _encode([{"relation": relation, "url": url} for relation, url in links]))
     start = b'{"fullUrl":' + _encode(base + "/")[:-1]  # types and ids need no escaping: they go on inside the quotes
     found = [b'%b%b/%b","resource":%b,"search":{"mode":"match"}}' % (start, *_written(piece)) for piece in matches]
     found += [b'%b%b/%b","resource":%b,"search":{"mode":"include"}}' % (start, *_written(piece)) for piece in included]
+    if outcome is not None:
+        found.append(b'{"resource":%b,"search":{"mode":"outcome"}}' % _encode(outcome))
     if found:
         parts += [b',"entry":[', b",".join(found), b"]"]
     parts.append(b"}")

@@ -85,12 +85,20 @@ class Work:
 class Committer:
     """Commits plans. Those that only add and wait at the same time share a transaction, each with its own outcome.
 
-    `facts`: what the head of a record keeps of its Patient. `seconds`: how long a transaction may take.
+    `facts`: what the head of a record keeps of its Patient. `seconds`: how long a transaction may take. `clock`: what has been
+    long in coming gets the time of its commit, not that of its request.
     """
 
     def __init__(
-        self, mongo: Mongo, audit: AuditWriter, encode: Encode, facts: Callable[[Any], Document], seconds: float
+        self,
+        mongo: Mongo,
+        audit: AuditWriter,
+        encode: Encode,
+        facts: Callable[[Any], Document],
+        seconds: float,
+        clock: Callable[[], datetime],
     ) -> None:
+        self._clock = clock
         self._mongo = mongo
         self._audit = audit
         self._encode = encode
@@ -225,7 +233,7 @@ class Committer:
         new = {change.head for change in changes if change.makes_head}.union(*(w.plan.guards for w in group)) - known.keys()
         if len(known) + len(new) < len(heads):
             raise Stale  # a record that is not there (any more): planning again finds that out
-        now = max(work.access.now for work in group)
+        now = max(self._clock(), *(work.access.now for work in group))
         now = now.replace(microsecond=now.microsecond // 1000 * 1000)
         moments: dict[str, Moment] = dict.fromkeys(new, (1, now))
         updates: list[tuple[Document, Document]] = []

@@ -135,12 +135,13 @@ async def find(
     values: Iterable[str] = (),
     with_keys: bool = False,
     skip: int = 0,
+    with_updated: bool = False,
     session: Session = None,
 ) -> list[Document]:
     """A page of the resources that satisfy the search and that the caller may see: bodies, owners where they may differ.
 
-    `values`: the parameters whose index values are wanted as well; `with_keys`: and what it is sorted by; `skip`: how many are
-    passed over.
+    `values`: the parameters whose index values are wanted as well; `with_keys`: and what it is sorted by; `with_updated`: and
+    when each was last written; `skip`: how many are passed over.
     """
     asked = _within_limits(access, kind, clause, order)
     sort = [(key.field, key.direction) for key in order.complete()]
@@ -149,6 +150,8 @@ async def find(
     if kind.in_compartment and "patient" not in _fixed(asked):
         fields["patient"] = 1
     fields |= {stored_field(name): 1 for name in values}
+    if with_updated:
+        fields["updated"] = 1
     if with_keys:
         fields |= {key.field: 1 for key in order.keys}
     where = search_filter(access, kind, asked) | LIVE

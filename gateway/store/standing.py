@@ -12,7 +12,7 @@ from hashlib import sha256
 from gateway.access.access import Prefetched
 from gateway.fhir.identity import IDENTIFIER_BYTES, SOURCE_BYTES
 from gateway.store.gather import Gather
-from gateway.store.mongo import Document, Mongo, Part
+from gateway.store.mongo import Document, Mongo, Part, Session
 from gateway.store.schema import HEADS, TOKENS
 
 _PATIENCE = 0.02  # seconds
@@ -195,6 +195,12 @@ def _resource_parts(abouts: list[About]) -> list[Part]:
         Part(name, {"_id": {"$in": sorted(wanted)}, "bucket": {"$in": sorted({i[:3] for i in wanted})}}, name)
         for name, wanted in ids.items()
     ]
+
+
+async def find_moment(mongo: Mongo, patient: str, session: Session = None) -> datetime | None:
+    """The time of the last commit of a record, None where there is no such record."""
+    head = await mongo.find_one(HEADS, {"_id": patient}, {"updated": 1}, session)
+    return None if head is None else head["updated"]
 
 
 def token_key(token: str) -> bytes:
