@@ -38,6 +38,7 @@ from gateway.exchange.standing import head_facts, read_provision
 from gateway.exchange.throttle import Throttle
 from gateway.fhir.bindings import check_bindings
 from gateway.fhir.codec import Codec
+from gateway.fhir.identifiers import Identifiers, System, read_systems
 from gateway.fhir.identity import Identities
 from gateway.fhir.index import Index
 from gateway.fhir.media import MediaTypes, read_media_types
@@ -102,6 +103,7 @@ class Schemas:
     media_types: MediaTypes
     plausible: Plausibility
     measures: Measures
+    identifier_systems: Mapping[str, System]
 
 
 def read_schemas(folder: Path) -> Schemas:
@@ -121,6 +123,7 @@ def read_schemas(folder: Path) -> Schemas:
         media_types=read_media_types(folder),
         plausible=read_plausibility(folder),
         measures=read_measures(folder),
+        identifier_systems=read_systems(folder),
     )
 
 
@@ -141,7 +144,6 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
     limits, registry, mongo = schemas.limits, schemas.registry, _connect(settings)
     codec = Codec(registry.types, depth=limits.depth, explain_bytes=limits.explain_bytes)
     audit, networks = AuditWriter(mongo, ids), settings.outbound_networks
-    providers = read_own_providers(schemas, settings.providers, networks, settings.base_url)
 
     @functools.lru_cache(maxsize=1_024)
     def scopes(text: str) -> tuple[Scope, ...]:
@@ -167,7 +169,9 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         ids=ids,
         mongo=mongo,
         issuers=Issuers(read_own_issuers(schemas, settings.issuers, networks, settings.base_url), read_networks(networks)),
-        providers=Providers(providers, read_networks(networks)),
+        providers=Providers(
+            read_own_providers(schemas, settings.providers, networks, settings.base_url), read_networks(networks)
+        ),
         clients=Clients(mongo),
         standings=Standings(mongo),
         lookups=Lookups(mongo),
@@ -177,6 +181,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         cursors=Cursors(settings.secret),
         misses=Misses(),
         media_types=schemas.media_types,
+        identifiers=Identifiers(schemas.identifier_systems, with_test=settings.has_test_identities),
         patient_keys=PatientKeys(mongo, MasterKey(settings.wrapping_secret)),
         throttle=Throttle(schemas.rates, schemas.visitors) if settings.rates == "on" else Throttle({}, {}),
         passwords=Passwords(),

@@ -57,6 +57,12 @@ class Settings:
     master_key: str = _env(
         "GATEWAY_MASTER_KEY", "at least 32 characters; wraps the keys that contents are sealed with", "", otherwise=""
     )
+    test_identities: str = _env(
+        "GATEWAY_TEST_IDENTITIES",
+        "on, off, or auto: identifiers of test persons hold on a loopback base URL only",
+        "auto",
+        otherwise="on",
+    )
     rates: str = _env("GATEWAY_RATES", "on, or off where load is measured", "on", otherwise="off")
     local_login: str = _env(
         "GATEWAY_LOCAL_LOGIN",
@@ -80,6 +86,11 @@ class Settings:
     def has_local_login(self) -> bool:
         """Whether people log in with accounts of this gateway: in production only where that is said."""
         return self.local_login == "on" or (self.local_login == "auto" and _is_loopback(self.base_url))
+
+    @property
+    def has_test_identities(self) -> bool:
+        """Whether identifiers of test persons are taken: in production only where that is said."""
+        return self.test_identities == "on" or (self.test_identities == "auto" and _is_loopback(self.base_url))
 
     @property
     def has_people(self) -> bool:
@@ -219,6 +230,8 @@ def _check(values: Mapping[str, Any]) -> None:
         raise SettingsError("GATEWAY_CERTIFICATE_HEADER: is believed of nobody without GATEWAY_TRUSTED_PROXIES")
     if values["log_level"] not in ("debug", "info", "warning", "error"):
         raise SettingsError("GATEWAY_LOG_LEVEL: is none of debug, info, warning, error")
+    if values["test_identities"] not in ("auto", "on", "off"):
+        raise SettingsError("GATEWAY_TEST_IDENTITIES: is none of auto, on, off")
     if values["rates"] not in ("on", "off"):
         raise SettingsError("GATEWAY_RATES: is neither on nor off")
     if values["local_login"] not in ("auto", "on", "off"):

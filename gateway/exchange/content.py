@@ -26,6 +26,9 @@ def content_issues(gateway: Gateway, type_name: str, resource: Any, profiles: It
     kind = gateway.registry.find(type_name)
     if kind is not None and (kind.attachments or kind.is_raw):
         yield from attachment_issues(gateway, kind, resource)
+    if kind is not None and kind.group == "identity":
+        for n, identifier in enumerate(resource.identifier or ()):
+            yield from gateway.identifiers.issues(identifier, f"{type_name}.identifier[{n}]")
     rule = _RULES.get(type_name)
     if rule is not None:
         try:

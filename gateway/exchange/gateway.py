@@ -18,6 +18,7 @@ from gateway.exchange.refresh_tokens import RefreshTokens
 from gateway.exchange.sealer import Sealer
 from gateway.exchange.throttle import Throttle
 from gateway.fhir.codec import Codec
+from gateway.fhir.identifiers import Identifiers
 from gateway.fhir.identity import Identities
 from gateway.fhir.index import Index
 from gateway.fhir.media import MediaTypes
@@ -71,6 +72,7 @@ class Gateway:
     cursors: Cursors
     misses: Misses
     media_types: MediaTypes
+    identifiers: Identifiers
     patient_keys: PatientKeys
     throttle: Throttle
     passwords: Passwords

@@ -217,6 +217,9 @@ async def _named_patient(gateway: Gateway, draft: Draft, entry: Entry, reference
         return identifier if target == "Patient" and identifier and "/" not in identifier else None
     if _says_nothing(reference):
         return None
+    issues = [*gateway.identifiers.issues(reference.identifier, f"{entry.expression()}.{entry.kind.patient_path}.identifier")]
+    if issues:
+        raise Problem.of(issues, status=422)
     token = token_values(reference.identifier.system, reference.identifier.value)[0]
     if token not in draft.patients:
         draft.patients[token] = await find_addressed(gateway, token)

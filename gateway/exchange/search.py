@@ -30,7 +30,7 @@ from gateway.fhir.clause import Clause, every
 from gateway.fhir.dates import read_span
 from gateway.fhir.include import INCLUDES, Include
 from gateway.fhir.registry import ResourceType
-from gateway.fhir.search import Reading, patient_identifiers, read_parameter, read_parameters
+from gateway.fhir.search import Reading, clip, patient_identifiers, read_parameter, read_parameters, split_name
 from gateway.fhir.subset import Subset
 from gateway.problem import Problem
 from gateway.store import resources as store
@@ -237,6 +237,9 @@ async def read_criteria(gateway: Gateway, access: Access, kind: ResourceType, pa
     criteria = _criteria(pairs)
     if not criteria:
         raise Problem("invalid", "a condition needs at least one search parameter")
+    for name in (name for name, _ in criteria if kind.matched_by and split_name(name)[0] not in kind.matched_by):
+        text = f"a {kind.name} is known by {' or '.join(sorted(kind.matched_by))} alone"
+        raise Problem("business-rule", text, clip(name))
     return read_parameters(kind, criteria, await _reading(gateway, access, [kind], criteria))
 
 

@@ -65,8 +65,8 @@ class ResourceType:
 
     `patient`: the branches to the element that says whose data this is, and its path. `natural`: the elements by which what has
     no identifier of its sender is known again. `attachments`: the branches to what may lie here as content; `is_raw`: whether
-    it is such content, whose bytes are kept apart and read through what attaches it. `aliases`: other names of its search
-    parameters; `requires`: the parameters one of which a search of it must name; `equivalents`: codes that say the same.
+    it is such content, whose bytes are kept apart and read through what attaches it. `aliases`: other names of its
+    parameters; `requires`, `matched_by`: those one of which a search names, and alone a condition; `equivalents`: equal codes.
     """
 
     name: str
@@ -91,6 +91,7 @@ class ResourceType:
     is_raw: bool = False
     aliases: Mapping[str, str] = field(default_factory=dict)
     requires: tuple[str, ...] = ()
+    matched_by: frozenset[str] = frozenset()
     equivalents: Table = field(default_factory=dict, repr=False)
 
     @property
@@ -212,6 +213,7 @@ class _ReadType:
             is_raw=raw.raw,
             aliases=aliases,
             requires=tuple(raw.requires),
+            matched_by=frozenset(raw.matched_by),
             equivalents=read_equivalents(raw.equivalent, search, self._branches, self._error),
         )
 
@@ -335,18 +337,16 @@ class _ReadType:
         for alias, name in aliases.items():
             if alias in known or not _PARAMETER_NAME.fullmatch(alias):
                 raise self._error(f"search.{name}.aliases", f"'{alias}' is the name of another, or none")
-        for name in self.raw.requires:
-            if name not in known and (name, self.raw.patient in ("id", "none")) != ("patient", False):
-                raise self._error("requires", f"'{name}' is not a parameter of this type")
         for name in self.raw.sort:
             if known.get(name) != "date" and name != "_id":
                 raise self._error("sort", f"'{name}' is not a date parameter of this type, _lastUpdated or _id")
         for name in self.raw.unique:
             if name not in search or search[name].type != "token" or search[name].any_of:
                 raise self._error("unique", f"'{name}' is not a token parameter of this type")
-        for name in self.raw.scope_parameters:
-            if name not in search:
-                raise self._error("scope_parameters", f"'{name}' is not a parameter of this type")
+        named = known if self.raw.patient in ("id", "none") else {*known, "patient"}
+        for key, names in (("matched_by", known), ("requires", named), ("scope_parameters", search)):
+            for name in sorted({*getattr(self.raw, key)} - {*names}):
+                raise self._error(key, f"'{name}' is not a parameter of this type")
         for key, kind in (("code", "token"), ("date", "date")):
             value = getattr(self.raw.consent, key)
             if value is not None and known.get(value) != kind:

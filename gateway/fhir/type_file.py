@@ -57,7 +57,8 @@ class TypeFile(msgspec.Struct, forbid_unknown_fields=True):
     """The file.
 
     `attachments`: paths of Attachments whose content may lie here; `raw`: whether it is such content itself, whose bytes are
-    kept apart and read through what attaches it; `requires`: the parameters one of which a search must name.
+    kept apart and read through what attaches it; `requires`: the parameters one of which a search must name; `matched_by`:
+    those by which alone a condition, or a reference by search, may find one.
     """
 
     type: str
@@ -74,6 +75,7 @@ class TypeFile(msgspec.Struct, forbid_unknown_fields=True):
     attachments: list[str] = msgspec.field(default_factory=list)
     raw: bool = False
     scope_parameters: list[str] = msgspec.field(default_factory=list)
+    matched_by: list[str] = msgspec.field(default_factory=list)
     requires: list[str] = msgspec.field(default_factory=list)
     consent: ConsentFile = msgspec.field(default_factory=ConsentFile)
     equivalent: list[EquivalentFile] = msgspec.field(default_factory=list)

@@ -202,10 +202,13 @@ def note(number: int) -> dict[str, Any]:
 
 
 async def test_updates_of_what_belongs_to_nobody_create_once(world: World, peer: World) -> None:
-    for build, name in ((patient, "family"), (device, "device-name")):
+    for build, name in ((patient, "identifier"), (device, "device-name")):
         text = unique("Name")
-        body = build(name=[{"family": text}]) if name == "family" else build(deviceName=[{"name": text, "type": "other"}])
-        bodies = [{k: v for k, v in body.items() if k != "identifier"} for _ in range(8)]
+        # (Without a system it is no business key: nothing but the criteria tells that it is there.)
+        body = (
+            patient(identifier=[{"value": text}]) if build is patient else device(deviceName=[{"name": text, "type": "other"}])
+        )
+        bodies = [{k: v for k, v in body.items() if k != "identifier" or build is patient} for _ in range(8)]
         actors = (world.operator, peer.bearer(world.operator))
         asked = (actors[n % 2].put(f"{b['resourceType']}?{name}={text}", b) for n, b in enumerate(bodies))
         answers = await asyncio.gather(*asked)

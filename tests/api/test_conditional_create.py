@@ -192,11 +192,10 @@ async def test_64_equal_conditional_creates_at_two_gateways_make_one(world: Worl
 @pytest.mark.parametrize("with_key", [True, False])
 async def test_64_equal_conditional_creates_of_a_patient_make_one(world: World, peer: World, with_key: bool) -> None:
     """A Patient has no record yet whose head could keep two from being made."""
-    family = unique("Family")
-    resource = patient(name=[{"family": family}])
-    if not with_key:
-        del resource["identifier"]
-    found = await _race([world.operator, peer.bearer(world.operator)], resource, f"family:exact={family}")
+    family, number = unique("Family"), unique("number")
+    system = {"system": "urn:x"} if with_key else {}  # without one it is no business key
+    resource = patient(name=[{"family": family}], identifier=[{**system, "value": number}])
+    found = await _race([world.operator, peer.bearer(world.operator)], resource, f"identifier={number}")
     assert sum(n for (status, _), n in found.items() if status == 201) == 1
     assert len({location for _, location in found}) == 1
     assert len(await world.stored("Patient", **{"search.family": {"$elemMatch": {"$regex": family}}})) == 1

@@ -32,6 +32,7 @@ def environment(mongo_url: str | None, **changes: str) -> dict[str, str]:
     found = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
     if mongo_url:
         found |= {"GATEWAY_MONGO_URL": mongo_url, "GATEWAY_SECRET": SECRET, "GATEWAY_MONGO_DATABASE": unique("cli")}
+        found["GATEWAY_TEST_IDENTITIES"] = "on"
     return found | changes
 
 

@@ -42,6 +42,7 @@ def test_an_empty_variable_is_one_that_is_not_set() -> None:
         ("GATEWAY_PROVIDERS", str(Path(__file__).parent), "providers", Path(__file__).parent),
         ("GATEWAY_LOCAL_LOGIN", "on", "local_login", None),
         ("GATEWAY_RATES", "off", "rates", None),
+        ("GATEWAY_TEST_IDENTITIES", "off", "test_identities", None),
     ],
 )
 def test_each_variable_is_read(name: str, value: str, field: str, read: object) -> None:
@@ -70,6 +71,7 @@ def test_each_variable_is_read(name: str, value: str, field: str, read: object) 
         ("GATEWAY_OUTBOUND_NETWORKS", ["localhost", "10.0.0.1/8", "*"], "is not a list of IP addresses"),
         ("GATEWAY_LOCAL_LOGIN", ["yes", "ON", "true"], "is none of auto, on, off"),
         ("GATEWAY_RATES", ["auto", "ON"], "is neither on nor off"),
+        ("GATEWAY_TEST_IDENTITIES", ["yes", "ON"], "is none of auto, on, off"),
     ],
 )  # fmt: skip
 def test_each_variable_that_is_wrong_is_named(name: str, values: list[str], what: str) -> None:
