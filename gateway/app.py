@@ -16,7 +16,6 @@ from fastapi import FastAPI
 from starlette.types import Scope as Asked
 
 from gateway import __version__
-from gateway.access.consent import Provision
 from gateway.access.policy import Policy, read_policy
 from gateway.access.scope import Scope, parse_scopes
 from gateway.api.binary import is_transfer
@@ -150,10 +149,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         # A scope's query part knows no dates relative to now and no patients, so parsing it once is enough.
         return parse_scopes(registry, text, Reading(now=clock(), or_values=limits.or_values, patients={}))
 
-    @functools.lru_cache(maxsize=4_096)
-    def provision_of(body: bytes) -> Provision | None:
-        return read_provision(codec, frozenset(registry.resource_types), body)
-
+    read = functools.partial(read_provision, codec, frozenset(registry.resource_types))
     return Gateway(
         settings=settings,
         limits=limits,
@@ -189,7 +185,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         refresh_tokens=RefreshTokens(settings.secret),
         clock=clock,
         scopes=scopes,
-        provision_of=provision_of,
+        provision_of=functools.lru_cache(maxsize=4_096)(read),
     )
 
 
