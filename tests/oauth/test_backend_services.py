@@ -142,7 +142,7 @@ async def test_an_assertion_that_says_something_else_is_refused(
     assert error_of(await send(world, assertion(system.id, world.clock(), **wrong))) == INVALID_CLIENT
 
 
-@pytest.mark.requirement("SEC-018")
+@pytest.mark.requirement("SEC-018", "EXT-08")
 @pytest.mark.parametrize(("seconds", "holds"), [(-1, False), (2, True), (300, True), (328, True), (332, False), (3_600, False)])
 async def test_it_ends_within_five_minutes_and_the_skew_of_clocks(
     world: World, system: Registered, seconds: int, holds: bool
@@ -159,7 +159,7 @@ async def test_it_may_be_for_the_issuer_or_the_endpoint_and_say_when_it_begins(w
     assert error_of(await send(world, assertion(system.id, now, nbf=int(now.timestamp()) + 60))) == INVALID_CLIENT
 
 
-@pytest.mark.requirement("SEC-019")
+@pytest.mark.requirement("SEC-019", "EXT-08")
 async def test_an_assertion_is_good_once_whatever_became_of_it(world: World, system: Registered) -> None:
     for form, status in (({}, 200), ({"scope": "system/Patient.r"}, 400), ({"grant_type": "other"}, 400)):
         signed = assertion(system.id, world.clock())

@@ -63,7 +63,7 @@ async def test_a_grant_or_method_is_taken_if_and_only_if_it_is_listed(world: Wor
         assert (error_of(answer) == (400, "invalid_grant")) == (method in methods), method  # known, and the code is not
 
 
-@pytest.mark.requirement("SEC-002")
+@pytest.mark.requirement("SEC-002", "EXT-01")
 async def test_plain_challenges_are_not_offered(world: World) -> None:
     assert (await get_json(world, SMART))["code_challenge_methods_supported"] == ["S256"]
 
