@@ -35,11 +35,12 @@ class RelationRule:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """Some professionals in one relation to a patient, for a time. `who`: references."""
+    """Some professionals in one relation to a patient, for a time. `who`: references; `declared`: when that was said."""
 
     code: str
     who: frozenset[str]
     period: Span
+    declared: datetime = EARLIEST
 
     def is_of(self, actors: frozenset[str], now: datetime) -> bool:
         """Whether it makes of one of these, now, what it makes of those in it."""
@@ -85,17 +86,18 @@ def parse_care_team(resource: Any, rules: Iterable[RelationRule]) -> Declared | 
 Kept = Mapping[str, Iterable[Mapping[str, Any]]]  # by CareTeam, as the head of the record has them
 
 
-def write_relations(declared: Declared) -> list[dict[str, Any]]:
+def write_relations(declared: Declared, now: datetime) -> list[dict[str, Any]]:
     """The relations as the head of the record keeps them."""
     return [
-        {"code": one.code, "who": sorted(one.who), "low": one.period.low, "high": one.period.high} for one in declared.relations
+        {"code": one.code, "who": sorted(one.who), "low": one.period.low, "high": one.period.high, "at": now}
+        for one in declared.relations
     ]
 
 
 def read_relations(kept: Kept, actors: frozenset[str]) -> tuple[Relation, ...]:
     """Those of the relations that the head of a record keeps, by CareTeam, in which one of these is or was."""
     return tuple(
-        Relation(one["code"], frozenset(one["who"]), Span(one["low"], one["high"]))
+        Relation(one["code"], frozenset(one["who"]), Span(one["low"], one["high"]), one.get("at", EARLIEST))
         for relations in kept.values()
         for one in relations
         if not actors.isdisjoint(one["who"])

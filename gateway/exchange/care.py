@@ -66,4 +66,4 @@ def relations_kept(gateway: Gateway, access: Access, entry: Entry) -> Document:
     gone = ended_before(record.declared, access.now - gateway.policy.relations_remembered) if record is not None else ()
     declared = None if entry.resource is None else parse_care_team(entry.resource, gateway.policy.relations)
     kept: Document = {f"care.{team}": None for team in gone}
-    return {**kept, f"care.{entry.id}": write_relations(declared) if declared is not None else None}
+    return {**kept, f"care.{entry.id}": write_relations(declared, access.now) if declared is not None else None}

@@ -35,7 +35,8 @@ _TEXT = (
 @dataclass(frozen=True, slots=True)
 class Tide:
     """`moment`: what has this time or an earlier one, and may be seen, is all there; `told`: the same as far as the caller
-    could know without this answer; `reset`: when what the caller may see last changed by a Consent, None where that is no news.
+    could know without this answer; `reset`: when what the caller may see last changed by a Consent or a relation of care, None
+    where that is no news.
     """
 
     moment: datetime
@@ -64,7 +65,7 @@ async def find_with_tide(
     span = timedelta(seconds=gateway.limits.settle_seconds)
     settled, since = access.now - span, _since(clause)
     told = settled if since is None or since > access.now + span else since  # (nobody has seen what is still to come)
-    reset = _reset(access, records, since) if since is not None else None
+    reset = _reset(access, records, since, span) if since is not None else None
     found = await find(session)
     if len(records) != 1 or records[0].moment is None:
         # Records of one person each have an order of their own.
@@ -109,14 +110,17 @@ def _since(clause: Clause) -> datetime | None:
     return max(asked, default=None)
 
 
-def _reset(access: Access, records: Iterable[Record], since: datetime) -> datetime | None:
-    """When what the caller may see last changed by a Consent, if that was since."""
+def _reset(access: Access, records: Iterable[Record], since: datetime, span: timedelta) -> datetime | None:
+    """When what the caller may see last changed by a Consent or a relation of care, if that was since."""
     moments: list[datetime] = []
     for record in records:
         consents = (*record.consents, *record.elsewhere)
-        if consents and access.opens(record):
+        if (consents or record.relations) and access.opens(record):
             moments += [consent.updated for consent in consents]
             moments += [bound for one in consents if one.provision is not None for bound in _bounds(one.provision)]
+            for relation in record.relations:
+                # (A declaration is known by the time of its request, and so is told for as long as that may have taken.)
+                moments += [*relation.period, min(relation.declared + span, access.now)]
     return max((moment for moment in moments if since < moment <= access.now), default=None)
 
 

@@ -222,6 +222,23 @@ async def test_a_consent_that_ends_by_itself_is_announced(world: World) -> None:
 
 
 @pytest.mark.requirement("DOC-22")
+async def test_a_relation_of_care_that_begins_is_announced(world: World) -> None:
+    owner, doctor = await world.patient(), await world.professional()
+    await world.consent(owner, doctor, types=["Observation"])
+    made = (await owner.create(document(owner.patient)))["id"]
+    first = await visit(doctor, owner)
+    assert versions(first) == []
+    since = world.clock().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    await world.relation(owner, doctor)
+    page = await visit(doctor, owner, since)
+    assert (versions(page), hints(page)) == ([], ["resync"])
+    assert [identifier for identifier, _ in versions(await visit(doctor, owner))] == [made]
+    world.clock.ahead += timedelta(minutes=3)
+    page = await visit(doctor, owner, mark(await visit(doctor, owner)))
+    assert hints(await visit(doctor, owner, mark(page))) == []
+
+
+@pytest.mark.requirement("DOC-22")
 async def test_a_process_whose_clock_is_late_writes_behind_what_is_there(world: World, peer: World) -> None:
     owner = await world.patient()
     there = peer.bearer(owner)
