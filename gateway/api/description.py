@@ -182,6 +182,8 @@ def _describe_operation(
         one, gives = _Row(f"${operation.code}", row.done, row.also, body, headers=row.headers), ""
     name = f"{operation.code}_{'instance' if '{id}' in path else 'type' if type_name else 'system'}"
     found = _describe(one, path, method, media_types, gives=gives, name=f"{name}_{method}", type_name=type_name)
+    if operation.gives:
+        found["responses"]["200"]["content"] = {media_type: {"schema": _TEXT} for media_type in operation.gives}
     query = [{"name": name, "in": "query", "schema": _TEXT} for name in operation.public_parameters]
     return _with_query(found | {"description": operation.definition}, query, as_form=False)
 

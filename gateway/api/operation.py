@@ -9,6 +9,7 @@ from starlette.responses import Response
 from gateway.api.negotiate import query_pairs, require_resource_body
 from gateway.api.once import read_once
 from gateway.api.respond import respond
+from gateway.api.table import choose_table, respond_table
 from gateway.api.visit import about_resource, call_of, gateway_of, visitor
 from gateway.exchange.operations.arguments import read_arguments
 from gateway.exchange.perform import find_operation, perform
@@ -19,7 +20,10 @@ from gateway.store.standing import About
 async def operation(request: Request) -> Response:
     """Carry out an operation, where it is offered."""
     gateway = gateway_of(request)
-    access = await visitor(request, about_resource(request) if "id" in request.path_params else About())
+    # (What gives no resource is told in a format of its own; refusals are in one of ours.)
+    offered = gateway.registry.operations.get(request.path_params["operation"])
+    as_resource = (("_format", "json"),) if offered is not None and offered.gives else None
+    access = await visitor(request, about_resource(request) if "id" in request.path_params else About(), as_resource)
     call = call_of(request, f"${request.path_params['operation']}")
     found = find_operation(gateway, call)
     if found is None:
@@ -34,4 +38,8 @@ async def operation(request: Request) -> Response:
     parameters, resource = read_arguments(gateway, found, query_pairs(request), body)
     call = call_of(request, found.interaction, parameters=parameters, body=resource)
     once = read_once(request, body) if found.entries else None
-    return respond(gateway.settings.base_url, await perform(gateway, access, call, once))
+    media_type = choose_table(request) if found.gives else None
+    answer = await perform(gateway, access, call, once)
+    if media_type is not None:
+        return await respond_table(request, answer.content, media_type)
+    return respond(gateway.settings.base_url, answer)

@@ -18,6 +18,7 @@ from gateway.exchange.gateway import Gateway
 from gateway.exchange.history import history_instance, history_system, history_type
 from gateway.exchange.operations.access_status import access_status
 from gateway.exchange.operations.changes import changes
+from gateway.exchange.operations.glucose_series import glucose_series
 from gateway.exchange.operations.glucose_stats import glucose_stats
 from gateway.exchange.operations.lastn import lastn
 from gateway.exchange.operations.lookup import lookup
@@ -50,6 +51,7 @@ _SYSTEM_READERS: Mapping[str, Reader] = {"search-system": search_system, "histor
 _OPERATIONS: Mapping[str, Reader] = {
     "$access-status": access_status,
     "$changes": changes,
+    "$glucose-series": glucose_series,
     "$glucose-stats": glucose_stats,
     "$lastn": lastn,
     "$lookup": lookup,

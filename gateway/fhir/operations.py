@@ -32,6 +32,7 @@ class _OperationFile(msgspec.Struct, forbid_unknown_fields=True):
     entries: list[str] = msgspec.field(default_factory=list)
     instantiates: str | None = None
     own_right: bool = False
+    gives: list[str] = msgspec.field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ class Operation:
 
     `instances`: the types of which it can be asked of one resource; `types`: those of which it can be asked at all;
     `own_right`: whether it takes a scope that names it (`system/Patient.$lookup`), and a row of the policy; `entries`: the
-    types that the entries of the Bundle it takes may create; `instantiates`: the statement that this service keeps with it.
+    types that the entries of the Bundle it takes may create; `instantiates`: the statement that this service keeps with it;
+    `gives`: the media types of its answer, where that is no resource.
     """
 
     code: str
@@ -53,6 +55,7 @@ class Operation:
     own_right: bool
     entries: frozenset[str] = frozenset()
     instantiates: str | None = None
+    gives: tuple[str, ...] = ()
 
     @property
     def interaction(self) -> str:
@@ -113,6 +116,7 @@ def read_operations(
             own_right=raw.own_right,
             entries=frozenset(raw.entries),
             instantiates=raw.instantiates,
+            gives=tuple(raw.gives),
         )
     return found
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.exchange.operations.glucose_stats import DAYS
+from gateway.exchange.operations.readings import DAYS
 from gateway.glucose.bands import BANDS, FACTOR, Unit, band_of, summarize
 from tests.world import LOINC, UCUM, Actor, World, bundle, concept, entry, issues, observation
 

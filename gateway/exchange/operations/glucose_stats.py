@@ -1,7 +1,6 @@
 """$glucose-stats: the sensor readings of a time, summed up by hour or by day.
 
-Knows: which observations are single readings of a sensor (LOINC 99504-3 and 105272-9; in France the first is also a mean over
-days, which is told by an extension and is never among them). Must not know: HTTP, MongoDB, the mathematics.
+Knows: how readings are brought together by the clock that showed them. Must not know: HTTP, MongoDB, the mathematics.
 """
 
 import asyncio
@@ -15,6 +14,7 @@ from gateway.exchange.audit import searched
 from gateway.exchange.call import Answer, Call
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.operations.lastn import of_somebody
+from gateway.exchange.operations.readings import CODES, UCUM, UNITS, Reading, decode
 from gateway.exchange.read import Result
 from gateway.exchange.search import read_clause
 from gateway.fhir.dates import read_span
@@ -24,42 +24,17 @@ from gateway.store import resources as store
 from gateway.store.mongo import Document, Session
 from gateway.store.resources import Key, Order
 
-DAYS = "https://interop.esante.gouv.fr/ig/fhir/mesures/StructureDefinition/mesures-number-of-days"
-_CODES = ("http://loinc.org|99504-3", "http://loinc.org|105272-9")
-_UNITS: tuple[Unit, ...] = ("mg/dL", "mmol/L")
-_UCUM = "http://unitsofmeasure.org"
-_NO_READINGS = ("entered-in-error", "cancelled")
 _LENGTHS: Mapping[str, int] = {"day": len("2026-11-25"), "hour": len("2026-11-25T08")}
 _MOST = 30_000  # a hundred days of a sensor that measures every five minutes
 _AT_ONCE = 1_000
 _OLDEST = Order((Key("date", descending=False),))
 
 
-class _Quantity(msgspec.Struct):
-    value: float | None = None
-    system: str | None = None
-    code: str | None = None
-
-
-class _Extension(msgspec.Struct):
-    url: str
-
-
-class _Reading(msgspec.Struct):
-    status: str
-    effectiveDateTime: str | None = None  # noqa: N815
-    valueQuantity: _Quantity | None = None  # noqa: N815
-    extension: list[_Extension] = []
-
-
-_decode = msgspec.json.Decoder(_Reading).decode
-
-
 async def glucose_stats(gateway: Gateway, access: Access, call: Call, session: Session = None) -> Result:
     """Parameters with a `group` for each hour or day in which there are readings, oldest first."""
     kind, given = gateway.registry[call.type], dict(call.parameters)
     by, unit = given.pop("by", "day"), cast(Unit, given.pop("unit", "mg/dL"))
-    for name, value, allowed in (("by", by, (*_LENGTHS,)), ("unit", unit, _UNITS)):
+    for name, value, allowed in (("by", by, (*_LENGTHS,)), ("unit", unit, UNITS)):
         if value not in allowed:
             raise Problem("value", f"'{name}' is {' or '.join(allowed)}", name, status=400)
     pairs = list(of_somebody(access, tuple(pair for pair in given.items() if pair[0] == "patient")))
@@ -69,7 +44,7 @@ async def glucose_stats(gateway: Gateway, access: Access, call: Call, session: S
         pairs.append(("date", prefix + given[name]))
     found: list[Document] = []
     about: list[str] = []
-    for code in _CODES:
+    for code in CODES:
         access, clause, about = await read_clause(gateway, access, kind, (*pairs, ("code", code)))
         seconds, limit = gateway.limits.search_seconds, _MOST + 1 - len(found)
         found += await store.find(
@@ -86,26 +61,20 @@ async def glucose_stats(gateway: Gateway, access: Access, call: Call, session: S
 
 async def _grouped(found: list[Document], length: int) -> dict[str, list[tuple[float, Unit]]]:
     """The readings by hour or day as its clock showed it. What came by two ways, at one instant, counts once."""
-    groups: dict[str, list[tuple[float, Unit]]] = {}
-    seen: set[object] = set()
+    counting: dict[object, Reading] = {}
     for n, document in enumerate(found):
         if n % _AT_ONCE == _AT_ONCE - 1:
             await asyncio.sleep(0)  # others wait
-        one = _decode(document["body"])
-        quantity, moment = one.valueQuantity, one.effectiveDateTime
-        if quantity is None or quantity.value is None or quantity.system != _UCUM or quantity.code not in _UNITS:
-            continue
-        if moment is None or len(moment) < _LENGTHS["hour"] or one.status in _NO_READINGS or _is_mean(one):
-            continue
-        instant = read_span(moment).low
-        if instant not in seen:
-            seen.add(instant)
-            groups.setdefault(moment[:length], []).append((quantity.value, quantity.code))
+        one = decode(document["body"])
+        if one.is_reading:
+            instant = read_span(one.effectiveDateTime or "").low
+            other = counting.get(instant)
+            if other is None or one.rank < other.rank:
+                counting[instant] = one
+    groups: dict[str, list[tuple[float, Unit]]] = {}
+    for one in counting.values():
+        groups.setdefault((one.effectiveDateTime or "")[:length], []).append((float(one.text), one.unit))
     return groups
-
-
-def _is_mean(one: _Reading) -> bool:
-    return any(extension.url == DAYS for extension in one.extension)
 
 
 def _group(start: str, summary: Summary, unit: Unit) -> dict[str, Any]:
@@ -120,4 +89,4 @@ def _group(start: str, summary: Summary, unit: Unit) -> dict[str, Any]:
 
 
 def _quantity(value: float, unit: str) -> dict[str, Any]:
-    return {"value": value, "unit": unit, "system": _UCUM, "code": unit}
+    return {"value": value, "unit": unit, "system": UCUM, "code": unit}
