@@ -1,4 +1,4 @@
-"""The command line: serve · demo · check · import · apps · keys · token · accounts · audit.
+"""The command line: serve · demo · check · import · apps · keys · token · accounts · audit · erase-patient · withdrawn.
 
 Knows: commands and their options, and how their results are told to a person. Must not know: what they do.
 """
@@ -24,6 +24,7 @@ from gateway.api.wire import server_options
 from gateway.app import attached, build_gateway, check_system, prepare_store, read_schemas, running
 from gateway.cli.apps import apps_app
 from gateway.cli.keys import keys_app
+from gateway.cli.records import erase, withdrawn
 from gateway.exchange.accounts import add_account, lock_account, reset_account
 from gateway.exchange.passwords import new_password, second_factor_text, second_factor_uri
 from gateway.exchange.tokens import Grant, issue_token, revoke_token
@@ -49,6 +50,8 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(token_app, name="token")
 app.add_typer(accounts_app, name="accounts")
 app.add_typer(audit_app, name="audit")
+app.command("erase-patient")(erase)
+app.command("withdrawn")(withdrawn)
 
 _Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65_535)]
 

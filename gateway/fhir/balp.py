@@ -34,6 +34,7 @@ _ACTIONS: Mapping[str, str] = {
     "patch": "U",
     "delete": "D",
     "$withdraw": "D",
+    "$erase": "D",
     "search-type": "E",
 }
 # What is no interaction of FHIR's: type and subtype of https://profiles.ihe.net/ITI/TF/Volume2/ITI-19.html

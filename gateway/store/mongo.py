@@ -231,7 +231,7 @@ class Mongo:
         step.require_all(answer.matched_count)
 
     async def delete(self, collection: str, where: Document) -> int:
-        """Delete what matches; returns how many that were. Never used on patient data."""
+        """Delete what matches; returns how many that were. Patient data goes by it only where a record is erased."""
         with self._writing():
             answer = await self._collection(collection).delete_many(where)
             return int(answer.deleted_count)
