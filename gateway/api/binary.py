@@ -24,7 +24,8 @@ from gateway.exchange.call import Answer
 from gateway.exchange.contents import Content
 from gateway.exchange.parameters import PRESENTATION
 from gateway.exchange.perform import perform
-from gateway.exchange.read import whole_of, with_data
+from gateway.exchange.read import embedded_in, whole_of, with_data
+from gateway.fhir.cda import Embedded
 from gateway.fhir.media import plain_type
 from gateway.fhir.registry import Registry
 from gateway.problem import Problem
@@ -145,7 +146,12 @@ async def fetch(request: Request, interaction: str) -> Response:
 
 
 async def _respond_content(request: Request, answer: Answer, content: Content) -> Response:
-    form = _choose(request, content.media)
+    form, others = _choose(request, content.media)
+    kind = gateway_of(request).media_types.find(content.media)
+    if others and kind is not None and kind.is_xml:
+        found = await embedded_in(gateway_of(request), content, others)
+        if found is not None:
+            return _respond_embedded(request, answer, found)
     if form is None:
         raise Problem("not-supported", f"this is {plain_type(content.media)}, or {JSON} or {XML}", status=406)
     base = respond("", msgspec.structs.replace(answer, body=None, status=200)).headers
@@ -160,7 +166,6 @@ async def _respond_content(request: Request, answer: Answer, content: Content) -
         size = len(before) + 4 * ((content.size + 2) // 3) + len(_BEHIND)
         headers |= {"content-type": MEDIA_TYPE, "content-length": str(size)}
         return await _stream(request, 200, headers, _as_json(before, content.read()))
-    kind = gateway_of(request).media_types.find(content.media)
     name = f"{answer.id}.{kind.ending}" if kind is not None else str(answer.id)
     headers |= {
         "etag": (answer.etag or "").removeprefix("W/"),  # of these bytes, and of no other form
@@ -172,6 +177,19 @@ async def _respond_content(request: Request, answer: Answer, content: Content) -
     if status == 206:
         headers["content-range"] = f"bytes {first}-{end - 1}/{content.size}"
     return await _stream(request, status, headers | {"content-length": str(end - first)}, content.read(first, end))
+
+
+def _respond_embedded(request: Request, answer: Answer, found: Embedded) -> Response:
+    """The file that is wrapped in a document. (What it is was looked at, like what is deposited as such.)"""
+    kind = gateway_of(request).media_types.require(found.media, found.plain, "Accept")
+    headers = {
+        "content-type": kind.name,
+        "content-length": str(len(found.plain)),
+        "content-disposition": f'attachment; filename="{answer.id}.{kind.ending}"',
+        "content-security-policy": "sandbox",
+        "vary": "Accept",
+    }
+    return Response(found.plain if request.method != "HEAD" else None, 200, headers)
 
 
 async def _stream(request: Request, status: int, headers: Mapping[str, str], pieces: AsyncIterator[bytes]) -> Response:
@@ -211,25 +229,32 @@ def _validators(headers: Mapping[str, str]) -> Iterator[str]:
     yield from (headers[name] for name in ("etag", "last-modified") if name in headers)
 
 
-def _choose(request: Request, media: str) -> Form | None:
-    """In which form content of this type is wanted, as such rather than as a resource; None where in none that there is."""
+def _choose(request: Request, media: str) -> tuple[Form | None, list[str]]:
+    """In which form content of this type is wanted, as such rather than as a resource; None where in none that there is.
+
+    And the other media types that are named and not wanted less than that.
+    """
     own = plain_type(media)
     asked = [value.replace(" ", "+") for name, value in query_pairs(request) if name == "_format"]
     ranges = [read_media_type(one) for one in ",".join(asked or request.headers.getlist("accept")).split(",") if one.strip()]
     if not ranges:
-        return "raw"
+        return "raw", []
     closeness = {own: 3, f"{own.partition('/')[0]}/*": 2, "*/*": 1}
     wanted: dict[Form, tuple[int, float]] = {}
+    others: dict[str, float] = {}
     for name, parameters in ranges:
         given = parameters.get("q", "1")
         quality = min(1.0, float(given)) if _QUALITY.fullmatch(given) else 1.0
         form: Form = "raw" if name in closeness else _FHIR.get(name, "raw")
         close = closeness.get(name, 0 if form == "raw" else 3)
+        if close == 0 and "*" not in name:
+            others[name] = quality
         if close > wanted.get(form, (0, 0.0))[0]:
             wanted[form] = (close, quality)
     best = max((quality for _, quality in wanted.values()), default=0.0)
     forms: tuple[Form, ...] = ("raw", "json", "xml")
-    return next((form for form in forms if best > 0 and wanted.get(form, (0, 0.0))[1] == best), None)
+    chosen = next((form for form in forms if best > 0 and wanted.get(form, (0, 0.0))[1] == best), None)
+    return chosen, sorted((name for name, q in others.items() if q >= max(best, 0.001)), key=lambda name: -others[name])
 
 
 async def _as_json(before: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -3,8 +3,10 @@
 Knows: https://hl7.org/fhir/R4/http.html#read, #vread. Must not know: HTTP, MongoDB.
 """
 
+import asyncio
 import re
 from base64 import b64encode
+from collections.abc import Sequence
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -18,6 +20,8 @@ from gateway.exchange.contents import Content, open_content
 from gateway.exchange.control import read_subset
 from gateway.exchange.gateway import Gateway
 from gateway.fhir.balp import Event, render_event
+from gateway.fhir.cda import Embedded, EmbeddedReader
+from gateway.fhir.media import plain_type
 from gateway.fhir.subset import Subset
 from gateway.problem import Problem
 from gateway.store import resources as store
@@ -82,6 +86,24 @@ async def whole_of(gateway: Gateway, content: Content) -> bytes:
     if content.size > gateway.limits.answer_bytes:
         raise Problem("too-costly", "content of this size is read by its own address, as such or as JSON", status=413)
     return b"".join([piece async for piece in content.read()])
+
+
+async def embedded_in(gateway: Gateway, content: Content, types: Sequence[str]) -> Embedded | None:
+    """The file of one of these media types that a document of XML wraps, None where it wraps none, or another one."""
+    if content.size > gateway.limits.answer_bytes:
+        return None
+    reader = EmbeddedReader()
+    async for piece in content.read():
+        if not await asyncio.to_thread(reader.feed, piece):
+            break
+    found = reader.result()
+    if found is None or plain_type(found.media) not in types:
+        return None
+    try:
+        gateway.media_types.require(found.media, found.plain, "Accept")
+    except Problem:  # it is not what the document says it is
+        return None
+    return found
 
 
 def with_data(body: bytes, plain: bytes) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.fhir.cda import declares_nothing
 from gateway.problem import Problem
 from gateway.schemas import SchemaError, read_schema
 
@@ -23,6 +24,7 @@ class _TypeRow(msgspec.Struct, forbid_unknown_fields=True):
     begins: list[str] = msgspec.field(default_factory=list)
     at: int = 0
     text: bool = False
+    xml: bool = False
     may_be: list[str] = msgspec.field(default_factory=list)
 
 
@@ -39,6 +41,7 @@ class MediaType:
     begins: tuple[bytes, ...] = ()
     at: int = 0
     is_text: bool = False
+    is_xml: bool = False
     may_be: frozenset[str] = field(default_factory=frozenset)
 
     def begins_like_this(self, first: bytes) -> bool:
@@ -68,6 +71,8 @@ class MediaTypes:
             raise Problem("value", "content of this media type is not taken here", expression)
         if not self._fits(found, first):
             raise Problem("value", "the content is not of the media type it is said to be", expression)
+        if found.is_xml and not declares_nothing(first):
+            raise Problem("value", "XML that declares a document type, and so entities, is not taken here", expression)
         return found
 
     def _fits(self, kind: MediaType, first: bytes) -> bool:
@@ -101,7 +106,7 @@ def read_media_types(schemas: Path) -> MediaTypes:
         if not begins and not row.text:
             raise SchemaError(file, f"types.{name}.begins", "is missing: nothing would tell what it is")
         begins = tuple(text.lower() for text in begins) if row.text else begins
-        found[name] = MediaType(name, row.ending, begins, row.at, row.text, frozenset(row.may_be))
+        found[name] = MediaType(name, row.ending, begins, row.at, row.text, row.xml, frozenset(row.may_be))
     for name, kind in found.items():
         if kind.may_be - found.keys():
             raise SchemaError(file, f"types.{name}.may_be", "names a type that is not here")
