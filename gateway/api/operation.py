@@ -23,7 +23,7 @@ async def operation(request: Request) -> Response:
     # (What gives no resource is told in a format of its own; refusals are in one of ours.)
     offered = gateway.registry.operations.get(request.path_params["operation"])
     as_resource = (("_format", "json"),) if offered is not None and offered.gives else None
-    access = await visitor(request, about_resource(request) if "id" in request.path_params else About(), as_resource)
+    access = await visitor(request, _about(request), as_resource)
     call = call_of(request, f"${request.path_params['operation']}")
     found = find_operation(gateway, call)
     if found is None:
@@ -43,3 +43,12 @@ async def operation(request: Request) -> Response:
     if media_type is not None:
         return await respond_table(request, answer.content, media_type)
     return respond(gateway.settings.base_url, answer)
+
+
+def _about(request: Request) -> About:
+    """What an operation is about. (Of a Patient it is the record, whether there is one or not.)"""
+    if "id" not in request.path_params:
+        return About()
+    about = about_resource(request)
+    is_patient = about.resource is not None and about.resource[0] == "Patient"
+    return About(patient=request.path_params["id"]) if is_patient else about

@@ -18,6 +18,8 @@ from gateway.exchange.gateway import Gateway
 from gateway.exchange.history import history_instance, history_system, history_type
 from gateway.exchange.operations.access_status import access_status
 from gateway.exchange.operations.changes import changes
+from gateway.exchange.operations.docref import docref
+from gateway.exchange.operations.everything import everything
 from gateway.exchange.operations.glucose_series import glucose_series
 from gateway.exchange.operations.glucose_stats import glucose_stats
 from gateway.exchange.operations.lastn import lastn
@@ -51,6 +53,8 @@ _SYSTEM_READERS: Mapping[str, Reader] = {"search-system": search_system, "histor
 _OPERATIONS: Mapping[str, Reader] = {
     "$access-status": access_status,
     "$changes": changes,
+    "$docref": docref,
+    "$everything": everything,
     "$glucose-series": glucose_series,
     "$glucose-stats": glucose_stats,
     "$lastn": lastn,

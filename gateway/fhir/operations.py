@@ -17,7 +17,22 @@ from gateway.schemas import SchemaError, read_schema
 
 Level = Literal["system", "type", "instance"]
 Method = Literal["GET", "POST"]
-ParameterType = Literal["code", "uri", "string", "positiveInt", "Identifier", "Resource"]
+ParameterType = Literal[
+    "code",
+    "codes",
+    "uri",
+    "string",
+    "id",
+    "boolean",
+    "date",
+    "dateTime",
+    "instant",
+    "positiveInt",
+    "Coding",
+    "Identifier",
+    "Resource",
+]
+SEVERAL = frozenset({"codes", "Coding"})  # can stand more than once, which is the same as values separated by commas
 
 _CODE = re.compile(r"[a-z][a-z0-9-]{0,63}")
 

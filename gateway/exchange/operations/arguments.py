@@ -10,7 +10,8 @@ import msgspec
 
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.parameters import PRESENTATION, Pairs
-from gateway.fhir.operations import Operation
+from gateway.fhir.dates import Span, read_span
+from gateway.fhir.operations import SEVERAL, Operation
 from gateway.fhir.search import clip
 from gateway.fhir.values import token_values
 from gateway.problem import Problem
@@ -19,7 +20,14 @@ from gateway.problem import Problem
 _ELEMENTS: Mapping[str, tuple[str, ...]] = {
     "uri": ("valueUri", "valueCanonical", "valueUrl", "valueString"),
     "code": ("valueCode", "valueString"),
+    "codes": ("valueCode", "valueString"),
     "string": ("valueString",),
+    "id": ("valueId", "valueString"),
+    "boolean": ("valueBoolean",),
+    "date": ("valueDate", "valueDateTime"),
+    "dateTime": ("valueDateTime", "valueDate", "valueInstant"),
+    "instant": ("valueInstant", "valueDateTime"),
+    "Coding": ("valueCoding", "valueString"),
     "positiveInt": ("valuePositiveInt", "valueInteger"),
     "Identifier": ("valueIdentifier", "valueString"),
 }
@@ -58,9 +66,9 @@ def read_arguments(gateway: Gateway, operation: Operation, pairs: Pairs, body: b
 def _put(operation: Operation, values: dict[str, str], name: str, value: str, place: str) -> None:
     if operation.parameters.get(name, "Resource") == "Resource":
         raise Problem("not-supported", f"${operation.code} has no such parameter here", place, status=400)
-    if name in values:
+    if name in values and operation.parameters[name] not in SEVERAL:
         raise Problem("invalid", "this parameter stands twice", place)
-    values[name] = value
+    values[name] = f"{values[name]},{value}" if name in values else value
 
 
 def _value(operation: Operation, parameter: Any, place: str) -> str:
@@ -69,7 +77,28 @@ def _value(operation: Operation, parameter: Any, place: str) -> str:
     found = next((said[name] for name in _ELEMENTS.get(kind, ()) if said.get(name) is not None), None)
     if found is None and kind in _ELEMENTS:
         raise Problem("value", f"this parameter takes a {_ELEMENTS[kind][0]}", place, status=400)
+    if kind == "Coding" and found is not None and not isinstance(found, str):
+        return _escaped(token_values(found.system, found.code)[:1], place)
+    if isinstance(found, bool):
+        return str(found).lower()
     return _token(found, place) if kind == "Identifier" else str(found)
+
+
+def _escaped(tokens: tuple[str, ...], place: str) -> str:
+    """A token as a search value; a Coding without a code says nothing."""
+    if not tokens:
+        raise Problem("value", "a Coding here has a code", place, status=400)
+    return tokens[0].replace(",", "\\,")
+
+
+def read_day(name: str, value: str) -> Span:
+    """A date or time that an operation is asked with. Raises Problem naming the parameter."""
+    try:
+        if not value[:1].isdigit():
+            raise ValueError
+        return read_span(value.replace(" ", "+"))  # an unescaped + of a zone arrives as a space
+    except ValueError:
+        raise Problem("value", f"'{name}' is a date or a time", name, status=400) from None
 
 
 def _token(identifier: Any, place: str) -> str:
