@@ -61,6 +61,7 @@ from gateway.mesures.routes import add_mesures, mesures_pattern
 from gateway.oauth.cors import Cors
 from gateway.oauth.metadata import security_uris
 from gateway.oauth.routes import OPEN, add_oauth, oauth_pattern, offered, serving_oauth
+from gateway.scanner import Scanner
 from gateway.schemas import find_schemas
 from gateway.settings import Allowance, Limits, Rate, Settings, read_gateway_file, read_networks, read_settings
 from gateway.store.audit import AuditWriter
@@ -178,6 +179,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         misses=Misses(),
         media_types=schemas.media_types,
         identifiers=Identifiers(schemas.identifier_systems, with_test=settings.has_test_identities),
+        scanner=Scanner(settings.clamd) if settings.clamd else None,
         patient_keys=PatientKeys(mongo, MasterKey(settings.wrapping_secret)),
         throttle=Throttle(schemas.rates, schemas.visitors) if settings.rates == "on" else Throttle({}, {}),
         passwords=Passwords(),

@@ -17,6 +17,7 @@ import msgspec
 from gateway.schemas import SchemaError, convert, find_schemas, read_schema
 
 _MONGO_URL = re.compile(r"mongodb(?:\+srv)?://[^/\s]")
+_CLAMD = re.compile(r"tcp://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\]):(?:[1-9][0-9]{0,3}|[1-5][0-9]{4})|unix:/[^\0?#]+")
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _NO_NETWORKS = "is not a list of IP addresses or networks, separated by commas"
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -57,6 +58,7 @@ class Settings:
     master_key: str = _env(
         "GATEWAY_MASTER_KEY", "at least 32 characters; wraps the keys that contents are sealed with", "", otherwise=""
     )
+    clamd: str = _env("GATEWAY_CLAMD", "tcp://host:port or unix:/path of a clamd that examines contents", "", otherwise="")
     test_identities: str = _env(
         "GATEWAY_TEST_IDENTITIES",
         "on, off, or auto: identifiers of test persons hold on a loopback base URL only",
@@ -230,6 +232,8 @@ def _check(values: Mapping[str, Any]) -> None:
         raise SettingsError("GATEWAY_CERTIFICATE_HEADER: is believed of nobody without GATEWAY_TRUSTED_PROXIES")
     if values["log_level"] not in ("debug", "info", "warning", "error"):
         raise SettingsError("GATEWAY_LOG_LEVEL: is none of debug, info, warning, error")
+    if values["clamd"] and not _CLAMD.fullmatch(values["clamd"]):
+        raise SettingsError("GATEWAY_CLAMD: is neither tcp://host:port nor unix:/path")
     if values["test_identities"] not in ("auto", "on", "off"):
         raise SettingsError("GATEWAY_TEST_IDENTITIES: is none of auto, on, off")
     if values["rates"] not in ("on", "off"):

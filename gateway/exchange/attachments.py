@@ -89,6 +89,14 @@ def _become_content(gateway: Gateway, entry: Entry, attachment: Any, plain: byte
     return made
 
 
+def refuse_long_data(gateway: Gateway, entry: Entry) -> None:
+    """Long data is content, sealed apart: a patch, which is planned when it is too late for that, does not bring any."""
+    for attachment, place in attachments_of(entry.kind, entry.resource):
+        if len(b64decode(attachment.data or "")) > gateway.limits.inline_bytes:
+            text = f"data of more than {gateway.limits.inline_bytes} bytes comes with a create or an update, or as Binary"
+            raise Problem("too-long", text, f"{entry.kind.name}{place}.data", status=422)
+
+
 def read_deposit(gateway: Gateway, entry: Entry) -> None:
     """Take the content out of an entry that creates it. Raises Problem where there is none, or of another type than it says."""
     resource = entry.resource

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.exchange.gateway import Gateway
 from gateway.problem import Problem
+from gateway.scanner import Scan
 from gateway.store.contents import Found, add_chunk, begin_content, drop_content, end_content, find_chunk, find_key
 from gateway.store.mongo import Document, Mongo
 from gateway.telemetry import log
@@ -95,6 +96,7 @@ class Inflow:
         self._held = bytearray()
         self._size = self._count = 0
         self._has_begun = False
+        self._scan: Scan | None = None
 
     async def take(self, pieces: AsyncIterator[bytes]) -> Deposit:
         """Keep what comes. Where it breaks off, nothing of it is left. Raises Problem for what is not of its media type."""
@@ -110,6 +112,9 @@ class Inflow:
                 with suppress(Exception):  # what cannot be dropped now is swept later
                     await asyncio.shield(drop_content(self._gateway.mongo, self._id))
             raise
+        finally:
+            if self._scan is not None:
+                self._scan.close()
 
     async def _end(self) -> Deposit:
         last = bytes(self._held)
@@ -119,6 +124,8 @@ class Inflow:
             self._gateway.media_types.require(self._media, last, "Binary.contentType")
             return examine(last, self._media)
         await self._store(last, is_last=True)
+        if self._scan is not None:
+            await self._scan.end("Binary.data")
         sha256 = self._sha256.digest()
         facts = {"address": address_of(self._gateway, self._patient, sha256), "size": self._size}
         stored = await end_content(self._gateway.mongo, self._id, facts, self._gateway.clock())
@@ -130,10 +137,13 @@ class Inflow:
         gateway = self._gateway
         if not self._has_begun:
             gateway.media_types.require(self._media, chunk, "Binary.contentType")
+            self._scan = await gateway.scanner.begin() if gateway.scanner is not None else None
             self._key = await gateway.patient_keys.of(self._patient, await find_key(gateway.mongo, self._patient))
             content = {"_id": self._id, "bucket": self._id[:3], "patient": self._patient, "pending": gateway.clock()}
             self._has_begun = True
             await begin_content(gateway.mongo, content)
+        if self._scan is not None:
+            await self._scan.feed(chunk)
         number, self._count = self._count, self._count + 1
         self._size += len(chunk)
         sealed = await asyncio.to_thread(self._seal, number, chunk, is_last)

@@ -4,18 +4,20 @@ Knows: that nothing is taken from who may not deposit, that no resource ever nam
 Must not know: HTTP, how content is sealed or stored.
 """
 
-from collections.abc import AsyncIterator
+from base64 import b64decode
+from collections.abc import AsyncIterator, Mapping
 
 import msgspec
 
 from gateway.access.access import Access, unknown_reference
-from gateway.exchange.attachments import RAW
+from gateway.exchange.attachments import RAW, attachments_of
 from gateway.exchange.call import Call
 from gateway.exchange.contents import CHUNK, Deposit, Inflow, address_of, sealed_document
 from gateway.exchange.entries import Entry, require_kind
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.standing import extend_to
 from gateway.problem import Problem
+from gateway.scanner import Scanner
 from gateway.store.change import require, require_write
 from gateway.store.contents import find_with_keys
 from gateway.store.mongo import Document
@@ -53,6 +55,8 @@ async def keep_contents(gateway: Gateway, access: Access, entries: list[Entry]) 
             require(access, entry.change)
     wanted = {address_of(gateway, patient, deposit.sha256): patient for _, deposit, patient in new if not deposit.stored}
     there, keys = await find_with_keys(gateway.mongo, wanted) if wanted else ({}, {})
+    if gateway.scanner is not None:
+        await _examine(gateway, gateway.scanner, entries, there)
     for entry, deposit, patient in new:
         if entry.change is None:
             continue
@@ -72,6 +76,22 @@ async def keep_contents(gateway: Gateway, access: Access, entries: list[Entry]) 
         else:
             entry.change.values["content"] = entry.change.content["_id"]
         entry.change.values.update(deposit.facts)
+
+
+async def _examine(gateway: Gateway, scanner: Scanner, entries: list[Entry], there: Mapping[bytes, Document]) -> None:
+    """Refuse what is harmful, of all that is in memory and not there yet. (What is longer is examined on its way.)"""
+    for entry in (entry for entry in entries if entry.change is not None):
+        if entry.deposit is not None and entry.patient is not None:
+            plain, is_known = entry.deposit.plain, address_of(gateway, entry.patient, entry.deposit.sha256) in there
+            found = [(plain, ".data")] if plain is not None and not is_known and entry.deposit.size <= CHUNK else []
+        else:
+            attached = attachments_of(entry.kind, entry.resource) if entry.resource is not None else ()
+            found = [(b64decode(one.data), f"{place}.data") for one, place in attached if one.data is not None]
+        for plain, place in found:
+            try:
+                await scanner.examine(plain, f"{entry.kind.name}{place}")
+            except Problem as problem:
+                raise entry.locate(problem) from None
 
 
 async def _store(gateway: Gateway, patient: str, deposit: Deposit) -> None:

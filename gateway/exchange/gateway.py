@@ -29,6 +29,7 @@ from gateway.fhir.subset import Subsets
 from gateway.fhir.xml_read import XmlReader
 from gateway.issuers.issuers import Issuers
 from gateway.issuers.openid import Providers
+from gateway.scanner import Scanner
 from gateway.settings import Limits, Settings
 from gateway.store.audit import AuditWriter
 from gateway.store.catalogue import Clients
@@ -73,6 +74,7 @@ class Gateway:
     misses: Misses
     media_types: MediaTypes
     identifiers: Identifiers
+    scanner: Scanner | None
     patient_keys: PatientKeys
     throttle: Throttle
     passwords: Passwords

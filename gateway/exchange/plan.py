@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from gateway.access.access import Access, unknown_reference
-from gateway.exchange.attachments import attached_ids, check_attachments, move_out, read_deposit
+from gateway.exchange.attachments import attached_ids, check_attachments, move_out, read_deposit, refuse_long_data
 from gateway.exchange.audit import existing
 from gateway.exchange.care import check_care_team, relations_kept
 from gateway.exchange.content import content_issues
@@ -98,6 +98,8 @@ def _to_be_written(gateway: Gateway, draft: Draft) -> list[Entry]:
 def _check(gateway: Gateway, draft: Draft, entry: Entry) -> None:
     """What one entry says, and whether its writer may say that there."""
     try:
+        if entry.patch is not None and entry.kind.attachments:
+            refuse_long_data(gateway, entry)
         _check_content(gateway, draft.access, entry)
     except Problem as problem:
         raise entry.locate(problem) from None

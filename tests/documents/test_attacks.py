@@ -237,6 +237,25 @@ async def test_a_report_attaches_content_too(world: World) -> None:
     assert (await doctor.get(raw)).content == content
 
 
+async def test_a_patch_brings_no_long_data(world: World) -> None:
+    """It would lie unsealed beside the resource."""
+    owner = await world.patient()
+    report = {
+        "resourceType": "DiagnosticReport",
+        "status": "final",
+        "code": concept("http://loinc.org", "11502-2"),
+        "subject": {"reference": f"Patient/{owner.patient}"},
+        "presentedForm": [{"contentType": PDF, "data": binary(pdf())["data"]}],
+    }
+    made = await owner.create(report)
+    where, patch_type = f"DiagnosticReport/{made['id']}", "application/json-patch+json"
+    for size, status in ((9_000, 200), (world.gateway.limits.inline_bytes + 1, 422)):
+        patch = [{"op": "replace", "path": "/presentedForm/0/data", "value": binary(pdf(size))["data"]}]
+        answer = await owner.send("PATCH", where, patch, Content_Type=patch_type)
+        assert answer.status_code == status, answer.text
+    assert expression(answer) == "DiagnosticReport.presentedForm[0].data"
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(asked=st.from_regex(r"(bytes|Bytes|x)? ?=? ?[0-9]{0,20}-?[0-9]{0,20}(,[0-9]{0,3}-[0-9]{0,3}){0,3}", fullmatch=True))
 async def test_no_range_gives_anything_but_the_content(fuzzed: tuple[Actor, str, bytes], asked: str) -> None:

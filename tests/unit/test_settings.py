@@ -43,6 +43,8 @@ def test_an_empty_variable_is_one_that_is_not_set() -> None:
         ("GATEWAY_LOCAL_LOGIN", "on", "local_login", None),
         ("GATEWAY_RATES", "off", "rates", None),
         ("GATEWAY_TEST_IDENTITIES", "off", "test_identities", None),
+        ("GATEWAY_CLAMD", "tcp://[::1]:3310", "clamd", None),
+        ("GATEWAY_CLAMD", "unix:/run/clamav/clamd.ctl", "clamd", None),
     ],
 )
 def test_each_variable_is_read(name: str, value: str, field: str, read: object) -> None:
@@ -72,6 +74,8 @@ def test_each_variable_is_read(name: str, value: str, field: str, read: object) 
         ("GATEWAY_LOCAL_LOGIN", ["yes", "ON", "true"], "is none of auto, on, off"),
         ("GATEWAY_RATES", ["auto", "ON"], "is neither on nor off"),
         ("GATEWAY_TEST_IDENTITIES", ["yes", "ON"], "is none of auto, on, off"),
+        ("GATEWAY_CLAMD", ["clamd", "tcp://clamd", "tcp://clamd:0", "tcp://:3310", "unix:run/x", "http://clamd:3310"],
+         "is neither tcp"),
     ],
 )  # fmt: skip
 def test_each_variable_that_is_wrong_is_named(name: str, values: list[str], what: str) -> None:
