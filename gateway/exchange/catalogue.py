@@ -88,6 +88,14 @@ async def find_entry(gateway: Gateway, client: str) -> Entry | None:
     return None if found is None else entry_of(gateway, found)
 
 
+async def still_stands(gateway: Gateway, entry: Entry) -> bool:
+    """Whether a client is still referenced, as the same edition, at this moment."""
+    found = await gateway.clients.find(entry.client.client)
+    if found is None or found["edition"] != entry.edition or found["state"] != REFERENCED:
+        return False
+    return found["file"]["category"] not in gateway.policy.never_recipients
+
+
 async def list_entries(gateway: Gateway, *states: str) -> list[Entry]:
     """The entries of the catalogue, or those in these states."""
     return [entry_of(gateway, document) for document in await find_entries(gateway.mongo, states)]

@@ -6,10 +6,9 @@ Knows: what each takes and answers, with what SMART adds. Must not know: when a 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from gateway.exchange.catalogue import find_entry
 from gateway.exchange.redemption import InvalidGrant, InvalidScope, Issued, redeem_code, refresh
 from gateway.exchange.tokens import revoke_token
-from gateway.oauth.authenticate import Asker, require_asker
+from gateway.oauth.authenticate import Asker, require_standing
 from gateway.oauth.core import Asked
 from gateway.oauth.respond import OAuthError
 from gateway.oauth.visit import Server
@@ -59,7 +58,7 @@ async def grant(server: Server, asker: Asker, form: Form) -> dict[str, Any]:
         raise OAuthError("invalid_scope", "this is more than was approved") from None
     try:
         # Who suspends a client says so first and then takes its tokens: either this one was among them, or it is seen here.
-        require_asker(await find_entry(server.gateway, asker.entry.client.client), asker.entry.edition)
+        await require_standing(server, asker.entry)
     except OAuthError:
         await revoke_token(server.gateway, answer["access_token"])
         raise

@@ -14,7 +14,7 @@ from urllib.parse import unquote_plus
 from joserfc.jwk import Key
 from starlette.requests import Request
 
-from gateway.exchange.catalogue import Entry, find_entry
+from gateway.exchange.catalogue import Entry, find_entry, still_stands
 from gateway.exchange.client import Client
 from gateway.oauth.assertion import TYPE, Unverified, read_assertion, refused, verify
 from gateway.oauth.metadata import TOKEN
@@ -68,7 +68,7 @@ async def _by_assertion(server: Server, request: Request, form: Mapping[str, str
     if entry is None or key is None:
         raise refused("the assertion is signed by no key of a client that is known here")
     site = server.gateway.settings.site
-    audiences = (site, site + TOKEN, site + request.url.path)
+    audiences = (site, site + TOKEN, site + request.scope["path"])
     used = verify(assertion, key, audiences, server.gateway.clock())
     return Asker(entry, "private_key_jwt", used, extensions=assertion.claims.get("extensions"))
 
@@ -114,9 +114,9 @@ def require_certificate(request: Request, client: Client) -> str | None:
     return shown
 
 
-def require_asker(entry: Entry | None, edition: int) -> None:
+async def require_standing(server: Server, entry: Entry) -> None:
     """Refuse whoever is not referenced any more, or as something else, since it was looked up."""
-    if entry is None or not entry.is_referenced or entry.edition != edition:
+    if not await still_stands(server.gateway, entry):
         raise OAuthError("invalid_client", "the client is not known here, or may not do this")
 
 

@@ -11,11 +11,10 @@ from starlette.responses import Response
 
 from gateway.exchange.audit import granted
 from gateway.exchange.call import Origin
-from gateway.exchange.catalogue import find_entry
 from gateway.exchange.statement import Behind, read_statement
 from gateway.exchange.tokens import fields_of, revoke_token
 from gateway.oauth.approved import GRANTS, grant
-from gateway.oauth.authenticate import Asker, authenticate, require_asker, require_certificate
+from gateway.oauth.authenticate import Asker, authenticate, require_certificate, require_standing
 from gateway.oauth.core import Asked
 from gateway.oauth.respond import OAuthError, respond_json
 from gateway.oauth.spend import spend
@@ -69,9 +68,8 @@ async def _write(server: Server, asker: Asker, asked: Asked, origin: Origin) -> 
     await spend(server, issue)
     for one in asked.issued:
         # Who suspends a client says so first and then takes its tokens: either this one was among them, or it is seen here.
-        entry = await find_entry(server.gateway, one.grant.client)
         try:
-            require_asker(entry, asker.entry.edition)
+            await require_standing(server, asker.entry)
         except Exception:
             await revoke_token(server.gateway, one.token)
             raise
