@@ -300,6 +300,12 @@ def create_provider(base: str) -> FastAPI:
     async def bring(name: str, person: str, request: Request) -> None:
         issuers[name].people[person] = User(person, await request.json())
 
+    @app.post("/{name}/notice")
+    async def notice(name: str, request: Request) -> str:
+        """The logout token that says this."""
+        said = await request.json()
+        return issuers[name].sign(said["header"], said["claims"])
+
     @app.post("/{name}/rotate")
     def rotate(name: str) -> None:
         issuers[name].rotate()

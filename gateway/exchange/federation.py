@@ -21,7 +21,7 @@ from gateway.issuers.providers import Coded, Person, Provider
 from gateway.outbound import Unreachable
 from gateway.problem import Problem
 from gateway.store import federation as store
-from gateway.store.accounts import find_person
+from gateway.store.accounts import end_sessions_elsewhere, find_person
 from gateway.store.mongo import Document
 from gateway.telemetry import log
 
@@ -105,6 +105,20 @@ async def arrive(gateway: Gateway, provider: Provider, browser: str, answer: Map
     return await _let_in(gateway, provider, identity, query, origin)
 
 
+async def end_elsewhere(gateway: Gateway, provider: Provider, token: str) -> None:
+    """End the sessions of somebody who has logged out at the provider, as it says. A notice counts once.
+
+    Raises Refused where it is no notice of this provider, and Unreachable where that cannot be known now.
+    """
+    notice = await gateway.providers.notice(provider, token, gateway.clock())
+    if not await store.is_new(gateway.mongo, notice.id, notice.ends):
+        raise Refused("jti")
+    account = account_of(provider, notice.subject) if notice.subject is not None else None
+    sid = account_of(provider, notice.session) if notice.session is not None else None
+    ended = await end_sessions_elsewhere(gateway.mongo, account, sid)
+    log("logout.noticed", detail=provider.name, count=ended)
+
+
 def redirect_uri(gateway: Gateway, provider: Provider) -> str:
     """Where a provider sends people back: an address of its own for each, so that one cannot answer for another."""
     return f"{gateway.settings.site}/login/callback/{provider.name}"
@@ -129,7 +143,10 @@ async def _let_in(gateway: Gateway, provider: Provider, identity: Identity, quer
     hint = gateway.sealer.seal(identity.id_token.encode(), account["_id"]) if provider.endpoints.end_session else b""
     await audit_login(gateway, account, origin, subject=(provider.issuer, identity.subject))
     level = " ".join(f"{provider.name}:{identity.acr}".split()) if identity.acr else provider.name
-    elsewhere = {"provider": provider.name, "hint": hint, "workplaces": list(who.workplaces)}
+    elsewhere: Document = {"provider": provider.name, "hint": hint, "workplaces": list(who.workplaces)}
+    sid = identity.claims.get("sid")
+    if isinstance(sid, str):
+        elsewhere["sid"] = account_of(provider, sid)
     return Arrival("done", await begin_session(gateway, account, level=level, elsewhere=elsewhere), query)
 
 

@@ -19,6 +19,7 @@ from authlib.oidc.core import CodeIDToken
 from joserfc.errors import JoseError
 
 from gateway.issuers.claims import Claims, Refused, holds, seconds
+from gateway.issuers.logout import NOTICES, Notice, read_notice
 from gateway.issuers.providers import Provider
 from gateway.issuers.signed import Signatures, read_header
 from gateway.outbound import Network, Outbound, Reply, Resolve, Unreachable, json_object
@@ -63,6 +64,7 @@ class Providers:
         called = [url for provider in self._by_name.values() for url in provider.called()]
         self._outbound = Outbound(called, networks, resolve)
         self._signatures = {p.name: Signatures(p.name, p.id_token, _TYPES, self._outbound) for p in self._by_name.values()}
+        self._notices = {name: known.also(name, NOTICES, self._outbound) for name, known in self._signatures.items()}
 
     def __iter__(self) -> Iterator[Provider]:
         return iter(self._by_name.values())
@@ -115,6 +117,14 @@ class Providers:
         if not holds(claims, provider.require):
             raise Refused("required claims")
         return Identity(subject, claims, acr, token)
+
+    async def notice(self, provider: Provider, token: str, now: datetime) -> Notice:
+        """What a provider says of a logout there. Raises Refused, and Unreachable where its keys cannot be fetched."""
+        if not 0 < len(token) <= _LONGEST_TOKEN or token.count(".") != 2:
+            raise Refused("logout_token")
+        header, signatures = read_header(token), self._notices[provider.name]
+        claims = signatures.verify(token, header, await signatures.find_key(header, now))
+        return read_notice(provider, claims, now)
 
     async def try_out(self, now: datetime) -> AsyncIterator[tuple[str, str, bool]]:
         """Ask every provider once: its name, what came of it, and whether its file says of it what it says of itself."""

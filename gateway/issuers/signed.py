@@ -40,11 +40,17 @@ class _Registry(JWSRegistry):
 class Signatures:
     """Verifies what one issuer signs. `types`: what its header may say it is, in small letters ("" for saying nothing)."""
 
-    def __init__(self, name: str, rules: PublishedKeys, types: frozenset[str], outbound: Outbound) -> None:
+    def __init__(
+        self, name: str, rules: PublishedKeys, types: frozenset[str], outbound: Outbound, keys: Keys | None = None
+    ) -> None:
         self._rules = rules
         self._types = types
         self._registry = _Registry(algorithms=rules.algorithms, strict_check_header=False)
-        self.keys = Keys(name, rules, outbound)
+        self.keys = keys or Keys(name, rules, outbound)
+
+    def also(self, name: str, types: frozenset[str], outbound: Outbound) -> "Signatures":
+        """The same for something else that this issuer signs with the same keys."""
+        return Signatures(name, self._rules, types, outbound, self.keys)
 
     async def find_key(self, header: Header, now: datetime) -> Key:
         """The key that must have signed under this header. Raises Refused, and Unreachable where that cannot be known."""

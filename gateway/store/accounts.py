@@ -52,6 +52,12 @@ async def end_sessions_of(mongo: Mongo, reference: str) -> int:
     return await mongo.delete(SESSIONS, {"references": reference})
 
 
+async def end_sessions_elsewhere(mongo: Mongo, account: str | None, sid: str | None) -> int:
+    """End the sessions of who logged in elsewhere: of this account, or the one that the provider calls so; how many it were."""
+    told = {"account": account, "sid": sid}
+    return await mongo.delete(SESSIONS, {name: value for name, value in told.items() if value is not None})
+
+
 async def take_attempt(mongo: Mongo, login: str, now: datetime) -> Document | None:
     """Count an attempt to log in and return the account.
 

@@ -8,9 +8,9 @@ Must not know: HTTP, providers, FHIR resources.
 from datetime import datetime
 from hashlib import sha256
 
-from gateway.store.mongo import Document, Mongo, Part
+from gateway.store.mongo import Document, Mongo, Part, Stale
 from gateway.store.resources import LIVE
-from gateway.store.schema import LOGINS
+from gateway.store.schema import ASSERTIONS, LOGINS
 
 _MOST = 20  # people whom one identifier of a carer stands for, roles of one professional at one place
 _ACTIVE: Document = {**LIVE, "search.active": {"$ne": "false"}}
@@ -27,6 +27,15 @@ async def take_login(mongo: Mongo, state: str, browser: str, provider: str, now:
     found = await mongo.find_one(LOGINS, where)
     # Of any number who come with it, one deletes it.
     return found if found is not None and await mongo.delete(LOGINS, {"_id": found["_id"]}) else None
+
+
+async def is_new(mongo: Mongo, notice: bytes, ends: datetime) -> bool:
+    """Write down that a provider's notice came. Returns whether it is the first of this name."""
+    try:
+        await mongo.insert(ASSERTIONS, [{"_id": notice, "ends": ends}])
+    except Stale:
+        return False
+    return True
 
 
 async def find_people(mongo: Mongo, type_name: str, token: str) -> list[str]:

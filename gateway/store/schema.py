@@ -97,6 +97,7 @@ def required_indexes(registry: Registry) -> list[Index]:
     found.append(Index(APPROVALS, "patient,-began", (("bucket", 1), ("patient", 1), ("began", -1))))
     found.append(Index(APPROVALS, "user,-began", (("user", 1), ("began", -1))))
     found.append(Index(SESSIONS, "account", (("account", 1),)))
+    found.append(Index(SESSIONS, "sid", (("sid", 1),), {"partialFilterExpression": {"sid": {"$exists": True}}}))
     found.append(Index(LOGINS, "expires", (("expires", 1),), {"expireAfterSeconds": 0}))
     found.append(Index(TOKENS, "client", (("client", 1),)))
     found.append(Index(TOKENS, "grant", (("grant", 1),), {"partialFilterExpression": {"grant": {"$exists": True}}}))

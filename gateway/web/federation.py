@@ -3,14 +3,22 @@
 Knows: the pages of it. Must not know: how an answer is checked, who is known here.
 """
 
-from starlette.responses import RedirectResponse, Response
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from gateway.exchange.accounts import Session, log_out
-from gateway.exchange.federation import arrive, require_provider, send_away
+from gateway.exchange.federation import arrive, end_elsewhere, require_provider, send_away
+from gateway.exchange.gateway import Gateway
+from gateway.issuers.claims import Refused
 from gateway.issuers.providers import Provider, origin_of
+from gateway.outbound import Unreachable
 from gateway.problem import Problem
+from gateway.telemetry import log
 from gateway.web.visit import Visit, onward
 
+_MOST_BYTES = 32_768
 _STATUS = {"again": 400, "cancelled": 403, "unknown": 403, "unreachable": 503}
 
 
@@ -47,6 +55,38 @@ async def come_back(visit: Visit) -> Response:
     if arrival.outcome == "unreachable":
         response.headers["Retry-After"] = "5"
     return response
+
+
+async def noticed(request: Request) -> Response:
+    """POST /login/logged-out/{provider}: a provider says that somebody has logged out there (OpenID Back-Channel Logout 1.0).
+
+    No browser sends this: it has no cookie, and its answer is for a machine.
+    """
+    gateway: Gateway = request.app.state.gateway
+    kept_by_nobody = {"cache-control": "no-store"}
+    try:
+        provider = require_provider(gateway, request.path_params["provider"])
+        await end_elsewhere(gateway, provider, await _logout_token(request))
+    except Unreachable:
+        return Response(status_code=503, headers={**kept_by_nobody, "retry-after": "5"})
+    except (Refused, Problem) as error:
+        log("logout.refused", request_id=request.state.request_id, detail=str(error) if isinstance(error, Refused) else "form")
+        status = error.status if isinstance(error, Problem) else 400
+        return JSONResponse({"error": "invalid_request"}, status, kept_by_nobody)
+    return Response(status_code=200, headers=kept_by_nobody)
+
+
+async def _logout_token(request: Request) -> str:
+    body = await request.body()
+    if len(body) > _MOST_BYTES:
+        raise Refused("length")
+    try:
+        found = [value for name, value in parse_qsl(body.decode("ascii"), max_num_fields=20) if name == "logout_token"]
+    except ValueError:
+        raise Refused("form") from None
+    if len(found) != 1:
+        raise Refused("logout_token")
+    return found[0]
 
 
 def logged_out(visit: Visit, session: Session) -> Response | None:

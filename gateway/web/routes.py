@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from gateway.web.authorize import authorize, choose_patient, decide, decision_page, patient_page
-from gateway.web.federation import come_back, leave
+from gateway.web.federation import come_back, leave, noticed
 from gateway.web.login import code, code_page, login, login_page, logout
 from gateway.web.me import change, me, password_page, take_back
 from gateway.web.pages import Pages
@@ -38,6 +38,7 @@ ROUTES = (
     ("POST", "/login/code", sent(code)),
     ("GET", "/login/with/{provider}", shown(leave)),
     ("GET", "/login/callback/{provider}", shown(come_back)),
+    ("POST", "/login/logged-out/{provider}", noticed),
     ("POST", "/logout", sent(logout)),
     ("GET", "/me", shown(me)),
     ("POST", "/me/take-back", sent(take_back)),
