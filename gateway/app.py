@@ -158,7 +158,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         codec=codec,
         xml=XmlReader(Shapes(registry.types), limits.depth),
         references=References(registry.types, codec),
-        index=Index(registry, schemas.policy.label_systems, codec),
+        index=Index(registry, schemas.policy.labels.systems, codec, schemas.policy.labels.spellings),
         subsets=Subsets(registry.types),
         identities=Identities(registry),
         policy=schemas.policy,

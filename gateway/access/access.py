@@ -113,15 +113,22 @@ class Access:
 
     def reaches(self, kind: ResourceType, interaction: str, patient: str | None) -> bool:
         """Whether there can be anything for the caller to find, in the record of this patient or (None) anywhere."""
-        if patient is None or patient not in self.records or self.caller.kind in ("operator", "feed"):
-            return self.clause(kind, interaction) != NOTHING
+        is_keeper = self.caller.kind in ("operator", "feed")
+        if patient is None or patient not in self.records or is_keeper:
+            return self._opened(kind, interaction) != NOTHING
         # (What belongs to nobody is found by all: that is no right to what is this patient's.)
         has_unowned = not kind.is_patient and not kind.patient_required
         if len(self.records) == 1 and not (has_unowned and kind.in_compartment):
-            return self.clause(kind, interaction) != NOTHING
+            return self._opened(kind, interaction) != NOTHING
         records = (self.records[one] for one in self.ids_of(patient) if one in self.records)
         rights = some(*(self._of_record(record, kind, DIRECTIONS[interaction]) for record in records))
         return every(self._scopes(kind, interaction), rights) != NOTHING
+
+    def _opened(self, kind: ResourceType, interaction: str) -> Clause:
+        """The row filter without what the caller deposited, which says nothing of the record."""
+        if self.caller.kind != "professional":
+            return self.clause(kind, interaction)
+        return every(self._scopes(kind, interaction), self.rights(kind, DIRECTIONS[interaction], deposits=False))
 
     def opens_anything(self) -> bool:
         """Whether there is anything at all in the record in the token's context that it may reach; of others nobody asks."""
@@ -183,12 +190,13 @@ class Access:
             case _:
                 return asked
 
-    def rights(self, kind: ResourceType, direction: str) -> Clause:
-        """What base policy and consents allow, whatever the scopes."""
+    def rights(self, kind: ResourceType, direction: str, *, deposits: bool = True) -> Clause:
+        """What base policy and consents allow, whatever the scopes. `deposits`: with what the caller deposited."""
         if self.caller.kind in ("operator", "feed") and kind.in_compartment:
             owned: Clause = EVERYTHING if (self.caller.kind, direction, kind.name) in self._policy.holds else NOTHING
         else:
-            owned = some(*(self._of_record(record, kind, direction) for record in self.records.values()))
+            deposits = deposits and direction == "read"
+            owned = some(*(self._of_record(one, kind, direction, deposits=deposits) for one in self.records.values()))
         if kind.is_patient or kind.patient_required:
             return owned
         directory = direction == "read" or self.caller.kind in self._policy.directory_writers
@@ -226,7 +234,11 @@ class Access:
         own = Test("_source", "is", self.caller.source)
         # Patients share the portal they use, and the phones of many the same app: what another one sent is not theirs.
         only = self.caller.patient if self.caller.kind in ("patient", "proxy", "app") else None
-        mine = (every(own, Test(kind.owner, "is", patient)) for patient in self.records if only in (None, patient))
+        mine = (
+            every(own, Test(kind.owner, "is", patient), self._rights.seen_of(record, kind))
+            for patient, record in self.records.items()
+            if only in (None, patient)
+        )
         return some(*mine) if kind.in_compartment else NOTHING
 
     def matchable(self, kind: ResourceType) -> Clause:
@@ -259,8 +271,8 @@ class Access:
         kinds = {self.caller.kind, *(self.kind_of_actor(record) for record in self.records.values())}
         return any((actor, kind.name, interaction) in self._policy.may_write for actor in kinds)
 
-    def _of_record(self, record: Record, kind: ResourceType, direction: str) -> Clause:
-        return self._rights.of_record(record, kind, direction, self._persons())
+    def _of_record(self, record: Record, kind: ResourceType, direction: str, *, deposits: bool = False) -> Clause:
+        return self._rights.of_record(record, kind, direction, self._persons(), deposits=deposits)
 
     def _scopes(self, kind: ResourceType, interaction: str) -> Clause:
         key = (kind.name, interaction)

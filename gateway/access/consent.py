@@ -92,7 +92,8 @@ class Situation:
     """Who acts, how and when, as a provision is tested against it.
 
     `principal`: references of whoever a permission must name; `everyone`: those and the software they use, which a denial
-    may name. `purpose`: the token's purpose of use as `system|code`, None where it states none.
+    may name. `purpose`: the token's purpose of use as `system|code`, None where it states none. `hidden`: what labels hide from
+    them, by the labels: a permission opens it only where it names one.
     """
 
     principal: frozenset[str]
@@ -100,6 +101,7 @@ class Situation:
     direction: str
     purpose: str | None
     now: datetime
+    hidden: tuple[tuple[frozenset[str], Clause], ...] = ()
 
 
 def parse_consent(resource: Any, served: frozenset[str]) -> Provision | None:
@@ -131,18 +133,29 @@ def consent_clauses(provision: Provision, situation: Situation, kind: ResourceTy
 
 
 def _effects(
-    provision: Provision, situation: Situation, kind: ResourceType, surely: Clause, maybe: Clause
+    provision: Provision,
+    situation: Situation,
+    kind: ResourceType,
+    surely: Clause,
+    maybe: Clause,
+    named: frozenset[str] = frozenset(),
 ) -> tuple[Clause, Clause]:
-    """What it permits and denies, as above. `surely` and `maybe`: where the parents hold, read strictly and read widely."""
+    """What it permits and denies, as above. `surely` and `maybe`: where the parents hold, read strictly and read widely;
+    `named`: the labels that they name.
+    """
+    named = named.union(provision.labels) if situation.hidden else named
     own_surely, own_maybe = _own_tests(provision, situation, kind)
     surely, maybe = every(surely, own_surely), every(maybe, own_maybe)
     if maybe == NOTHING:
         return NOTHING, NOTHING
-    inner = [_effects(nested, situation, kind, surely, maybe) for nested in provision.nested]
+    inner = [_effects(nested, situation, kind, surely, maybe, named) for nested in provision.nested]
     permitted = some(*(permit for permit, _ in inner))
     denied = some(*(deny for _, deny in inner))
+    if provision.permits and surely != NOTHING:
+        hidden = some(*(clause for labels, clause in situation.hidden if labels.isdisjoint(named)))
+        return some(every(surely, negate(hidden)), permitted), denied
     if provision.permits:
-        return some(surely, permitted), denied
+        return permitted, denied
     return permitted, some(every(maybe, negate(permitted)), denied)
 
 

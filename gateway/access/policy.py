@@ -14,6 +14,8 @@ import msgspec
 
 from gateway.access.entitlement import Entitlements, read_entitlements
 from gateway.access.relation import RelationRule
+from gateway.access.visibility import LabelRule, Labels, bearing
+from gateway.fhir.index import UNKNOWN_LABEL
 from gateway.fhir.registry import Registry
 from gateway.fhir.type_file import Group
 from gateway.fhir.values import token_values
@@ -55,6 +57,7 @@ class _BaseFile(msgspec.Struct, forbid_unknown_fields=True):
     actors: list[Kind]
     direction: Direction
     groups: list[Group]
+    deposited: bool = False
 
 
 class _WriteFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -114,6 +117,22 @@ class _StatementFile(msgspec.Struct, forbid_unknown_fields=True):
 
 class _LabelsFile(msgspec.Struct, forbid_unknown_fields=True):
     systems: list[str]
+    same: list[list[str]]
+    level_system: str
+    levels: list[str]
+    unknown: str
+    removed_by: list[Kind | Literal["author"]]
+
+
+class _LabelFile(msgspec.Struct, forbid_unknown_fields=True):
+    system: str
+    codes: list[str]
+    hidden_from: list[Kind]
+    but_author: bool = False
+    opened_by_consent: bool = False
+    longest_days: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    set_by: list[Kind | Literal["author"]] | None = None
+    removed_by: list[Kind | Literal["author"]] | None = None
 
 
 class _PolicyFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -130,11 +149,13 @@ class _PolicyFile(msgspec.Struct, forbid_unknown_fields=True):
     care: _CareFile
     relation: list[_RelationFile]
     labels: _LabelsFile
+    label: list[_LabelFile]
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The tables. `holds`: (actor, direction, type) needing no Consent; `may_write`: (actor, type, interaction).
+    """The tables. `holds`: (actor, direction, type) needing no Consent, where the direction `deposited` stands for reading what
+    one deposited; `may_write`: (actor, type, interaction).
 
     `may_ask`: (actor, operation) where that is a right of its own; `closed_to`: who deposits nothing in a closed record;
     `relations`: those of care that there can be, the strongest first; `most_relations`: how many a record holds at a time;
@@ -154,7 +175,7 @@ class Policy:
     statement_purposes: frozenset[str]
     closed_to: frozenset[str]
     may_ask: frozenset[tuple[str, str]]
-    label_systems: frozenset[str]
+    labels: Labels
     entitlements: Entitlements
     relations: tuple[RelationRule, ...]
     most_relations: int
@@ -177,7 +198,10 @@ def read_policy(schemas: Path, registry: Registry) -> Policy:
 
     return Policy(
         holds=frozenset(
-            (actor, row.direction, name) for row in raw.base for name in types_of(row.groups) for actor in row.actors
+            (actor, "deposited" if row.deposited else row.direction, name)
+            for row in raw.base
+            for name in types_of(row.groups)
+            for actor in row.actors
         ),
         may_write=frozenset(
             (actor, name, interaction)
@@ -196,12 +220,44 @@ def read_policy(schemas: Path, registry: Registry) -> Policy:
         statement_purposes=frozenset(raw.statement.purposes),
         closed_to=frozenset(raw.record.closed_to),
         may_ask=frozenset((actor, row.code) for row in raw.operation for actor in row.actors),
-        label_systems=frozenset(raw.labels.systems),
+        labels=_labels(file, raw),
         entitlements=entitlements,
         relations=tuple(_relation(raw.care, row) for row in raw.relation),
         most_relations=raw.care.most,
         relations_remembered=timedelta(days=raw.care.remembered_days),
     )
+
+
+def _labels(file: Path, raw: _PolicyFile) -> Labels:
+    of = raw.labels
+    same = {system: tuple(other for other in group if other != system) for group in of.same for system in group}
+    for n, row in enumerate(raw.label):
+        if row.system not in of.systems:
+            raise SchemaError(file, f"label[{n}].system", "is none of labels.systems")
+    if of.unknown not in of.levels:
+        raise SchemaError(file, "labels.unknown", "is none of labels.levels")
+
+    def spelled(system: str, codes: list[str]) -> list[str]:
+        return [token_values(one, code)[0] for code in codes for one in (system, *same.get(system, ()))]
+
+    levels = {token: n for n, code in enumerate(of.levels) for token in spelled(of.level_system, [code])}
+    rules = []
+    for row in raw.label:
+        tokens = spelled(row.system, row.codes)
+        also = [UNKNOWN_LABEL] if token_values(of.level_system, of.unknown)[0] in tokens else []
+        rules.append(
+            LabelRule(
+                tokens=frozenset(tokens),
+                bears=bearing([*tokens, *also]),
+                hidden_from=frozenset(row.hidden_from),
+                but_author=row.but_author,
+                opened_by_consent=row.opened_by_consent,
+                longest=None if row.longest_days is None else timedelta(days=row.longest_days),
+                set_by=None if row.set_by is None else frozenset(row.set_by),
+                removed_by=None if row.removed_by is None else frozenset(row.removed_by),
+            )
+        )
+    return Labels(frozenset(of.systems), same, levels, frozenset(of.removed_by), tuple(rules))
 
 
 def _check_relations(file: Path, rows: list[_RelationFile], entitlements: Entitlements) -> None:

@@ -53,8 +53,13 @@ class Rights:
         consents = (*record.consents, *record.elsewhere)
         return some(*(deny for _, _, deny in self._effects(consents, kind, "read"))) == EVERYTHING
 
-    def of_record(self, record: Record, kind: ResourceType, direction: str, persons: Sequence[str]) -> Clause:
-        """What the caller may read, or write, of a type in this record. `persons`: all ids of the patient in context."""
+    def of_record(
+        self, record: Record, kind: ResourceType, direction: str, persons: Sequence[str], *, deposits: bool = False
+    ) -> Clause:
+        """What the caller may read, or write, of a type in this record. `persons`: all ids of the patient in context.
+
+        `deposits`: with what the caller deposited, which is no right to the record.
+        """
         own = Test(kind.owner, "is", record.patient)
         if kind.is_raw:
             # Content is read through what attaches it, never as such; who may write any of that deposits it.
@@ -66,23 +71,53 @@ class Rights:
         holds = (actor, direction, kind.name) in self._policy.holds
         if actor in ("patient", "proxy") and not self._is_of_caller(record, actor, persons):
             holds = False
+        closed, openable = self._hidden(kind, actor) if direction == "read" else (NOTHING, ())
+        hidden = negate(some(*(clause for _, clause in openable)))
         if actor == "patient":
-            return own if holds else NOTHING  # nobody's Consent stands between patients and their own record
-        permits: list[Clause] = [self._base(kind, direction, actor)] if holds else []
+            # nobody's Consent stands between patients and their own record
+            return every(own, negate(closed), hidden) if holds else NOTHING
+        permits: list[Clause] = [every(self._base(kind, direction, actor), hidden)] if holds else []
         denies = [self._limits_of_proxies()] if (actor, direction, kind.group) == ("proxy", "write", "consent") else []
         can_open = kind.name not in self._policy.never_opened
-        for consent, permit, deny in self._effects(record.consents, kind, direction):
+        for consent, permit, deny in self._effects(record.consents, kind, direction, openable):
             permits.append(permit if can_open and not consent.is_outdated else NOTHING)
             denies.append(deny)
         denies += (deny for _, _, deny in self._effects(record.elsewhere, kind, direction))
-        return every(own, some(*permits), negate(some(*denies)))
+        if deposits and (self._caller.kind, "deposited", kind.name) in self._policy.holds:
+            permits.append(self.deposited_by_me())
+        return every(own, some(*permits), negate(some(closed, *denies)))
+
+    def seen_of(self, record: Record, kind: ResourceType) -> Clause:
+        """What no label hides from the caller in this record."""
+        closed, openable = self._hidden(kind, self.kind_of_actor(record))
+        return negate(some(closed, *(clause for _, clause in openable)))
+
+    def _hidden(self, kind: ResourceType, actor: str) -> tuple[Clause, tuple[tuple[frozenset[str], Clause], ...]]:
+        """What labels hide of a type from this kind of actor: for good, and unless a Consent names them."""
+        return self._policy.labels.hidden(actor, self._author(kind), self._now)
+
+    def _author(self, kind: ResourceType) -> Clause:
+        """What the caller deposited, or is the author of as whoever deposited it says."""
+        caller = self._caller
+        if caller.kind in ("app", "service"):
+            return Test("_source", "is", caller.source)
+        if caller.kind != "professional":
+            return NOTHING
+        people = sorted(actor for actor in caller.actors if actor.startswith("Practitioner"))
+        named = (Test("author", "is", person) for person in people) if "author" in kind.search else ()
+        return some(self.deposited_by_me(), *named)
 
     def _effects(
-        self, consents: Sequence[Consent], kind: ResourceType, direction: str
+        self,
+        consents: Sequence[Consent],
+        kind: ResourceType,
+        direction: str,
+        hidden: tuple[tuple[frozenset[str], Clause], ...] = (),
     ) -> Iterator[tuple[Consent, Clause, Clause]]:
-        """What each of these Consents permits and denies to the caller, now."""
+        """What each of these Consents permits and denies to the caller, now. `hidden`: by labels, unless it names one."""
         caller = self._caller
-        situation = Situation(caller.actors, caller.actors | caller.software, direction, caller.purpose, self._now)
+        everyone = caller.actors | caller.software
+        situation = Situation(caller.actors, everyone, direction, caller.purpose, self._now, hidden)
         for consent in consents:
             if consent.provision is not None:
                 yield consent, *consent_clauses(consent.provision, situation, kind)

@@ -18,6 +18,7 @@ from gateway.exchange.content import content_issues
 from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry, decode_entry, require_kind
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.labels import check_labels, forget_ends, label_values
 from gateway.exchange.links import check_references, resolve_references
 from gateway.exchange.merging import check_merges, keep_links, values_shown
 from gateway.exchange.owners import settle_ids
@@ -105,7 +106,7 @@ def _check(gateway: Gateway, draft: Draft, entry: Entry) -> None:
         raise entry.locate(problem) from None
     change = entry.change = _writing(gateway, draft.access, entry)
     _check_record(gateway, draft, entry, change)
-    _check_labels(draft.access, entry, change)
+    check_labels(gateway, draft.access, entry, set(change.values.get("labels", ())))
     if draft.apart:
         require(draft.access, change)  # what writes together asks all at the same time, behind this
 
@@ -198,7 +199,7 @@ _OWN_CHECKS: Mapping[str, Check] = {"Consent": _check_consent, "CareTeam": check
 
 def _deletion(gateway: Gateway, access: Access, entry: Entry) -> Change:
     former = entry.former or {}
-    kept: Document = {name: former[name] for name in ("search", "labels", "attached") if name in former}
+    kept: Document = {name: former[name] for name in ("search", "labels", "hidden_until", "attached") if name in former}
     key, digest = former.get("key"), former.get("digest")
     return Change(
         kind=entry.kind,
@@ -228,9 +229,7 @@ def _writing(gateway: Gateway, access: Access, entry: Entry) -> Change:
     attached = attached_ids(kind, resource)
     if attached:
         values["attached"] = attached
-    labels = gateway.index.labels(kind, resource)
-    if labels:
-        values["labels"] = labels
+    values |= label_values(gateway, access, entry)
     source = access.caller.source if former is None else former["source"]
     # (Two that were alike before stay two.)
     keep = _as_is if former is not None and former.get("key") is not None else None
@@ -294,15 +293,6 @@ def _is_before(gateway: Gateway, entry: Entry, born: str) -> bool:
         return False
     text = entry.resource.effectiveDateTime
     return text is not None and read_span(born).low - read_span(text).high >= _A_DAY
-
-
-def _check_labels(access: Access, entry: Entry, change: Change) -> None:
-    """Anybody may add a security label with an update; only the patient's side and the depositor may take one off."""
-    former = entry.former or {}
-    gone = set(former.get("labels", ())) - set(change.values.get("labels", ()))
-    if gone and access.caller.kind not in ("patient", "proxy") and access.caller.source != former["source"]:
-        text = "a security label is taken off by the patient or by who deposited the resource"
-        raise entry.locate(Problem("forbidden", text, f"{entry.kind.name}.meta.security"))
 
 
 def _clean_meta(gateway: Gateway, resource: Any) -> None:
@@ -376,7 +366,7 @@ def _renewal(gateway: Gateway, access: Access, entry: Entry, former: Document) -
     change = _writing(gateway, access, entry)
     change.interaction = needed
     require(access, change)
-    _check_labels(access, entry, change)
+    check_labels(gateway, access, entry, set(change.values.get("labels", ())))
     return change
 
 
@@ -385,6 +375,7 @@ def _content(gateway: Gateway, resource: Any) -> bytes:
     resource.id = None
     _clean_meta(gateway, resource)
     flag(resource, False, gateway.registry.types.struct("Coding"))
+    forget_ends(gateway.registry[type(resource).__name__], resource)
     return gateway.codec.encode(resource)
 
 

@@ -84,8 +84,11 @@ FIELDS: Mapping[str, str] = {
     "_security": "labels",
     "_source": "source",
     "_depositor": "depositor",
+    "_hiddenUntil": "hidden_until",
     "patient": "patient",
 }
+
+INSTANTS = frozenset({"updated", "hidden_until"})  # fields that hold a moment
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -181,7 +184,7 @@ def _values_of(parameter: str, values: Values) -> typing.Any:
     if field is None:
         return values["search"].get(parameter)
     value = values.get(field)
-    if field == "updated":
+    if field in INSTANTS:
         return {"low": value, "high": value + _MILLISECOND} if value else None
     return [value] if isinstance(value, str) else value
 

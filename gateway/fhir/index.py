@@ -12,6 +12,7 @@ from gateway.fhir.equivalents import add_equivalents
 from gateway.fhir.registry import Registry, ResourceType, SearchParameter, contained_name, modifier_readers
 from gateway.fhir.values import Convert, hull, token_values
 
+Spellings = Callable[[str | None, str | None], tuple[str, ...]]
 Extract = Callable[[Any], dict[str, Any]]
 
 # A label of a system that nobody here knows could mean anything: this token stands for it, and denials test it.
@@ -20,9 +21,16 @@ UNKNOWN_LABEL = "\\?"
 
 
 class Index:
-    """Reads index values for every type of a registry. `label_systems`: the code systems whose labels are understood."""
+    """Reads index values for every type of a registry.
 
-    def __init__(self, registry: Registry, label_systems: frozenset[str], codec: Codec) -> None:
+    `label_systems`: the code systems whose labels are understood; `spellings`: the tokens of a label, by its system and code.
+    """
+
+    def __init__(
+        self, registry: Registry, label_systems: frozenset[str], codec: Codec, spellings: Spellings = token_values
+    ) -> None:
+        self._spellings = spellings
+        self._labelling = {kind.name: p for kind in registry.resource_types.values() if (p := _labelling(kind)) is not None}
         self._codec = codec
         self._types = registry.resource_types
         self._extract = {name: _extractor(kind) for name, kind in registry.resource_types.items()}
@@ -40,6 +48,9 @@ class Index:
             add_equivalents(kind.equivalents, resource, values)
         if kind.name in self._leading_inside and resource.contained:
             values |= self._contained_values(kind, resource)
+        labelling = self._labelling.get(kind.name)
+        if labelling in values:
+            values[labelling] = self._label_values(kind, resource)
         return values
 
     def _contained_values(self, kind: ResourceType, resource: Any) -> dict[str, list[Any]]:
@@ -61,6 +72,12 @@ class Index:
                     found.setdefault(contained_name(parameter.name, name, inner), []).extend(values.get(inner, ()))
         return {name: _distinct(values) for name, values in found.items() if values}
 
+    def _label_values(self, kind: ResourceType, resource: Any) -> list[str]:
+        """The values of the parameter that finds labels: in whichever system of the same codes one is asked for."""
+        labels = (label for branch in kind.labels[1:] for label in branch.read(resource))
+        codings = (coding for label in labels for coding in getattr(label, "coding", None) or ())
+        return list(dict.fromkeys(token for one in codings for token in self._spellings(one.system, one.code)))
+
     def sort_key(self, kind: ResourceType, resource: Any, parameter: str) -> datetime | None:
         """Where the dates of one parameter begin, None where there are none."""
         readers = kind.search[parameter].readers
@@ -74,10 +91,17 @@ class Index:
             for label in branch.read(resource):
                 for coding in getattr(label, "coding", None) or (label,):  # a CodeableConcept, or a Coding itself
                     system, code = getattr(coding, "system", None), getattr(coding, "code", None)
-                    found.update(dict.fromkeys(token_values(system, code)))
+                    found.update(dict.fromkeys(self._spellings(system, code)))
                     if system not in self._label_systems:
                         found[UNKNOWN_LABEL] = None
         return list(found)
+
+
+def _labelling(kind: ResourceType) -> str | None:
+    """The parameter that finds the labels of a type which stand in an element of their own."""
+    own = {branch.first for branch in kind.labels[1:]}
+    named = (p.name for p in kind.search.values() if p.readers and own and {branch.first for branch, _ in p.readers} == own)
+    return next(named, None)
 
 
 def _extractor(kind: ResourceType) -> Extract:

@@ -180,7 +180,12 @@ async def find_attachable(
     where = {"_id": {"$in": ids}, "bucket": {"$in": sorted({i[:3] for i in ids})}}
     found = await mongo.find_all(
         [
-            Part(kind.name, where, "resource", {**_FACTS, "source": 1, "bucket": 1, "labels": 1}),
+            Part(
+                kind.name,
+                where,
+                "resource",
+                {**_FACTS, "source": 1, "depositor": 1, "bucket": 1, "labels": 1, "hidden_until": 1},
+            ),
             *(_holding(access, holder, ids) for holder in holders),
         ]
     )
@@ -197,7 +202,7 @@ async def find_attachable(
 def _holding(access: Access, holder: ResourceType, ids: Sequence[str]) -> Part:
     """What attaches one of these, whoever may read it: all of it counts when it comes to labels. It is shown to nobody."""
     where: Document = {"bucket": {"$in": sorted({i[:3] for i in ids})}, "attached": {"$in": [*ids]}}
-    looked_at = parameters_of(access.clause(holder, "read")) | {"status", "patient", "_security"}
+    looked_at = parameters_of(access.clause(holder, "read")) | {"status", "patient", "_security", "_hiddenUntil"}
     return Part(holder.name, where, holder.name, {"attached": 1, "deleted": 1, **{stored_field(name): 1 for name in looked_at}})
 
 
@@ -213,8 +218,14 @@ def _see(
     sound = [document for document in holding if document not in void]
     labels = set(resource.get("labels", ())).union(*(document.get("labels", ()) for document in sound))
 
+    ends = [document["hidden_until"] for document in (resource, *sound) if "hidden_until" in document]
+
     def sees(document: Document) -> bool:
-        values = {**document, "labels": sorted(labels.union(document.get("labels", ())))}
+        values = {
+            **document,
+            "labels": sorted(labels.union(document.get("labels", ()))),
+            "hidden_until": max(ends, default=None),
+        }
         return matches(access.clause(kinds[document["of"]], "read"), values)
 
     if any(map(sees, sound)):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 
-from gateway.fhir.clause import FIELDS, All, Clause, Interval, Measure, Not, Test
+from gateway.fhir.clause import FIELDS, INSTANTS, All, Clause, Interval, Measure, Not, Test
 from gateway.fhir.clause import Any as AnyOf
 from gateway.fhir.dates import EARLIEST, Span
 from gateway.fhir.values import COMMON_SPAN
@@ -84,7 +84,7 @@ def _test(test: Test, field: str, *, common: bool) -> Document:
     if test.op == "missing":
         return {field: {"$exists": not test.value}}
     if isinstance(test.value, Span):
-        if field == "updated":
+        if field in INSTANTS:
             return _instant(field, test.op, test.value)
         return _span(field, test.op, test.value, common=common)
     if isinstance(test.value, Interval):

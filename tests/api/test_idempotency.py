@@ -355,7 +355,8 @@ async def test_what_a_bundle_reads_is_read_anew(world: World) -> None:
     doctor = await world.professional()
     given = await world.consent(owner, doctor, "access", ["Observation"])
     await world.consent(owner, doctor, "collect", ["Observation"])
-    reads = entry("GET", f"Observation?patient={owner.patient}")
+    theirs = await owner.create(observation(owner.patient))
+    reads = entry("GET", f"Observation?patient={owner.patient}&_id={theirs['id']}")
     for kind in ("transaction", "batch"):
         asked, key = ("POST", "", bundle(kind, entry("POST", "Observation", nameless(owner)), reads), {}), unique()
         first = await send(doctor, asked, key)

@@ -108,13 +108,13 @@ async def test_data_is_found_under_every_id_and_stays_where_it_is(world: World, 
 
 
 @pytest.mark.parametrize("denying", ["old", "new"])
-@pytest.mark.parametrize("what", [{"securityLabel": [label("R")]}, {"code": [concept("http://loinc.org", "1-8")]}, {}])
+@pytest.mark.parametrize("what", [{"securityLabel": [label("M")]}, {"code": [concept("http://loinc.org", "1-8")]}, {}])
 async def test_a_denial_of_one_record_holds_in_all(
     world: World, old: Actor, new: Actor, denying: str, what: dict[str, Any]
 ) -> None:
     service = await world.service()
     denier, other = (old, new) if denying == "old" else (new, old)
-    hit = {"meta": {"security": [label("R")]}} if "securityLabel" in what else {"code": concept("http://loinc.org", "1-8")}
+    hit = {"meta": {"security": [label("M")]}} if "securityLabel" in what else {"code": concept("http://loinc.org", "1-8")}
     hidden = {(await owner.create(observation(owner.patient, **hit)))["id"] for owner in (old, new)}
     plain = set() if not what else {(await owner.create(observation(owner.patient)))["id"] for owner in (old, new)}
     for owner in (old, new):

@@ -266,6 +266,7 @@ async def test_who_deposits_and_does_not_read_patches_only_what_nobody_else_has_
     owner, doctor, other = await world.patient(), await world.professional(), await world.professional()
     mine = await doctor.create(document(owner.patient))
     address = f"DocumentReference/{mine['id']}"
+    await owner.create(consent(owner, doctor, "access", type="deny"))
     assert (await doctor.get(address)).status_code == 404
     changed = await patch(doctor, address, replacing("/status", "superseded"))
     assert (changed.status_code, changed.json()["status"]) == (200, "superseded")

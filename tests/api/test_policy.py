@@ -182,8 +182,10 @@ async def test_the_patient_objects_and_takes_the_objection_back(world: World) ->
 
 async def test_depositing_needs_no_right_to_read(world: World) -> None:
     owner, doctor = await world.patient(), await world.professional()
+    theirs = await owner.create(document(owner.patient))
     mine = await doctor.create(document(owner.patient))
-    assert (await doctor.get(f"DocumentReference/{mine['id']}")).status_code == 404
+    assert (await doctor.get(f"DocumentReference/{theirs['id']}")).status_code == 404
+    assert [one["id"] for one in await doctor.search(f"DocumentReference?patient={owner.patient}")] == [mine["id"]]
     assert (await doctor.put(f"DocumentReference/{mine['id']}", {**mine, "status": "superseded"})).status_code == 200
     refusal = consent(owner, doctor, "collect", type="deny")
     await owner.create(refusal)

@@ -103,9 +103,12 @@ async def test_a_label_that_hides_a_document_hides_its_content(world: World) -> 
     assert (await owner.get(raw)).status_code == 200
 
 
-async def test_who_deposits_without_a_right_to_read_does_not_read(world: World) -> None:
-    owner, doctor = await world.patient(), await world.professional()
+async def test_who_deposits_reads_that_as_long_as_the_patient_does_not_refuse_them(world: World) -> None:
+    owner, doctor, other = await world.patient(), await world.professional(), await world.professional()
     _, raw = await deposited(doctor, owner.patient, pdf())
+    assert (await doctor.get(raw)).status_code == 200
+    await same(world, other, raw)
+    await owner.create(consent(owner, doctor, "access", type="deny"))
     await same(world, doctor, raw)
     assert (await owner.get(raw)).status_code == 200
 
@@ -289,9 +292,9 @@ async def test_an_owner_that_is_not_there_is_refused_like_one_who_may_not_be_wri
 
 @pytest.mark.requirement("AUD-001")
 async def test_deposit_and_fetch_are_in_the_log_of_the_patient(world: World) -> None:
-    owner, doctor = await world.patient(), await world.professional()
+    owner, doctor, other = await world.patient(), await world.professional(), await world.professional()
     _, raw = await deposited(doctor, owner.patient, pdf())
-    await doctor.get(raw)
+    await other.get(raw)
     await owner.get(raw)
     events = await world.stored("AuditEvent", patient=owner.patient)
     mine = [e["event"] for e in events if e["event"].get("type") == "Binary"]

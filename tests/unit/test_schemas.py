@@ -88,6 +88,7 @@ async def test_the_check_names_file_and_key(tmp_path: Path) -> None:
         ("policy.toml", 'direction = "read"', 'direction = "look"', "base[0].direction: Invalid enum value 'look'"),
         ("policy.toml", 'code = "consultation"', 'code = "care-team"', "relation[2].code: 'care-team' stands twice"),
         ("policy.toml", 'professions = ["10"]', 'professions = ["11"]', "relation[0].professions: '11' is no profession"),
+        ("policy.toml", 'unknown = "R"', 'unknown = "X"', "labels.unknown: is none of labels.levels"),
         ("entitlements.toml", '95 = ["summaries"', '95 = ["sums"', "professions.95: 'sums' is no category"),
         (
             "entitlements.toml",

@@ -1,0 +1,102 @@
+"""Security labels that hide what bears them: from whom, how long, and who may put them on and take them off.
+
+Knows: the rules of `schemas/policy.toml` as clauses. Must not know: Consents, scopes, stores, the clock.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from gateway.fhir.clause import Clause, Test, every, negate, some
+from gateway.fhir.dates import Span
+from gateway.fhir.values import token_values
+
+_MILLISECOND = timedelta(milliseconds=1)
+AUTHOR = "author"  # in place of a kind of actor: whoever deposited it
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRule:
+    """What labels of one kind do. `tokens`: the labels, as `system|code`; `bears`: that a resource has one of them.
+
+    `hidden_from`: kinds of actor; `but_author`: not from whoever deposited it, or is its author; `opened_by_consent`: a Consent
+    that names the label opens it to them; `longest`: for how long it hides at most, None for as long as it is there;
+    `set_by`, `removed_by`: who may put it on and take it off, None for whom the rules of all labels allow.
+    """
+
+    tokens: frozenset[str]
+    bears: Clause
+    hidden_from: frozenset[str]
+    but_author: bool
+    opened_by_consent: bool
+    longest: timedelta | None
+    set_by: frozenset[str] | None
+    removed_by: frozenset[str] | None
+
+    def hides(self, author: Clause, now: datetime) -> Clause:
+        """What it hides now from who is the author of what satisfies this clause."""
+        exempt = author if self.but_author else some()
+        over = Test("_hiddenUntil", "le", Span(now, now + _MILLISECOND)) if self.longest is not None else some()
+        return every(self.bears, negate(some(exempt, over)))
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """All that is known of labels. `systems`: whose labels are understood; `same`: the other systems with the codes of one;
+    `levels`: those of confidentiality, by token, the higher the stricter; `removed_by`: who takes off what no rule speaks of.
+    """
+
+    systems: frozenset[str]
+    same: Mapping[str, tuple[str, ...]]
+    levels: Mapping[str, int]
+    removed_by: frozenset[str]
+    rules: tuple[LabelRule, ...]
+
+    def spellings(self, system: str | None, code: str | None) -> tuple[str, ...]:
+        """The tokens of a label, in whichever system of the same codes it may be asked for."""
+        others = self.same.get(system or "", ())
+        found = token_values(system, code)
+        return found if not others else (*found, *(token_values(other, code)[0] for other in others if found))
+
+    def hidden(self, actor: str, author: Clause, now: datetime) -> tuple[Clause, tuple[tuple[frozenset[str], Clause], ...]]:
+        """What labels hide from a kind of actor: for good, and unless a Consent names them (those with their tokens)."""
+        closed: list[Clause] = []
+        openable: list[tuple[frozenset[str], Clause]] = []
+        for rule in self.rules:
+            if actor in rule.hidden_from:
+                if rule.opened_by_consent:
+                    openable.append((rule.tokens, rule.hides(author, now)))
+                else:
+                    closed.append(rule.hides(author, now))
+        return some(*closed), tuple(openable)
+
+    def refused_to_set(self, new: Iterable[str], who: frozenset[str]) -> bool:
+        """Whether one of these labels is not for these (kinds of actor, `author`) to put on."""
+        return any(rule.set_by is not None and not rule.set_by & who for rule in self._rules_of(new))
+
+    def refused_to_remove(self, gone: Iterable[str], left: Iterable[str], who: frozenset[str]) -> bool:
+        """Whether one of these labels is not for these to take off.
+
+        A level of confidentiality makes room for a stricter one whoever says so.
+        """
+        strictest = max((self.levels[token] for token in left if token in self.levels), default=-1)
+        weighed = [token for token in gone if self.levels.get(token, strictest + 1) > strictest]
+        special = [rule for rule in self._rules_of(weighed) if rule.removed_by is not None]
+        if any(not (rule.removed_by or frozenset()) & who for rule in special):
+            return True
+        spoken_of = {token for rule in special for token in rule.tokens}
+        return any(token not in spoken_of for token in weighed) and not self.removed_by & who
+
+    def longest_of(self, token: str) -> timedelta | None:
+        """For how long the label of this token hides at most, None where that has no end or it hides nothing."""
+        found = [rule.longest for rule in self._rules_of([token]) if rule.longest is not None]
+        return min(found, default=None)
+
+    def _rules_of(self, tokens: Iterable[str]) -> Iterator[LabelRule]:
+        there = frozenset(tokens)
+        return (rule for rule in self.rules if rule.tokens & there)
+
+
+def bearing(tokens: Sequence[str]) -> Clause:
+    """That a resource has one of these labels."""
+    return some(*(Test("_security", "is", token) for token in tokens))

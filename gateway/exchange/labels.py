@@ -1,0 +1,94 @@
+"""Security labels as they are written: who may put one on and take it off, and until when one hides.
+
+Knows: that a label which hides for a time tells its end, and that this service adds it where it does not. Must not know: HTTP,
+MongoDB, what a label hides from whom.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from gateway.access.access import Access
+from gateway.exchange.entries import Entry
+from gateway.exchange.gateway import Gateway
+from gateway.fhir.dates import read_span, write_instant
+from gateway.fhir.registry import ResourceType
+from gateway.fhir.values import has_system, token_values
+from gateway.problem import Problem
+from gateway.store.mongo import Document
+
+# On the coding of a label: the moment from which it hides no longer (`valueDateTime`).
+HIDDEN_UNTIL = "urn:fhir-document-gateway:StructureDefinition/hidden-until"
+
+
+def label_values(gateway: Gateway, access: Access, entry: Entry) -> Document:
+    """What is stored beside a resource of its labels. To one that hides for a time without telling its end, that is added.
+
+    Raises Problem where an end is told that is none, or too late.
+    """
+    labels = gateway.index.labels(entry.kind, entry.resource)
+    if not labels:
+        return {}
+    ends = [end for coding in _codings(entry.kind, entry.resource) if (end := _end(gateway, access, entry, coding)) is not None]
+    return {"labels": labels} | ({"hidden_until": max(ends)} if ends else {})
+
+
+def check_labels(gateway: Gateway, access: Access, entry: Entry, labels: set[str]) -> None:
+    """Refuse labels that their writer may not put on, and the loss of those that they may not take off."""
+    former = entry.former or {}
+    had, has = set(filter(has_system, former.get("labels", ()))), set(filter(has_system, labels))
+    if had == has:
+        return
+    record = access.records.get(entry.patient or "")
+    who = {access.kind_of_actor(record) if record is not None else access.caller.kind}
+    if entry.former is None or _is_author(access, former):
+        who.add("author")
+    rules = gateway.policy.labels
+    if rules.refused_to_set(has - had, frozenset(who)):
+        raise _refuse(entry, "this security label is not put on by who writes this")
+    if rules.refused_to_remove(had - has, has, frozenset(who)):
+        raise _refuse(entry, "a security label is taken off by the patient or by who deposited the resource")
+
+
+def forget_ends(kind: ResourceType, resource: Any) -> None:
+    """Take the ends off labels: what is the same but for them was sent before it was told when they end."""
+    for coding in _codings(kind, resource):
+        coding.extension = [one for one in coding.extension or () if one.url != HIDDEN_UNTIL] or None
+
+
+def _is_author(access: Access, former: Document) -> bool:
+    depositor = former.get("depositor")
+    return depositor in access.caller.actors if depositor is not None else former["source"] == access.caller.source
+
+
+def _end(gateway: Gateway, access: Access, entry: Entry, coding: Any) -> datetime | None:
+    """Until when a label hides, None for one that does so without an end, or hides nothing."""
+    token = token_values(coding.system, coding.code)
+    longest = gateway.policy.labels.longest_of(token[0]) if token else None
+    if longest is None:
+        return None
+    latest = (access.now + longest).replace(microsecond=0)
+    known: datetime | None = (entry.former or {}).get("hidden_until")
+    told = [one.valueDateTime for one in coding.extension or () if one.url == HIDDEN_UNTIL]
+    if not told:
+        end = known or latest
+        extension = gateway.registry.types.struct("Extension")(url=HIDDEN_UNTIL, valueDateTime=write_instant(end))
+        coding.extension = [*(coding.extension or ()), extension]
+        return end
+    if len(told) > 1 or told[0] is None:
+        raise _refuse(entry, "the end of a label is one dateTime", "value")
+    end = read_span(told[0]).low
+    if end > max(latest, known or latest):
+        raise _refuse(entry, f"this security label hides for {longest.days} days at most", "business-rule")
+    return end
+
+
+def _codings(kind: ResourceType, resource: Any) -> Iterator[Any]:
+    for branch in kind.labels:
+        for label in branch.read(resource):
+            yield from getattr(label, "coding", None) or ((label,) if hasattr(label, "code") else ())
+
+
+def _refuse(entry: Entry, text: str, code: str = "forbidden") -> Problem:
+    where = "meta.security" if len(entry.kind.labels) == 1 else entry.kind.labels[-1].first
+    return entry.locate(Problem(code, text, f"{entry.kind.name}.{where}"))
