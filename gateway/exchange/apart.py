@@ -47,7 +47,7 @@ async def write_apart(
         if not rest:
             return [outcomes[n] for n in range(len(asked))], events
         async with gateway.committer.turn(held):
-            plan = Plan()
+            plan, entries = Plan(), list[Entry]()
             try:
                 entries = _read_entries(gateway, access, [calls[n] for n in rest])
                 widened, plan = await make_plan(gateway, access, entries, _urls(calls, outcomes), apart=True)
@@ -59,7 +59,7 @@ async def write_apart(
                 access = access.afresh()
                 held = frozenset(plan.heads)  # next time it plans only when it is its turn
             except Refused as refused:
-                outcomes |= {rest[n]: problem for n, problem in refused.problems.items()}
+                outcomes |= {rest[_asked(entries, n)]: problem for n, problem in refused.problems.items()}
                 rounds += 1
             except Problem as problem:
                 placed = _entry_of(problem, rest)
@@ -71,6 +71,12 @@ async def write_apart(
             text = "too many entries that this one may refer to were refused: send it again without them"
             outcomes |= {n: Problem("too-costly", text, calls[n][0].place, status=422) for n in calls if n not in outcomes}
     raise too_often()
+
+
+def _asked(entries: Sequence[Entry], n: int) -> int:
+    """The number of the entry that was asked for: itself, or what brought it along."""
+    place = entries[n].call.place if n < len(entries) and entries[n].came_along else None
+    return n if place is None else next(k for k, entry in enumerate(entries) if entry.call.place == place)
 
 
 def _read_entries(gateway: Gateway, access: Access, asked: Sequence[Asked]) -> list[Entry]:
@@ -102,7 +108,7 @@ async def _replay(
 
 def _once(once: Once, rest: Sequence[int], entries: Sequence[Entry]) -> list[tuple[Once, slice]]:
     """A receipt for each that is written. What is known is known without one."""
-    new = [n for n, entry in enumerate(entries) if entry.change is not None]
+    new = [n for n, entry in enumerate(entries) if entry.change is not None and not entry.came_along]
     return [(replace(once, position=rest[n] + 1), slice(n, n + 1)) for n in new]
 
 

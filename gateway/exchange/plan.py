@@ -49,8 +49,7 @@ async def make_plan(
     for entry in entries:
         if entry.kind.is_raw and entry.is_create:
             read_deposit(gateway, entry)
-    if not apart:
-        entries += move_out(gateway, entries)
+    entries += move_out(gateway, entries)
     draft = Draft(access, entries, f"{gateway.settings.base_url}/", apart, dict(urls))
     try:
         plan = await _make(gateway, draft)

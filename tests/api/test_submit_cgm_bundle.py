@@ -1,12 +1,15 @@
 """$submit-cgm-bundle: every entry gets its own receipt, in order, and what is wrong with one costs the others nothing."""
 
 import json
+from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.store.contents import destroy_key
+from tests.documents.papers import pdf
 from tests.world import Actor, World, bundle, concept, device, entry, issues, observation, unique
 
 Resource = dict[str, Any]
@@ -382,3 +385,51 @@ async def test_a_band_that_stands_twice_or_is_missing(camille: Actor, specificat
     for wrong in (bands[:4], [*bands[:4], bands[0]], [*bands, bands[0]]):
         found = issues(await camille.post("Observation/$validate", sent | {"component": wrong}))
         assert found[0]["expression"] == ["Observation.component.code"]
+
+
+def report(owner: Actor, content: bytes, **elements: Any) -> Resource:
+    """A summary as PDF."""
+    attachment = {"contentType": "application/pdf", "data": b64encode(content).decode(), **elements}
+    return entry(
+        "POST",
+        "DiagnosticReport",
+        {
+            "resourceType": "DiagnosticReport",
+            "identifier": [{"system": "https://app.example/reports", "value": unique("report")}],
+            "status": "final",
+            "code": concept("http://loinc.org", "11502-2"),
+            "subject": {"reference": f"Patient/{owner.patient}"},
+            "presentedForm": [attachment],
+        },
+    )
+
+
+async def test_a_long_report_is_content_like_any_other(world: World, camille: Actor, app: Actor) -> None:
+    """Sealed, and stored once; a wrong one costs nothing but itself, and leaves none."""
+    content = pdf(60_000)
+    wrong = [report(camille, pdf(50_000), hash="2jmj7l5rSw0yVb/vlWAYkK/YBwk="), report(camille, b"<html>" + pdf(40_000))]
+    unstated = report(camille, pdf(30_000))
+    unstated["resource"]["status"] = "perhaps"
+    good, first = report(camille, content), reading(camille, unique())
+    sent = submission(first, wrong[0], good, unstated, wrong[1])
+    answer = await app.post("$submit-cgm-bundle", sent, Idempotency_Key=unique())
+    assert [status for status, _ in receipts(answer)] == ["201", "422", "201", "422", "422"]
+    assert told(answer, 1)[1] == "Bundle.entry[1].resource.presentedForm[0].hash"
+    assert told(answer, 4)[1] == "Bundle.entry[4].resource.presentedForm[0].contentType"
+    (raw,) = await world.stored("Binary", patient=camille.patient)
+    assert len(await world.stored("contents", patient=camille.patient)) == 1
+    made = (await camille.get(location(answer, 2).partition("/_history")[0])).json()
+    assert made["presentedForm"] == [{"contentType": "application/pdf", "url": f"Binary/{raw['_id']}"}]
+    assert (await camille.get(f"Binary/{raw['_id']}")).content == content
+    again = await app.post("$submit-cgm-bundle", sent)
+    assert receipts(again)[0] == KNOWN
+    assert len(await world.stored("Binary", patient=camille.patient)) == 1  # known by its bytes
+
+
+async def test_reports_of_a_record_whose_contents_were_erased_are_refused_each_for_itself(
+    world: World, camille: Actor, app: Actor
+) -> None:
+    await destroy_key(world.gateway.mongo, camille.patient, world.clock())
+    answer = await app.post("$submit-cgm-bundle", submission(report(camille, pdf(60_000))))
+    assert answer.status_code in (200, 422), answer.text
+    assert await world.stored("DiagnosticReport", patient=camille.patient) == []
