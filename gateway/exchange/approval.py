@@ -43,6 +43,7 @@ from gateway.store.mongo import Document
 from gateway.store.mongo import Session as Transaction
 
 CODE_LASTS = timedelta(seconds=60)
+_TO_TRY_AGAIN = timedelta(minutes=5)
 _ROUNDS, _ROUND = 100, 0.05  # how often, and after how many seconds again, it is looked whether a decision is stored
 _BY_CONSENT = ("app", "service")
 _PATIENTS = ("patient", "proxy")
@@ -104,12 +105,17 @@ async def approve(
         "challenge": authorization.challenge,
         "expires": gateway.clock() + CODE_LASTS,
     }
-    if approval["consents"]:
-        await _with_consents(gateway, authorization, session, role, decided, approval, (code, fields), origin)
-    else:
-        await store.add_approval(gateway.mongo, approval, code, fields)
-        access = await access_of(gateway, session, role, "")
-        await gateway.audit.record([_decision_event(access, role, origin, approval, decided)], now)
+    try:
+        if approval["consents"]:
+            await _with_consents(gateway, authorization, session, role, decided, approval, (code, fields), origin)
+        else:
+            access = await access_of(gateway, session, role, "")
+            said_so = _decision_event(access, role, origin, approval, decided)
+            await store.add_approval(gateway.audit, approval, code, fields, said_so, now)
+    except Exception:
+        # Whoever is told that it failed may try again. (If it was stored all the same, the next decision takes its place.)
+        await store.reopen_authorization(gateway.mongo, authorization.handle, gateway.clock() + _TO_TRY_AGAIN)
+        raise
     return location
 
 
@@ -247,7 +253,7 @@ async def _with_consents(
     calls += [withdrawing(origin, one) for one in known if not kept & set(one["search"]["identifier"])]
 
     async def approve_behind(access: Access, transaction: Transaction) -> list[Event]:
-        await store.add_approval(gateway.mongo, approval, *code, session=transaction)
+        await store.add_approval_behind(gateway.mongo, approval, *code, transaction)
         stored = await store.find_consents(gateway.mongo, patient, approval["consents"], transaction)
         references = [f"Consent/{one['_id']}/_history/{one['version']}" for one in stored]
         return [_decision_event(access, role, origin, approval, decided, references)]

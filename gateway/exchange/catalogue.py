@@ -120,7 +120,7 @@ async def add_client(gateway: Gateway, client: Client, operator: str = UNNAMED) 
         "state": "draft",
         "states": [{"state": "draft", "at": now, "note": ""}],
     }
-    if not await add_entry(gateway.mongo, entry, _audited(gateway, client, operator, "draft, edition 1")):
+    if not await add_entry(entry, _audited(gateway, client, operator, "draft, edition 1")):
         raise Problem("duplicate", f"there is a client '{client.client}' already")
     log("catalogue.added", client=client.client)
     return secret
@@ -201,7 +201,7 @@ def _state(entry: Entry, state: str, now: datetime, note: str) -> Document:
 
 async def _change(gateway: Gateway, entry: Entry, fields: Document, operator: str, said: str) -> None:
     audited = _audited(gateway, entry.client, operator, said)
-    if not await change_entry(gateway.mongo, entry.client.client, entry.revision, fields, audited):
+    if not await change_entry(entry.client.client, entry.revision, fields, audited):
         raise Problem("conflict", f"'{entry.client.client}' was changed by somebody else at the same time")
     log("catalogue.changed", client=entry.client.client, detail=str(fields.get("state", entry.state)))
 

@@ -121,7 +121,7 @@ async def serving_oauth(app: FastAPI, gateway: Gateway, metadata: Mapping[str, A
         keys,
         client_keys,
         Core(gateway.scopes),
-        Issuing(gateway.mongo, gateway.audit, gateway.clock),
+        Issuing(gateway.audit, gateway.clock),
         IdTokens(gateway.settings),
     )
     try:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from hashlib import sha256
 
+from gateway.fhir.balp import Event
+from gateway.store.audit import AuditWriter
 from gateway.store.mongo import Document, Mongo, Session, Stale, Step, Unmatched
 from gateway.store.schema import APPROVALS, AUTHORIZATIONS, CODES, LAUNCHES, TOKENS
 
@@ -46,6 +48,12 @@ async def take_authorization(mongo: Mongo, handle: str, now: datetime, answer: D
     return await mongo.change(AUTHORIZATIONS, where, {"$set": {"answer": answer, "expires": until}}) is not None
 
 
+async def reopen_authorization(mongo: Mongo, handle: str, until: datetime) -> None:
+    """Let a request be decided on again: what was decided could not be stored."""
+    change = {"$unset": {"answer": ""}, "$set": {"expires": until}}
+    await mongo.change(AUTHORIZATIONS, {"_id": hash_of(handle), "answer": {"$exists": True}}, change)
+
+
 async def is_waiting(mongo: Mongo, code: bytes) -> bool | None:
     """Whether a code, by its hash, is there and nobody has claimed it; None where it is not there."""
     found = await mongo.find_one(CODES, {"_id": code}, {"used": 1})
@@ -62,14 +70,21 @@ async def find_launch(mongo: Mongo, handle: str, now: datetime) -> Document | No
     return await mongo.find_one(LAUNCHES, {"_id": hash_of(handle), "expires": {"$gt": now}})
 
 
-async def add_approval(mongo: Mongo, approval: Document, code: str, fields: Document, session: Session = None) -> None:
-    """Store an approval with the code that stands for it, in this transaction or in one of its own."""
-    steps = [Step(APPROVALS, [approval]), Step(CODES, [{"_id": hash_of(code), "used": False, **fields}])]
-    if session is None:
-        await mongo.write_all(steps, seconds=_SECONDS)
-        return
-    for step in steps:
+def _approved(approval: Document, code: str, fields: Document) -> list[Step]:
+    return [Step(APPROVALS, [approval]), Step(CODES, [{"_id": hash_of(code), "used": False, **fields}])]
+
+
+async def add_approval_behind(mongo: Mongo, approval: Document, code: str, fields: Document, session: Session) -> None:
+    """Store an approval with the code that stands for it, in this transaction."""
+    for step in _approved(approval, code, fields):
         await mongo.write(step, session)
+
+
+async def add_approval(
+    audit: AuditWriter, approval: Document, code: str, fields: Document, event: Event, now: datetime
+) -> None:
+    """The same in a transaction of its own, with its event."""
+    await audit.write_all(_approved(approval, code, fields), [event], now, seconds=_SECONDS)
 
 
 async def claim_code(mongo: Mongo, code: str, now: datetime) -> tuple[Document | None, bool]:

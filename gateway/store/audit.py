@@ -50,6 +50,12 @@ class AuditWriter:
         if events:
             await self._gather.ask(self.documents(events, now))
 
+    async def write_all(self, steps: Sequence[Step], events: Sequence[Event], now: datetime, *, seconds: float) -> None:
+        """Carry out these steps and record these events, in one transaction. Raises as the steps do, and as `record` does."""
+        documents = self.documents(events, now)
+        await self._mongo.write_all([*steps, *([self.step(documents)] if documents else [])], seconds=seconds)
+        self.committed(documents)
+
     def step(self, documents: list[Document]) -> Step:
         """Writing these events as part of a transaction, which raises Problem 503 where they cannot be stored.
 

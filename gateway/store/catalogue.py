@@ -50,25 +50,23 @@ class Audited:
     now: datetime
 
 
-async def add_entry(mongo: Mongo, entry: Document, audited: Audited) -> bool:
+async def add_entry(entry: Document, audited: Audited) -> bool:
     """Store a new entry. Returns whether there was none of that client id."""
-    return await _write(mongo, Step(CATALOGUE, [entry]), audited)
+    return await _write(Step(CATALOGUE, [entry]), audited)
 
 
-async def change_entry(mongo: Mongo, client: str, known: int, fields: Document, audited: Audited) -> bool:
+async def change_entry(client: str, known: int, fields: Document, audited: Audited) -> bool:
     """Set these fields of an entry. Returns whether it was still as `known` (its `revision`), which is counted on."""
     update = {"$set": fields, "$inc": {"revision": 1}}
-    return await _write(mongo, Step(CATALOGUE, updates=[({"_id": client, "revision": known}, update)]), audited)
+    return await _write(Step(CATALOGUE, updates=[({"_id": client, "revision": known}, update)]), audited)
 
 
-async def _write(mongo: Mongo, step: Step, audited: Audited) -> bool:
+async def _write(step: Step, audited: Audited) -> bool:
     await audited.audit.open(audited.now)
-    documents = audited.audit.documents([audited.event], audited.now)
     try:
-        await mongo.write_all([step, audited.audit.step(documents)], seconds=_SECONDS)
+        await audited.audit.write_all([step], [audited.event], audited.now, seconds=_SECONDS)
     except Stale:
         return False
-    audited.audit.committed(documents)
     return True
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from gateway.fhir.balp import Event
 from gateway.store.audit import AuditWriter
 from gateway.store.gather import Gather
-from gateway.store.mongo import Document, Mongo, Stale, Step
+from gateway.store.mongo import Document, Stale, Step
 from gateway.store.schema import ASSERTIONS, TOKENS
 
 _SECONDS = 5.0
@@ -41,8 +41,7 @@ class Issue:
 class Issuing:
     """Writes what is issued. `clock`: the time of its events."""
 
-    def __init__(self, mongo: Mongo, audit: AuditWriter, clock: Callable[[], datetime]) -> None:
-        self._mongo = mongo
+    def __init__(self, audit: AuditWriter, clock: Callable[[], datetime]) -> None:
         self._audit = audit
         self._clock = clock
         self._gather: Gather[Issue, None] = Gather(self._write_group, patience=_PATIENCE)
@@ -67,8 +66,6 @@ class Issuing:
         used = [{"_id": issue.used.id, "ends": issue.used.ends} for issue in group if issue.used is not None]
         tokens = [issue.token for issue in group if issue.token is not None]
         steps = [Step(name, inserts) for name, inserts in ((ASSERTIONS, used), (TOKENS, tokens)) if inserts]
-        events = self._audit.documents([issue.event for issue in group if issue.event is not None], self._clock())
-        steps += [self._audit.step(events)] if events else []
+        events = [issue.event for issue in group if issue.event is not None]
         if steps:
-            await self._mongo.write_all(steps, seconds=_SECONDS)
-            self._audit.committed(events)
+            await self._audit.write_all(steps, events, self._clock(), seconds=_SECONDS)

@@ -21,6 +21,7 @@ from tests.decisions import (
     allow,
     arrive,
     entry_of,
+    medisoft,
     paired,
     redeem,
     register_app,
@@ -275,6 +276,31 @@ async def test_the_answer_of_a_decision_is_for_who_made_it_and_until_it_is_used(
     page = await person.send(form, decision="allow", allow="read-Observation", duration="year")
     assert page.status == 410
     assert len(await world.stored("tokens", client=app.id)) == 1  # and what the code gave holds on
+
+
+@pytest.mark.requirement("AUD-002")
+@pytest.mark.parametrize("kind", ["app", "software"])
+async def test_what_could_not_be_stored_can_be_decided_again(world: World, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    owner, doctor = await world.patient(), await world.professional()
+    app = await register_app(world) if kind == "app" else await medisoft(world, [CALLBACK])
+    who, scope = (owner.reference, None) if kind == "app" else (doctor.reference, "user/Observation.rs")
+    asked = {} if scope is None else {"scope": scope}
+    person, page = await arrive(world, await account_of(world, who), Request(app.id), **asked)
+    step = type(world.gateway.audit).step
+
+    def too_large(self: Any, documents: list[Any]) -> Any:
+        return step(self, [{**document, "x": b"x" * 17_000_000} for document in documents])  # the server refuses it
+
+    sent = {"decision": "allow", "allow": "read-Observation", "duration": "year"}
+    monkeypatch.setattr(type(world.gateway.audit), "step", too_large)
+    failed = await person.send(page.form(FORM), **sent)
+    assert (failed.status, failed.answer.headers["retry-after"]) == (503, "2")
+    monkeypatch.undo()
+    assert await world.stored("approvals", client=app.id) == []
+    assert await world.stored("codes", client=app.id) == []
+    await person.send(page.form(FORM), **sent)
+    assert told(person)["code"]
+    assert len(await world.stored("approvals", client=app.id)) == 1
 
 
 async def test_refusing_twice_is_refusing_once(world: World) -> None:
