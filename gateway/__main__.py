@@ -1,4 +1,4 @@
-"""The command line: serve · demo · check · import · apps · keys · token · accounts · audit · erase-patient · withdrawn.
+"""The command line: serve · demo · check · conformance · import · apps · keys · token · accounts · audit · erase-patient · withdrawn.
 
 Knows: commands and their options, and how their results are told to a person. Must not know: what they do.
 """
@@ -23,6 +23,7 @@ from gateway import __version__
 from gateway.api.wire import server_options
 from gateway.app import attached, build_gateway, check_system, prepare_store, read_schemas, running
 from gateway.cli.apps import apps_app
+from gateway.cli.conformance import conformance_app
 from gateway.cli.keys import keys_app
 from gateway.cli.records import erase, withdrawn
 from gateway.exchange.accounts import add_account, lock_account, reset_account
@@ -46,6 +47,7 @@ token_app = typer.Typer(no_args_is_help=True, help="Issue and revoke access toke
 accounts_app = typer.Typer(no_args_is_help=True, help="Accounts of people who log in here.")
 audit_app = typer.Typer(no_args_is_help=True, help="Verify the audit.")
 app.add_typer(apps_app, name="apps")
+app.add_typer(conformance_app, name="conformance")
 app.add_typer(keys_app, name="keys")
 app.add_typer(token_app, name="token")
 app.add_typer(accounts_app, name="accounts")

@@ -15,6 +15,7 @@ import uvicorn
 
 from gateway.api.wire import server_options
 from gateway.app import build_gateway, create_app, read_schemas, running
+from gateway.sandbox.judged import DESCRIPTION, description_page
 from gateway.sandbox.mongod import drop_database, running_mongod
 from gateway.sandbox.pages import CALLBACK, app_page
 from gateway.sandbox.people import DAYS, SECRET, NamedIds, People, bring_people, issue_tokens, open_pages
@@ -63,7 +64,7 @@ def _run(listener: socket.socket, data: Path | None) -> None:
         people = asyncio.run(_bring(settings, kept))
         _keep_people(data, people)
         tour = write_tour(settings, people, datetime.now(UTC), kept=kept is not None)
-        server = _Server(settings, tour)
+        server = _Server(settings, tour, people)
         server.run([listener])
         if not server.started:
             raise DemoError("the gateway did not start")
@@ -72,9 +73,10 @@ def _run(listener: socket.socket, data: Path | None) -> None:
 class _Server(uvicorn.Server):
     """uvicorn, which prints the tour once it listens."""
 
-    def __init__(self, settings: Settings, tour: str) -> None:
+    def __init__(self, settings: Settings, tour: str, people: People) -> None:
         app = create_app(settings)
         app.add_route(CALLBACK, app_page)
+        app.add_route(DESCRIPTION, description_page(people))
         super().__init__(uvicorn.Config(app, **server_options()))
         self._tour = tour
 

@@ -1,0 +1,75 @@
+"""`gateway conformance`: the kit at the terminal.
+
+Knows: the commands, where the description of a server comes from. Must not know: what is checked.
+"""
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+from urllib.parse import urljoin
+
+import typer
+from rich.console import Console
+
+from gateway import __version__
+from gateway.conformance.discover import describe_sandbox
+from gateway.conformance.reports.files import write_reports
+from gateway.conformance.reports.terminal import print_differences, print_report
+from gateway.conformance.run import KitError, run_checks
+from gateway.conformance.target import Target, TargetError, read_target
+from gateway.conformance.verdicts import compare, read_report
+
+conformance_app = typer.Typer(no_args_is_help=True, help="The conformance kit: is software right?")
+
+
+@conformance_app.command("server")
+def server(
+    base: Annotated[str, typer.Argument(metavar="URL", help="FHIR base address of the server.")],
+    only: Annotated[list[str] | None, typer.Option(help="A rule (CORE-03) or a group (core); repeatable.")] = None,
+    described: Annotated[
+        Path | None, typer.Option("--with", help="TOML: tokens and patient of the server.", exists=True, dir_okay=False)
+    ] = None,
+    sandbox: Annotated[bool, typer.Option("--sandbox", help="It is a `gateway demo`: it says itself who is who.")] = False,
+    open_: Annotated[bool, typer.Option("--open", help="The server asks for no tokens.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Folder for the reports (HTML, JUnit, TestReport, badge).")] = None,
+    processes: Annotated[int, typer.Option(help="Checks at a time.", min=1, max=64)] = 4,
+) -> None:
+    """Check a FHIR server, of whoever's making. Ends with 1 if a SHALL fails."""
+    console = Console()
+    try:
+        target = _target(base, described, sandbox=sandbox, is_open=open_)
+        found = run_checks(target, only or (), processes, __version__)
+    except (KitError, TargetError) as error:
+        _fail(str(error))
+    print_report(found, console)
+    if report is not None:
+        write_reports(found, report)
+        console.print(f"reports: {report / 'index.html'}", soft_wrap=True)
+    if not found.is_conformant:
+        raise typer.Exit(1)
+
+
+@conformance_app.command("compare")
+def compare_(
+    before: Annotated[Path, typer.Argument(help="report.json of the earlier run.", exists=True, dir_okay=False)],
+    after: Annotated[Path, typer.Argument(help="report.json of the later run.", exists=True, dir_okay=False)],
+) -> None:
+    """Say what came out otherwise; what got worse first. Ends with 1 if something did."""
+    try:
+        differences = compare(read_report(before), read_report(after))
+    except ValueError as error:
+        _fail(str(error))
+    print_differences(differences, Console())
+    if any(one.is_regression for one in differences):
+        raise typer.Exit(1)
+
+
+def _target(base: str, described: Path | None, *, sandbox: bool, is_open: bool) -> Target:
+    if sandbox:
+        return read_target(base, describe_sandbox(urljoin(base, "/sandbox/conformance.toml")))
+    text = described.read_text("utf-8") if described is not None else ""
+    return read_target(base, text if not is_open or "open" in text else f"open = true\n{text}")
+
+
+def _fail(text: str) -> NoReturn:
+    Console(stderr=True).print(f"gateway: {text}", soft_wrap=True, markup=False, highlight=False)
+    raise typer.Exit(2)

@@ -1,0 +1,52 @@
+"""The report as a terminal shows it.
+
+Knows: tables and colours. Must not know: how verdicts come about.
+"""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from gateway.conformance.verdicts import Difference, Report, Verdict
+
+_COLOURS = {"passed": "green", "failed": "red", "not applicable": "dim", "broken": "magenta"}
+
+
+def print_report(report: Report, console: Console) -> None:
+    """A table of the groups, then each check that failed, with its rule, its reason and a line that shows it again."""
+    table = Table(title=f"{report.base}  {report.software}", title_justify="left")
+    for heading in ("group", "passed", "failed", "broken", "not applicable"):
+        table.add_column(heading, justify="left" if heading == "group" else "right")
+    for group in sorted({verdict.group for verdict in report.verdicts}):
+        row = [verdict for verdict in report.verdicts if verdict.group == group]
+        counts = (sum(v.outcome == outcome for v in row) for outcome in ("passed", "failed", "broken", "not applicable"))
+        table.add_row(group, *(str(count or "") for count in counts))
+    console.print(table)
+    for verdict in report.verdicts:
+        if verdict.outcome in ("failed", "broken"):
+            _print_failure(verdict, console)
+    word = "[green]conformant[/]" if report.is_conformant else "[red]not conformant[/]"
+    console.print(f"{report.count('passed')} passed, {report.count('failed')} failed in {report.seconds} s: {word}")
+
+
+def print_differences(differences: Sequence[Difference], console: Console) -> None:
+    """What differs between two reports, a line each."""
+    if not differences:
+        console.print("no check came out otherwise")
+    for one in differences:
+        colour = "red" if one.is_regression else "default"
+        before, after = one.before or "not checked", one.after or "not checked"
+        console.print(f"[{colour}]{one.rule}[/]  {before} → {after}  {escape(one.text)}  [dim]{escape(one.check)}[/]")
+
+
+def _print_failure(verdict: Verdict, console: Console) -> None:
+    colour = _COLOURS[verdict.outcome]
+    console.print(f"\n[{colour}]{verdict.rule} {verdict.strength} {verdict.outcome}[/]  {escape(verdict.text)}")
+    console.print(f"  {verdict.source} {verdict.link}  [dim]{escape(verdict.check)}[/]", soft_wrap=True)
+    console.print(f"  [{colour}]{escape(verdict.reason)}[/]", soft_wrap=True)
+    if verdict.exchanges:
+        last = verdict.exchanges[-1]
+        console.print(f"  {escape(last.curl)}", soft_wrap=True, style="dim")
+        console.print(f"  → {escape(last.answer.splitlines()[0])}", style="dim")

@@ -1,0 +1,133 @@
+"""HTTP as the kit speaks it: each role a caller, each exchange written down without secrets.
+
+Knows: FHIR's headers, what is a secret, what a curl line looks like. Must not know: what is right.
+"""
+
+import json
+import re
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from gateway.conformance.target import Target
+from gateway.conformance.verdicts import Exchange
+
+FHIR_JSON = "application/fhir+json"
+_SHOWN = 4_000  # characters of a body in a report: enough to see what is wrong
+_KEPT = 40  # exchanges of a check: the last are those that decided
+_SECRETS = re.compile(r'("(?:access_token|refresh_token|id_token|client_secret)"\s*:\s*")[^"]+')
+_PATIENCE = 30.0  # seconds that a busy server may ask for
+
+
+@dataclass(slots=True)
+class Record:
+    """What was said in one check. `secrets` are never written down."""
+
+    secrets: tuple[str, ...]
+    exchanges: list[Exchange] = field(default_factory=list)
+
+    def add(self, answer: httpx.Response) -> None:
+        """Write down an answer with its request."""
+        request = answer.request
+        body = request.content.decode("utf-8", "replace")
+        asked = _block(f"{request.method} {request.url}", request.headers, body)
+        told = _block(f"{answer.status_code} {answer.reason_phrase}", answer.headers, _text(answer))
+        self.exchanges.append(Exchange(self._clean(asked), self._clean(told), self._clean(_curl(request, body))))
+        del self.exchanges[:-_KEPT]
+
+    def _clean(self, text: str) -> str:
+        for secret in self.secrets:
+            text = text.replace(secret, "…")
+        return _SECRETS.sub(r"\1…", text)
+
+
+@dataclass(slots=True)
+class Caller:
+    """Somebody who asks the server. `made`: references of what was created, oldest first, so that it can be removed."""
+
+    http: httpx.Client
+    target: Target
+    token: str | None
+    record: Record
+    made: list[tuple["Caller", str]]
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        parameters: Mapping[str, str | list[str]] | None = None,
+        *,
+        waits: bool = True,
+    ) -> httpx.Response:
+        """One request. `path`: below the base, or an address of the server's. `body`: a resource, or text as it stands.
+
+        A 429 is waited for where `waits`.
+        """
+        sent = {"accept": FHIR_JSON, **({"authorization": f"Bearer {self.token}"} if self.token else {})}
+        content = body if isinstance(body, str | bytes) or body is None else json.dumps(body)
+        if content is not None:
+            sent["content-type"] = FHIR_JSON
+        sent |= {name.lower(): value for name, value in (headers or {}).items()}
+        url = path if path.startswith(("http://", "https://")) else f"{self.target.base}/{path}".rstrip("/")
+        while True:
+            answer = self.http.request(method, url, content=content, headers=sent, params=parameters or None)
+            self.record.add(answer)
+            wait = answer.headers.get("retry-after", "")
+            if not (waits and answer.status_code == 429 and wait.isdigit() and int(wait) <= _PATIENCE):
+                return answer
+            time.sleep(int(wait) or 0.2)
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None, /, **parameters: str | list[str]) -> httpx.Response:
+        """GET. `parameters`: of the query."""
+        return self.ask("GET", path, None, headers, parameters)
+
+    def create(self, resource: dict[str, Any], headers: Mapping[str, str] | None = None) -> httpx.Response:
+        """POST a resource to its type; what was created is removed at the end of the check."""
+        answer = self.ask("POST", resource["resourceType"], resource, headers=headers)
+        if answer.status_code == 201:
+            self.remember(answer.headers.get("location", ""))
+        return answer
+
+    def remember(self, location: str) -> None:
+        """Remove what stands at this Location, at the end of the check."""
+        found = re.search(r"([A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64})(?:/_history/[^/]*)?$", location)
+        if found:
+            self.made.append((self, found[1]))
+
+
+def remove(made: list[tuple[Caller, str]]) -> None:
+    """Delete what was made, newest first. What a server keeps for good stays."""
+    for caller, reference in reversed(made):
+        caller.ask("DELETE", reference)
+
+
+def _text(answer: httpx.Response) -> str:
+    kind = answer.headers.get("content-type", "")
+    return answer.text if not kind or re.search("json|xml|text|form", kind) else f"({len(answer.content)} bytes of {kind})"
+
+
+def _block(first: str, headers: httpx.Headers, body: str) -> str:
+    lines = [first, *(f"{name}: {_header(name, value)}" for name, value in headers.items())]
+    shown = body if len(body) <= _SHOWN else f"{body[:_SHOWN]} … ({len(body)} characters)"
+    return "\n".join([*lines, "", shown]).rstrip()
+
+
+def _header(name: str, value: str) -> str:
+    return "…" if name in ("authorization", "cookie", "set-cookie") else value
+
+
+def _curl(request: httpx.Request, body: str) -> str:
+    parts = ["curl", "-i", "-X", request.method, str(request.url)]
+    for name, value in request.headers.items():
+        if name not in ("host", "content-length", "connection", "accept-encoding", "user-agent"):
+            parts += ["-H", "authorization: Bearer $TOKEN" if name == "authorization" else f"{name}: {value}"]
+    if body:
+        parts += ["--data-binary", body if len(body) <= _SHOWN else "@body.json"]
+    # (the shell is to put the token in)
+    return " ".join(f'"{part}"' if "$TOKEN" in part else shlex.quote(part) for part in parts)

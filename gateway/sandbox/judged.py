@@ -1,0 +1,34 @@
+"""What the sandbox tells the conformance kit: tokens that are ready, and whose record may be written in.
+
+Knows: the sandbox's people; the form that the kit reads. Must not know: the kit.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from gateway.sandbox.people import People
+
+DESCRIPTION = "/sandbox/conformance.toml"
+_TOKENS = {"owner": "camille", "professional": "professional", "app": "app"}
+
+
+def describe(people: People) -> str:
+    """The TOML that `gateway conformance server --with` takes."""
+    told = {"patient": people.ids["camille"], "stranger": people.ids["noe"], "consent": people.ids["consent-martin"]}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in told.items()]
+    return "\n".join(
+        [*lines, "", "[tokens]", *(f"{role} = {json.dumps(people.tokens[name])}" for role, name in _TOKENS.items()), ""]
+    )
+
+
+def description_page(people: People) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint that gives it."""
+    text = describe(people)
+
+    async def page(_: Request) -> Response:
+        return PlainTextResponse(text, headers={"Cache-Control": "no-store"})
+
+    return page
