@@ -1,4 +1,4 @@
-"""The command line: serve · demo · check · conformance · import · apps · keys · token · accounts · audit · erase-patient · withdrawn.
+"""The command line: serve · demo · check · conformance · import · apps · keys · token · accounts · audit · records of patients.
 
 Knows: commands and their options, and how their results are told to a person. Must not know: what they do.
 """

@@ -27,6 +27,8 @@ from gateway.conformance.wire import FHIR_JSON, Caller, Record, remove
 
 TARGET, KIT = "GATEWAY_CONFORMANCE_TARGET", "GATEWAY_CONFORMANCE_VERSION"
 _TIMEOUT = 30.0
+_LACKING = ("JSONDecodeError", "KeyError", "IndexError", "TypeError")
+"""What reading an answer ends with that is not as a check takes it to be."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -150,6 +152,7 @@ class _Results:
         if report.failed:
             print(report.longreprtext, file=sys.stderr)  # noqa: T201 (pytest's own terminal is not there)
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
         """The same, where other processes collect."""
         self._bar.update(self._task, total=len(ids))
@@ -203,8 +206,12 @@ def _outcome(report: pytest.TestReport) -> tuple[Outcome, str]:
     crash = getattr(report.longrepr, "reprcrash", None)
     message = str(crash.message) if crash is not None else report.longreprtext
     message = re.sub(r"\n \+ .*", "", message, flags=re.DOTALL)  # where pytest goes on about objects of the kit's
-    found = re.match(r"AssertionError: (.*)", message, re.DOTALL)
-    return ("failed", found[1].strip()) if found and report.when == "call" else ("broken", message.strip())
+    name, _, text = message.partition(": ")
+    if report.when == "call" and name == "AssertionError":
+        return "failed", text.strip()
+    if report.when == "call" and name.rpartition(".")[2] in _LACKING:
+        return "failed", f"the answer does not have what is read from it ({message.strip()})"
+    return "broken", message.strip()
 
 
 def _skipped(report: pytest.TestReport) -> str:

@@ -22,7 +22,7 @@ REQUIREMENTS = (
     + [f"SEC-{n:03}" for n in (*range(1, 32), *range(40, 49))]
     + ["SEC-07", "ID-01", "ID-02", "ID-03", "CON-001", "CON-010", "CON-014", "CON-015"]
     + [f"EXT-{n:02}" for n in (1, 2, 4, 5, 6, 7, 8)]
-    + [*(f"CGM-{n:02}" for n in (1, 2, 3, 4, 5, 7, 9, 11)), "OPS-01"]
+    + [*(f"CGM-{n:02}" for n in (1, 2, 3, 4, 5, 7, 9, 11)), "OPS-01", "CONF-01"]
     + [f"MES-{n:02}" for n in range(1, 13)]
     + [f"SEC-{n:02}" for n in range(1, 7)]
     + [f"DOC-{n:02}" for n in (3, 4, 12, 13, 14, 15, 19, 24)]
