@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from gateway.access.visibility import NOTHING_HIDDEN, Hidden
 from gateway.fhir.clause import EVERYTHING, NOTHING, Clause, Test, every, negate, some
 from gateway.fhir.dates import EARLIEST, LATEST, Span, read_span
 from gateway.fhir.index import UNKNOWN_LABEL
@@ -101,7 +102,7 @@ class Situation:
     direction: str
     purpose: str | None
     now: datetime
-    hidden: tuple[tuple[frozenset[str], Clause], ...] = ()
+    hidden: Hidden = NOTHING_HIDDEN
 
 
 def parse_consent(resource: Any, served: frozenset[str]) -> Provision | None:
@@ -143,7 +144,7 @@ def _effects(
     """What it permits and denies, as above. `surely` and `maybe`: where the parents hold, read strictly and read widely;
     `named`: the labels that they name.
     """
-    named = named.union(provision.labels) if situation.hidden else named
+    named = named.union(provision.labels) if provision.labels else named
     own_surely, own_maybe = _own_tests(provision, situation, kind)
     surely, maybe = every(surely, own_surely), every(maybe, own_maybe)
     if maybe == NOTHING:
@@ -152,8 +153,7 @@ def _effects(
     permitted = some(*(permit for permit, _ in inner))
     denied = some(*(deny for _, deny in inner))
     if provision.permits and surely != NOTHING:
-        hidden = some(*(clause for labels, clause in situation.hidden if labels.isdisjoint(named)))
-        return some(every(surely, negate(hidden)), permitted), denied
+        return some(every(surely, negate(situation.hidden.unless(named))), permitted), denied
     if provision.permits:
         return permitted, denied
     return permitted, some(every(maybe, negate(permitted)), denied)

@@ -85,6 +85,8 @@ class _DirectoryFile(msgspec.Struct, forbid_unknown_fields=True):
 class _RecipientsFile(msgspec.Struct, forbid_unknown_fields=True):
     categories: list[str]
     never: list[str]
+    type_system: Annotated[str, msgspec.Meta(pattern=r"^[^\s|]+$")]
+    never_types: list[Annotated[str, msgspec.Meta(pattern=r"^[^\s|]+\|[^\s|]+$")]]
 
 
 class _OperationFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -160,7 +162,7 @@ class Policy:
     `may_ask`: (actor, operation) where that is a right of its own; `closed_to`: who deposits nothing in a closed record;
     `relations`: those of care that there can be, the strongest first; `most_relations`: how many a record holds at a time;
     `relations_remembered`: for how long one that has ended is known as such; `recipients`: the categories of recipients that
-    there can be; `never_recipients`: those to whom nobody can open anything.
+    there can be; `never_recipients`: those to whom nobody can open anything, `never_types` what a directory calls them.
     """
 
     holds: frozenset[tuple[str, str, str]]
@@ -171,6 +173,7 @@ class Policy:
     directory_writers: frozenset[str]
     recipients: frozenset[str]
     never_recipients: frozenset[str]
+    never_types: frozenset[str]
     statement_needed: frozenset[str]
     statement_purposes: frozenset[str]
     closed_to: frozenset[str]
@@ -216,6 +219,7 @@ def read_policy(schemas: Path, registry: Registry) -> Policy:
         directory_writers=frozenset(raw.directory.writers),
         recipients=frozenset(raw.recipients.categories),
         never_recipients=frozenset(raw.recipients.never),
+        never_types=_never_types(raw.recipients),
         statement_needed=frozenset(raw.statement.needed_to_read),
         statement_purposes=frozenset(raw.statement.purposes),
         closed_to=frozenset(raw.record.closed_to),
@@ -248,7 +252,7 @@ def _labels(file: Path, raw: _PolicyFile) -> Labels:
         rules.append(
             LabelRule(
                 tokens=frozenset(tokens),
-                bears=bearing([*tokens, *also]),
+                bears=bearing([*(token_values(row.system, code)[0] for code in row.codes), *also]),  # (with every spelling)
                 hidden_from=frozenset(row.hidden_from),
                 but_author=row.but_author,
                 opened_by_consent=row.opened_by_consent,
@@ -257,7 +261,20 @@ def _labels(file: Path, raw: _PolicyFile) -> Labels:
                 removed_by=None if row.removed_by is None else frozenset(row.removed_by),
             )
         )
-    return Labels(frozenset(of.systems), same, levels, frozenset(of.removed_by), tuple(rules))
+    hiding = {
+        actor: (
+            tuple(rule for rule in rules if actor in rule.hidden_from and not rule.opened_by_consent),
+            tuple(rule for rule in rules if actor in rule.hidden_from and rule.opened_by_consent),
+        )
+        for actor in get_args(Kind)
+    }
+    return Labels(frozenset(of.systems), same, levels, frozenset(of.removed_by), tuple(rules), hiding)
+
+
+def _never_types(raw: _RecipientsFile) -> frozenset[str]:
+    pairs = (text.partition("|") for text in raw.never_types)
+    known = (token_values(system, code)[0] for system, _, code in pairs)
+    return frozenset((*known, *(token_values(raw.type_system, code)[0] for code in raw.never)))
 
 
 def _check_relations(file: Path, rows: list[_RelationFile], entitlements: Entitlements) -> None:

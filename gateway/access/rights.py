@@ -11,6 +11,7 @@ from gateway.access.consent import Consent, Situation, consent_clauses
 from gateway.access.policy import RELATION_KINDS, Policy
 from gateway.access.record import Caller, Record
 from gateway.access.relation import Relation
+from gateway.access.visibility import NOTHING_HIDDEN, Hidden
 from gateway.fhir.clause import EVERYTHING, NOTHING, Clause, Test, every, negate, some
 from gateway.fhir.registry import Registry, ResourceType
 
@@ -18,10 +19,12 @@ from gateway.fhir.registry import Registry, ResourceType
 class Rights:
     """The rights of one caller at one moment."""
 
-    __slots__ = ("_caller", "_now", "_policy", "_registry")
+    __slots__ = ("_caller", "_hiding", "_mine", "_now", "_policy", "_registry")
 
     def __init__(self, caller: Caller, registry: Registry, policy: Policy, now: datetime) -> None:
         self._caller, self._registry, self._policy, self._now = caller, registry, policy, now
+        self._mine: Clause | None = None
+        self._hiding: dict[tuple[str, bool], Hidden] = {}
 
     def kind_of_actor(self, record: Record) -> str:
         """The caller's kind towards this record: for a professional, that of the strongest relation of care that is running."""
@@ -71,30 +74,33 @@ class Rights:
         holds = (actor, direction, kind.name) in self._policy.holds
         if actor in ("patient", "proxy") and not self._is_of_caller(record, actor, persons):
             holds = False
-        closed, openable = self._hidden(kind, actor) if direction == "read" else (NOTHING, ())
-        hidden = negate(some(*(clause for _, clause in openable)))
+        hidden = self._hidden(kind, actor) if direction == "read" else NOTHING_HIDDEN
         if actor == "patient":
             # nobody's Consent stands between patients and their own record
-            return every(own, negate(closed), hidden) if holds else NOTHING
-        permits: list[Clause] = [every(self._base(kind, direction, actor), hidden)] if holds else []
+            return every(own, negate(some(hidden.closed, hidden.open))) if holds else NOTHING
+        permits: list[Clause] = [every(self._base(kind, direction, actor), negate(hidden.open))] if holds else []
         denies = [self._limits_of_proxies()] if (actor, direction, kind.group) == ("proxy", "write", "consent") else []
         can_open = kind.name not in self._policy.never_opened
-        for consent, permit, deny in self._effects(record.consents, kind, direction, openable):
+        for consent, permit, deny in self._effects(record.consents, kind, direction, hidden):
             permits.append(permit if can_open and not consent.is_outdated else NOTHING)
             denies.append(deny)
         denies += (deny for _, _, deny in self._effects(record.elsewhere, kind, direction))
         if deposits and (self._caller.kind, "deposited", kind.name) in self._policy.holds:
             permits.append(self.deposited_by_me())
-        return every(own, some(*permits), negate(some(closed, *denies)))
+        return every(own, some(*permits), negate(some(hidden.closed, *denies)))
 
     def seen_of(self, record: Record, kind: ResourceType) -> Clause:
         """What no label hides from the caller in this record."""
-        closed, openable = self._hidden(kind, self.kind_of_actor(record))
-        return negate(some(closed, *(clause for _, clause in openable)))
+        hidden = self._hidden(kind, self.kind_of_actor(record))
+        return negate(some(hidden.closed, hidden.open))
 
-    def _hidden(self, kind: ResourceType, actor: str) -> tuple[Clause, tuple[tuple[frozenset[str], Clause], ...]]:
-        """What labels hide of a type from this kind of actor: for good, and unless a Consent names them."""
-        return self._policy.labels.hidden(actor, self._author(kind), self._now)
+    def _hidden(self, kind: ResourceType, actor: str) -> Hidden:
+        """What labels hide of a type from this kind of actor."""
+        key = (actor, "author" in kind.search)
+        found = self._hiding.get(key)
+        if found is None:
+            found = self._hiding[key] = self._policy.labels.hidden(actor, self._author(kind), self._now)
+        return found
 
     def _author(self, kind: ResourceType) -> Clause:
         """What the caller deposited, or is the author of as whoever deposited it says."""
@@ -108,13 +114,11 @@ class Rights:
         return some(self.deposited_by_me(), *named)
 
     def _effects(
-        self,
-        consents: Sequence[Consent],
-        kind: ResourceType,
-        direction: str,
-        hidden: tuple[tuple[frozenset[str], Clause], ...] = (),
+        self, consents: Sequence[Consent], kind: ResourceType, direction: str, hidden: Hidden = NOTHING_HIDDEN
     ) -> Iterator[tuple[Consent, Clause, Clause]]:
         """What each of these Consents permits and denies to the caller, now. `hidden`: by labels, unless it names one."""
+        if not consents:
+            return
         caller = self._caller
         everyone = caller.actors | caller.software
         situation = Situation(caller.actors, everyone, direction, caller.purpose, self._now, hidden)
@@ -124,7 +128,9 @@ class Rights:
 
     def deposited_by_me(self) -> Clause:
         """What this professional deposited, whatever software they used."""
-        return some(*(Test("_depositor", "is", reference) for reference in sorted(self._caller.actors)))
+        if self._mine is None:
+            self._mine = some(*(Test("_depositor", "is", reference) for reference in sorted(self._caller.actors)))
+        return self._mine
 
     def _base(self, kind: ResourceType, direction: str, actor: str) -> Clause:
         """How far what the base policy gives goes, in the record of one patient."""

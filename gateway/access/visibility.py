@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from gateway.fhir.clause import Clause, Test, every, negate, some
-from gateway.fhir.dates import Span
+from gateway.fhir.clause import NOTHING, Clause, Test, every, negate, some
+from gateway.fhir.dates import EARLIEST, Span
 from gateway.fhir.values import token_values
 
 _MILLISECOND = timedelta(milliseconds=1)
@@ -33,17 +33,44 @@ class LabelRule:
     set_by: frozenset[str] | None
     removed_by: frozenset[str] | None
 
-    def hides(self, author: Clause, now: datetime) -> Clause:
-        """What it hides now from who is the author of what satisfies this clause."""
-        exempt = author if self.but_author else some()
-        over = Test("_hiddenUntil", "le", Span(now, now + _MILLISECOND)) if self.longest is not None else some()
-        return every(self.bears, negate(some(exempt, over)))
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """What labels hide from one caller. `closed`: for good; `open`: unless a Consent names them, by `rules`."""
+
+    closed: Clause
+    open: Clause
+    rules: tuple[LabelRule, ...]
+    author: Clause
+    now: datetime
+
+    def unless(self, named: frozenset[str]) -> Clause:
+        """What stays hidden of what a Consent could open, where it names these labels."""
+        if named.isdisjoint(token for rule in self.rules for token in rule.tokens):
+            return self.open
+        return _hidden([rule for rule in self.rules if rule.tokens.isdisjoint(named)], self.author, self.now)
+
+
+NOTHING_HIDDEN = Hidden(NOTHING, NOTHING, (), NOTHING, EARLIEST)
+
+
+def _hidden(rules: Sequence[LabelRule], author: Clause, now: datetime) -> Clause:
+    """What these rules hide now from who is the author of what satisfies this clause."""
+    plain = (rule.bears for rule in rules if not rule.but_author and rule.longest is None)
+    of_others = some(*(rule.bears for rule in rules if rule.but_author and rule.longest is None))
+    dated = [rule for rule in rules if rule.longest is not None]
+    found = [*plain, every(of_others, negate(author))]
+    if dated:
+        over = Test("_hiddenUntil", "le", Span(now, now + _MILLISECOND))
+        found += (every(rule.bears, negate(some(over, author if rule.but_author else NOTHING))) for rule in dated)
+    return some(*found)
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
     """All that is known of labels. `systems`: whose labels are understood; `same`: the other systems with the codes of one;
-    `levels`: those of confidentiality, by token, the higher the stricter; `removed_by`: who takes off what no rule speaks of.
+    `levels`: those of confidentiality, by token, the higher the stricter; `removed_by`: who takes off what no rule speaks of;
+    `hiding`: by kind of actor, the rules that hide from it for good, and those that a Consent can open.
     """
 
     systems: frozenset[str]
@@ -51,6 +78,7 @@ class Labels:
     levels: Mapping[str, int]
     removed_by: frozenset[str]
     rules: tuple[LabelRule, ...]
+    hiding: Mapping[str, tuple[tuple[LabelRule, ...], tuple[LabelRule, ...]]]
 
     def spellings(self, system: str | None, code: str | None) -> tuple[str, ...]:
         """The tokens of a label, in whichever system of the same codes it may be asked for."""
@@ -58,17 +86,12 @@ class Labels:
         found = token_values(system, code)
         return found if not others else (*found, *(token_values(other, code)[0] for other in others if found))
 
-    def hidden(self, actor: str, author: Clause, now: datetime) -> tuple[Clause, tuple[tuple[frozenset[str], Clause], ...]]:
-        """What labels hide from a kind of actor: for good, and unless a Consent names them (those with their tokens)."""
-        closed: list[Clause] = []
-        openable: list[tuple[frozenset[str], Clause]] = []
-        for rule in self.rules:
-            if actor in rule.hidden_from:
-                if rule.opened_by_consent:
-                    openable.append((rule.tokens, rule.hides(author, now)))
-                else:
-                    closed.append(rule.hides(author, now))
-        return some(*closed), tuple(openable)
+    def hidden(self, actor: str, author: Clause, now: datetime) -> Hidden:
+        """What labels hide from a kind of actor who is the author of what satisfies this clause."""
+        closed, openable = self.hiding.get(actor, ((), ()))
+        if not closed and not openable:
+            return NOTHING_HIDDEN
+        return Hidden(_hidden(closed, author, now), _hidden(openable, author, now), openable, author, now)
 
     def refused_to_set(self, new: Iterable[str], who: frozenset[str]) -> bool:
         """Whether one of these labels is not for these (kinds of actor, `author`) to put on."""

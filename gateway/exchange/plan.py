@@ -22,6 +22,7 @@ from gateway.exchange.labels import check_labels, forget_ends, label_values
 from gateway.exchange.links import check_references, resolve_references
 from gateway.exchange.merging import check_merges, keep_links, values_shown
 from gateway.exchange.owners import settle_ids
+from gateway.exchange.recipients import check_recipients
 from gateway.exchange.sought import check_sought, resolve_sought
 from gateway.fhir.dates import read_span
 from gateway.fhir.identity import business_key, identifier_key
@@ -72,6 +73,7 @@ async def _make(gateway: Gateway, draft: Draft) -> Plan:
             except Problem as problem:
                 draft.refuse(entry, problem)
     await _limit_consents(gateway, fresh)
+    await check_recipients(gateway, draft, fresh)
     await check_references(gateway, draft, targets)
     await check_attachments(gateway, draft, fresh)
     draft.settle()

@@ -12,7 +12,7 @@ from gateway.fhir.balp import Event
 from gateway.store.audit import AuditWriter
 from gateway.store.gather import Gather
 from gateway.store.ids import bucket_of
-from gateway.store.mongo import Document, Mongo, Stale, Step
+from gateway.store.mongo import Document, Mongo, Part, Stale, Step
 from gateway.store.schema import CATALOGUE, TOKENS
 
 _SECONDS = 5.0
@@ -83,6 +83,20 @@ async def find_origins(mongo: Mongo, state: str) -> frozenset[str]:
     """The origins from which pages of clients in this state may call."""
     found = await mongo.find(CATALOGUE, {"state": state, "origins": {"$ne": []}}, {"origins": 1})
     return frozenset(origin for document in found for origin in document["origins"])
+
+
+async def find_closed(mongo: Mongo, references: Iterable[str], types: Iterable[str], categories: Iterable[str]) -> set[str]:
+    """Those of these Organizations (references) that are of such a type, or stand in the catalogue in such a category."""
+    ids = sorted(reference.partition("/")[2] for reference in references)
+    typed: Document = {
+        "_id": {"$in": ids},
+        "bucket": {"$in": sorted({one[:3] for one in ids})},
+        "search.type": {"$in": [*types]},
+    }
+    known: Document = {"file.actor": {"$in": sorted(references)}, "file.category": {"$in": [*categories]}}
+    parts = [Part("Organization", typed, "organization", {"_id": 1}), Part(CATALOGUE, known, "client", {"file.actor": 1})]
+    found = await mongo.find_all(parts)
+    return {f"Organization/{one['_id']}" if one["of"] == "organization" else one["file"]["actor"] for one in found}
 
 
 async def is_in_directory(mongo: Mongo, reference: str) -> bool:
