@@ -26,6 +26,7 @@ from gateway.cli.apps import apps_app
 from gateway.cli.conformance import conformance_app
 from gateway.cli.keys import keys_app
 from gateway.cli.records import erase, withdrawn
+from gateway.cli.validate import validate_files
 from gateway.exchange.accounts import add_account, lock_account, reset_account
 from gateway.exchange.passwords import new_password, second_factor_text, second_factor_uri
 from gateway.exchange.tokens import Grant, issue_token, revoke_token
@@ -54,6 +55,7 @@ app.add_typer(accounts_app, name="accounts")
 app.add_typer(audit_app, name="audit")
 app.command("erase-patient")(erase)
 app.command("withdrawn")(withdrawn)
+app.command("validate")(validate_files)
 
 _Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65_535)]
 
