@@ -17,7 +17,9 @@ from gateway.store.mongo import Document
 from gateway.store.withdrawn import find_events, find_names
 
 _OPENED = frozenset({"read", "vread", "history-instance"})
-_SHOWN = frozenset({"search-type", "search-system", "$docref", "$everything", "$lastn", "history-type", "history-system"})
+_SHOWN = frozenset(
+    {"search-type", "search-system", "history-type", "history-system", "$docref", "$everything", "$changes", "$lastn"}
+)
 _NAMED = ("Practitioner", "Organization")
 _UNNAMED = frozenset({"patient", "proxy"})
 

@@ -156,6 +156,7 @@ async def test_a_superseded_document_stays_readable(world: World) -> None:
     assert (await owner.get(made)).json()["status"] == "superseded"
 
 
+@pytest.mark.requirement("CON-008")
 async def test_the_strictest_labels_of_all_that_attaches_it_hold(world: World) -> None:
     owner, doctor = await world.patient(), await world.professional()
     open_one, raw = await deposited(owner, owner.patient, pdf())

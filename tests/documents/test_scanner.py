@@ -109,6 +109,7 @@ def size_of(way: str) -> int:
     return {"long": 2 * CHUNK + 9, "inline": 1_000, "long inline": 60_000}.get(way, 100_000)
 
 
+@pytest.mark.requirement("T-42")
 @pytest.mark.parametrize("way", WAYS)
 async def test_what_is_harmful_is_refused_and_leaves_nothing(clean: tuple[World, Clamd], way: str) -> None:
     world, _ = clean
