@@ -21,6 +21,7 @@ from gateway.store.resources import LIVE
 from gateway.store.schema import WITHDRAWN, history_of
 
 _MOST_EVENTS = 20_000
+_REPLACES, _SUPERSEDED = "replaces", "superseded"  # https://hl7.org/fhir/R4/valueset-document-relationship-type.html
 
 
 def who_withdraws(access: Access) -> str:
@@ -70,6 +71,28 @@ async def find_lists(access: Access, mongo: Mongo, kind: ResourceType, patient: 
     alone = every(Test("patient", "is", patient), Test("item", "is", reference), access.withdrawable(kind))
     found = await mongo.find(kind.name, to_filter(alone) | LIVE)
     return [document for document in found if document["search"]["item"] == [reference]]
+
+
+async def find_replaced(access: Access, mongo: Mongo, kind: ResourceType, document: Document) -> list[str]:
+    """The ids of what this document of the caller's took the place of, and nothing else that is there did."""
+    relations = document["search"].get("relationship", ()) if matches(access.withdrawable(kind), document) else ()
+    targets = [ref for one in relations if _REPLACES in one["relation"] for ref in one["relatesto"]]
+    ids = sorted({target.partition("/")[2] for target in targets if target.startswith(f"{kind.name}/")})
+    if not ids:
+        return []
+    where: Document = {"bucket": document["bucket"], "patient": document["patient"]} | LIVE
+    alike = {"relation": _REPLACES, "relatesto": {"$in": targets}}
+    found = await mongo.find(kind.name, {**where, "_id": {"$in": ids}, "search.status": _SUPERSEDED}, {"_id": 1})
+    others = await mongo.find(kind.name, {**where, "search.relationship": {"$elemMatch": alike}}, {"search.relationship": 1})
+    held = {
+        ref.partition("/")[2]
+        for other in others
+        if other["_id"] != document["_id"]
+        for one in other["search"]["relationship"]
+        if _REPLACES in one["relation"]
+        for ref in one["relatesto"]
+    }
+    return [one["_id"] for one in found if one["_id"] not in held]
 
 
 async def find_withdrawn(access: Access, mongo: Mongo, reference: str) -> Document | None:

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+from base64 import b64encode
 from functools import partial
 from typing import Any
 
 from gateway.exchange.contents import CHUNK
 from tests.documents.papers import attaching, deposit, deposited, pdf, send_raw
-from tests.world import Actor, World, consent, document, issues, unique
+from tests.world import Actor, World, bundle, consent, document, entry, issues, unique
 
 SECRET = "Monsieur Quelqu'un d'autre"
 
@@ -226,6 +227,48 @@ async def test_it_is_not_taken_for_the_same_patient_again_but_for_the_right_one(
     assert (again.status_code, issues(again)[0]["code"]) == (422, "business-rule")
     _, raw = await deposited(doctor, right.patient, content)
     assert (await right.get(raw)).content == content
+
+
+def replacing(owner: str, target: str) -> dict[str, Any]:
+    return document(owner, relatesTo=[{"code": "replaces", "target": {"reference": target}}])
+
+
+async def superseded(world: World, doctor: Actor, owner: Actor, made: str) -> str:
+    """A document that takes the place of another, as a depositor replaces it."""
+    patch = [{"op": "replace", "path": "/status", "value": "superseded"}]
+    binary = {"contentType": "application/json-patch+json", "data": b64encode(json.dumps(patch).encode()).decode()}
+    parts = [
+        entry("POST", "DocumentReference", replacing(owner.patient, made)),
+        entry("PATCH", made, {"resourceType": "Binary", **binary}),
+    ]
+    answer = await doctor.post("", bundle("transaction", *parts))
+    assert answer.status_code == 200, answer.text
+    assert (await owner.get(made)).json()["status"] == "superseded"
+    return str(answer.json()["entry"][0]["response"]["location"].partition("/_history")[0])
+
+
+async def test_what_it_took_the_place_of_is_current_again(world: World) -> None:
+    owner, doctor = await world.patient(), await world.professional()
+    right = f"DocumentReference/{(await doctor.create(document(owner.patient)))['id']}"
+    wrong = await superseded(world, doctor, owner, right)
+    found = await told(doctor, wrong)
+    assert found["restored"] == [{"reference": right}]
+    assert (await owner.get(right)).json()["status"] == "current"
+    assert [d["id"] for d in await owner.search(f"DocumentReference?patient={owner.patient}&status=current")] == [right[18:]]
+    assert "restored" in await told(doctor, wrong)
+
+
+async def test_what_another_took_the_place_of_too_stays_superseded(world: World) -> None:
+    owner, doctor = await world.patient(), await world.professional()
+    right = f"DocumentReference/{(await doctor.create(document(owner.patient)))['id']}"
+    wrong = await superseded(world, doctor, owner, right)
+    (stored,) = await world.stored("DocumentReference", _id=wrong[18:])
+    other = await owner.create(document(owner.patient))
+    relation = {"search.relationship": stored["search"]["relationship"]}
+    await world.gateway.mongo.change("DocumentReference", {"_id": other["id"]}, {"$set": relation})
+    found = await told(doctor, wrong)
+    assert "restored" not in found
+    assert (await owner.get(right)).json()["status"] == "superseded"
 
 
 async def test_a_long_content_goes_as_well(world: World) -> None:

@@ -14,11 +14,13 @@ from functools import partial
 import msgspec
 
 from gateway.access.access import Access
-from gateway.exchange.audit import event
+from gateway.exchange.audit import event, written
 from gateway.exchange.call import Answer, Call
 from gateway.exchange.contents import seal
+from gateway.exchange.entries import Entry, read_entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.openings import openings_of
+from gateway.exchange.plan import make_plan
 from gateway.exchange.read import Result, not_found
 from gateway.exchange.standing import extend_to, is_confined
 from gateway.exchange.write import ATTEMPTS, too_often
@@ -36,6 +38,7 @@ from gateway.store.mongo import Document, Stale
 from gateway.store.receipts import Once
 
 _LIST = "List"
+_CURRENT = b'[{"op":"replace","path":"/status","value":"current"}]'
 
 
 async def withdraw(gateway: Gateway, access: Access, call: Call, _operation: Operation, _once: Once | None = None) -> Result:
@@ -51,7 +54,10 @@ async def withdraw(gateway: Gateway, access: Access, call: Call, _operation: Ope
                 return await _tell_again(gateway, access, call)
             plan = Plan(changes)
             try:
-                await gateway.committer.commit(Work(access, plan, partial(_events, access, call, changes), held=held))
+                entries, restored = await _put_back(gateway, access, call, changes)
+                plan = Plan([*changes, *restored.changes], restored.conditions)
+                events = partial(_events, access, call, changes, entries)
+                await gateway.committer.commit(Work(access, plan, events, held=held))
             except Stale:
                 access, held = access.afresh(), frozenset(plan.heads)
                 continue
@@ -59,10 +65,31 @@ async def withdraw(gateway: Gateway, access: Access, call: Call, _operation: Ope
     raise too_often()
 
 
-def _events(access: Access, call: Call, changes: list[Change], commits: Mapping[str, int]) -> list[Event]:
+def _events(access: Access, call: Call, changes: list[Change], entries: list[Entry], commits: Mapping[str, int]) -> list[Event]:
     first = changes[0]
     references = [f"{change.kind.name}/{change.id}" for change in changes]
-    return [event(access, call, first.patient, DONE, references, commit=commits.get(first.head))]
+    withdrawal = event(access, call, first.patient, DONE, references, commit=commits.get(first.head))
+    return [withdrawal, *written(access, entries, commits)]
+
+
+async def _put_back(gateway: Gateway, access: Access, call: Call, changes: list[Change]) -> tuple[list[Entry], Plan]:
+    """Make current again what the withdrawn document took the place of, where its depositor may still write that."""
+    kind, document = changes[0].kind, changes[0].former or {}
+    entries: list[Entry] = []
+    plan = Plan()
+    for identifier in await kept.find_replaced(access, gateway.mongo, kind, document):
+        patch = Call("patch", kind.name, call.origin, id=identifier, body=_CURRENT, patch="json")
+        said = "restored"
+        try:
+            entry = read_entry(gateway, access, patch)
+            _, planned = await make_plan(gateway, access, [entry])
+            plan = Plan([*plan.changes, *planned.changes], [*plan.conditions, *planned.conditions])
+            entries.append(entry)
+        except Problem:
+            said = "superseded"  # whoever may write it is to be told
+        for version in changes[0].sealed:
+            version.setdefault(said, []).append(f"{kind.name}/{identifier}")
+    return entries, plan
 
 
 async def _plan(gateway: Gateway, access: Access, call: Call, kind: ResourceType) -> list[Change]:
@@ -144,5 +171,7 @@ async def _tell_again(gateway: Gateway, access: Access, call: Call) -> Result:
 async def _tell(gateway: Gateway, access: Access, withdrawn: Document) -> Answer:
     """What was withdrawn, and who has seen it."""
     told = [{"name": "withdrawn", "valueReference": {"reference": reference}} for reference in withdrawn["entities"]]
+    for name in ("restored", "superseded"):
+        told += [{"name": name, "valueReference": {"reference": reference}} for reference in withdrawn.get(name, ())]
     told += await openings_of(gateway, access, withdrawn)
     return Answer(200, msgspec.json.encode({"resourceType": "Parameters", "parameter": told}))
