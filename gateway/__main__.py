@@ -1,4 +1,4 @@
-"""The command line: serve · demo · check · conformance · import · apps · keys · token · accounts · audit · records of patients.
+"""The command line: serve · demo · simulate · check · conformance · import · apps · keys · token · accounts · audit · ….
 
 Knows: commands and their options, and how their results are told to a person. Must not know: what they do.
 """
@@ -26,6 +26,7 @@ from gateway.cli.apps import apps_app
 from gateway.cli.conformance import conformance_app
 from gateway.cli.keys import keys_app
 from gateway.cli.records import erase, withdrawn
+from gateway.cli.simulate import simulate_command
 from gateway.cli.validate import validate_files
 from gateway.exchange.accounts import add_account, lock_account, reset_account
 from gateway.exchange.passwords import new_password, second_factor_text, second_factor_uri
@@ -35,6 +36,7 @@ from gateway.provisioning.load import Counts
 from gateway.provisioning.run import import_files
 from gateway.sandbox.demo import DemoError, run_demo
 from gateway.sandbox.mongod import MongodError
+from gateway.sandbox.simulate import SimulationError
 from gateway.schemas import SchemaError
 from gateway.settings import Settings, SettingsError, read_settings
 from gateway.store.accounts import end_sessions_of, find_accounts
@@ -47,6 +49,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 token_app = typer.Typer(no_args_is_help=True, help="Issue and revoke access tokens.")
 accounts_app = typer.Typer(no_args_is_help=True, help="Accounts of people who log in here.")
 audit_app = typer.Typer(no_args_is_help=True, help="Verify the audit.")
+app.command("simulate")(simulate_command)
 app.add_typer(apps_app, name="apps")
 app.add_typer(conformance_app, name="conformance")
 app.add_typer(keys_app, name="keys")
@@ -64,7 +67,7 @@ def main() -> None:
     """Run the command line; what cannot be done is said in one line and ends with status 1."""
     try:
         app()
-    except (SchemaError, SettingsError, StoreError, MongodError, DemoError) as error:
+    except (SchemaError, SettingsError, StoreError, MongodError, DemoError, SimulationError) as error:
         _fail(str(error))
     except Problem as problem:
         _fail(problem.issues[0].text)

@@ -12,6 +12,7 @@ from gateway.exchange.call import Answer, Call
 from gateway.exchange.draft import Refused
 from gateway.exchange.entries import Entry, read_entry
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.pace import paced
 from gateway.exchange.plan import make_plan
 from gateway.exchange.replay import replay
 from gateway.exchange.write import ATTEMPTS, commit, too_often
@@ -49,7 +50,7 @@ async def write_apart(
         async with gateway.committer.turn(held):
             plan, entries = Plan(), list[Entry]()
             try:
-                entries = _read_entries(gateway, access, [calls[n] for n in rest])
+                entries = await _read_entries(gateway, access, [calls[n] for n in rest])
                 widened, plan = await make_plan(gateway, access, entries, _urls(calls, outcomes), apart=True)
                 kept = [] if once is None else _once(once, rest, entries)
                 answers, audited = await commit(gateway, widened, entries, plan, None, held, kept)
@@ -79,11 +80,11 @@ def _asked(entries: Sequence[Entry], n: int) -> int:
     return n if place is None else next(k for k, entry in enumerate(entries) if entry.call.place == place)
 
 
-def _read_entries(gateway: Gateway, access: Access, asked: Sequence[Asked]) -> list[Entry]:
+async def _read_entries(gateway: Gateway, access: Access, asked: Sequence[Asked]) -> list[Entry]:
     """The entries as asked. Raises Refused for those that say nothing of themselves or are not their sender's to write."""
     entries: list[Entry] = []
     problems: dict[int, Problem] = {}
-    for n, (call, full_url) in enumerate(asked):
+    async for n, (call, full_url) in paced(enumerate(asked)):
         try:
             entries.append(read_entry(gateway, access, call, full_url))
         except Problem as problem:

@@ -17,6 +17,7 @@ from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry, decode_entry
 from gateway.exchange.formers import find_formers
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.pace import paced
 from gateway.exchange.standing import extend_to, whole
 from gateway.fhir.identity import IDENTIFIER_BYTES, business_key, content_key, identifier_key, references_of
 from gateway.fhir.registry import ResourceType
@@ -63,7 +64,7 @@ async def settle_ids(gateway: Gateway, draft: Draft) -> None:
     # What attaches content says whose that is.
     owned = sorted((entry for entry in draft.entries if entry.kind.patient), key=lambda entry: entry.kind.is_raw)
     await _settle_all(gateway, draft, [entry for entry in draft.entries if not entry.kind.patient])
-    for entry in owned:
+    async for entry in paced(owned):
         if entry.is_create or entry.replaces_by_criteria:
             try:
                 entry.patient = await _find_patient(gateway, draft, entry)
@@ -92,7 +93,7 @@ async def _settle_all(gateway: Gateway, draft: Draft, entries: list[Entry]) -> N
 
 
 async def _settle(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
-    for entry in entries:
+    async for entry in paced(entries):
         if entry.deposit is not None:
             seed = f"{entry.patient}\0{entry.deposit.media}\0".encode() + entry.deposit.sha256
             entry.key = content_key(gateway.ids.digest(seed), draft.access.caller.source)
@@ -102,7 +103,7 @@ async def _settle(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
     await find_by_condition(gateway, draft, entries)
     await _find_by_key(gateway, draft, [e for e in entries if e.key and e.existing is None and e.twin is None])
     first_with_key: dict[bytes, Entry] = {}
-    for entry in entries:
+    async for entry in paced(entries):
         if entry.key and entry.twin is None and not entry.matched:
             first = first_with_key.setdefault(entry.key, entry)
             entry.twin = first if first is not entry else None

@@ -22,6 +22,7 @@ from gateway.exchange.labels import check_labels, forget_ends, label_values
 from gateway.exchange.links import check_references, resolve_references
 from gateway.exchange.merging import check_merges, keep_links, values_shown
 from gateway.exchange.owners import settle_ids
+from gateway.exchange.pace import paced
 from gateway.exchange.recipients import check_recipients
 from gateway.exchange.sought import check_sought, resolve_sought
 from gateway.fhir.dates import read_span
@@ -64,9 +65,9 @@ async def _make(gateway: Gateway, draft: Draft) -> Plan:
     await settle_ids(gateway, draft)
     check_sought(draft)
     _refuse_overlap(draft.entries)
-    fresh = _to_be_written(gateway, draft)
+    fresh = await _to_be_written(gateway, draft)
     targets = resolve_references(gateway, draft, fresh)
-    for entry in fresh:
+    async for entry in paced(fresh):
         if entry.refusal is None:
             try:
                 _check(gateway, draft, entry)
@@ -86,9 +87,9 @@ async def _make(gateway: Gateway, draft: Draft) -> Plan:
     return Plan([e.change for e in written if e.change], conditions)
 
 
-def _to_be_written(gateway: Gateway, draft: Draft) -> list[Entry]:
+async def _to_be_written(gateway: Gateway, draft: Draft) -> list[Entry]:
     fresh: list[Entry] = []
-    for entry in draft.entries:
+    async for entry in paced(draft.entries):
         try:
             if entry.refusal is None and _is_to_be_written(gateway, draft.access, entry):
                 fresh.append(entry)

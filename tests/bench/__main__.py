@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.bench.glucose import run_glucose
 from tests.bench.grants import run_grants
 from tests.bench.jobs import Row, fill, run_jobs
 from tests.bench.raw import Raw
@@ -20,7 +21,7 @@ JOBS = ("W1", "W1b", "W2", "W3", "R1")
 def main() -> None:
     """Run and report."""
     parser = argparse.ArgumentParser(description="Benchmarks of the gateway, as ratios to raw driver calls.")
-    parser.add_argument("jobs", nargs="*", metavar="JOB", help="which jobs (default: all), or grants, or revocation")
+    parser.add_argument("jobs", nargs="*", metavar="JOB", help="which jobs (default: all), or grants, revocation or glucose")
     parser.add_argument("--driver", default="motor", choices=("motor", "pymongo"))
     parser.add_argument("--seconds", type=float, default=10.0, help="duration of each measurement")
     parser.add_argument("--workers", type=int, default=2, help="processes of the gateway")
@@ -33,6 +34,9 @@ def main() -> None:
         return
     if options.jobs == ["revocation"]:
         run_revocation(options.driver, options.clients)
+        return
+    if options.jobs == ["glucose"]:
+        run_glucose(options)
         return
     with built_world(options.driver, options.patients, options.workers) as world:
         raw = _prepared(world, options)

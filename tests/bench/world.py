@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -63,12 +64,19 @@ def bundle(patient: str, sensor: str, day: int) -> bytes:
 @contextmanager
 def built_world(driver: str, patients: int, workers: int) -> Iterator[World]:
     """Start everything; stop it at the end."""
-    port = 8_765
+    port = _free_port()
     with running_mongod(cache_gb=2) as url:
         settings = Settings(url, "bench", driver, f"http://127.0.0.1:{port}/fhir", SECRET, "", "error", find_schemas())
         world = asyncio.run(_people(settings, port, patients))
         with serving(settings, port, workers) as world.pid:
             yield world
+
+
+def _free_port() -> int:
+    """A port that nobody has: two benchmarks at once shall not measure each other."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 @contextmanager

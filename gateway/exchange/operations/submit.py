@@ -15,6 +15,7 @@ from gateway.exchange.asked import Ways, read_entry_request
 from gateway.exchange.audit import refused
 from gateway.exchange.call import Answer, Call
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.pace import paced
 from gateway.exchange.read import Result
 from gateway.exchange.responses import build_failure, build_response
 from gateway.fhir.balp import Event
@@ -28,9 +29,9 @@ async def submit(gateway: Gateway, access: Access, call: Call, operation: Operat
     """A response for every entry, in their order. Raises Problem for what is no such Bundle."""
     entries = _read(gateway, call)
     ways = Ways(call.origin, call.calm, call.prefer, call.lenient)
-    asked = [_ask(gateway, operation, entry, n, ways) for n, entry in enumerate(entries)]
+    asked = [_ask(gateway, operation, entry, n, ways) async for n, entry in paced(enumerate(entries))]
     outcomes, events = await write_apart(gateway, access, asked, once)
-    responses = [_response(gateway, one, outcome) for one, outcome in zip(asked, outcomes, strict=True)]
+    responses = [_response(gateway, one, outcome) async for one, outcome in paced(zip(asked, outcomes, strict=True))]
     replayed = any(isinstance(outcome, Answer) and outcome.replayed for outcome in outcomes)
     answer = Answer(200, build_bundle("transaction-response", responses), replayed=replayed)
     return answer, [*events, *_refusals(access, call, asked, outcomes)]
