@@ -45,6 +45,7 @@ from gateway.fhir.plausible import Plausibility, read_plausibility
 from gateway.fhir.references import References
 from gateway.fhir.registry import Registry, read_registry
 from gateway.fhir.search import Reading
+from gateway.fhir.submissions import Submissions, read_submissions
 from gateway.fhir.subset import Subsets
 from gateway.fhir.types import Types
 from gateway.fhir.xml_read import XmlReader
@@ -101,6 +102,7 @@ class Schemas:
     policy: Policy
     texts: Mapping[str, Texts]
     media_types: MediaTypes
+    submissions: Submissions
     plausible: Plausibility
     measures: Measures
     identifier_systems: Mapping[str, System]
@@ -121,6 +123,7 @@ def read_schemas(folder: Path) -> Schemas:
         policy=read_policy(folder, registry),
         texts=read_texts(folder),
         media_types=read_media_types(folder),
+        submissions=read_submissions(folder, registry),
         plausible=read_plausibility(folder),
         measures=read_measures(folder),
         identifier_systems=read_systems(folder),
@@ -142,8 +145,8 @@ def read_own_providers(schemas: Schemas, folder: Path | None, networks: str, bas
 def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callable[[], datetime] = now) -> Gateway:
     """The parts, put together; nothing is asked of the database yet."""
     limits, registry, mongo = schemas.limits, schemas.registry, _connect(settings)
-    codec = Codec(registry.types, depth=limits.depth, explain_bytes=limits.explain_bytes)
-    audit, networks = AuditWriter(mongo, ids), settings.outbound_networks
+    networks, reach = settings.outbound_networks, read_networks(settings.outbound_networks)
+    codec, audit = Codec(registry.types, depth=limits.depth, explain_bytes=limits.explain_bytes), AuditWriter(mongo, ids)
 
     @functools.lru_cache(maxsize=1_024)
     def scopes(text: str) -> tuple[Scope, ...]:
@@ -165,10 +168,8 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         plausible=schemas.plausible,
         ids=ids,
         mongo=mongo,
-        issuers=Issuers(read_own_issuers(schemas, settings.issuers, networks, settings.base_url), read_networks(networks)),
-        providers=Providers(
-            read_own_providers(schemas, settings.providers, networks, settings.base_url), read_networks(networks)
-        ),
+        issuers=Issuers(read_own_issuers(schemas, settings.issuers, networks, settings.base_url), reach),
+        providers=Providers(read_own_providers(schemas, settings.providers, networks, settings.base_url), reach),
         clients=Clients(mongo),
         standings=Standings(mongo),
         lookups=Lookups(mongo),
@@ -180,6 +181,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         media_types=schemas.media_types,
         identifiers=Identifiers(schemas.identifier_systems, with_test=settings.has_test_identities),
         scanner=Scanner(settings.clamd) if settings.clamd else None,
+        submissions=schemas.submissions,
         patient_keys=PatientKeys(mongo, MasterKey(settings.wrapping_secret)),
         throttle=Throttle(schemas.rates, schemas.visitors) if settings.rates == "on" else Throttle({}, {}),
         passwords=Passwords(),

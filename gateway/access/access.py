@@ -221,13 +221,15 @@ class Access:
 
         A professional it is by person, whatever software was used; others by the service.
         """
+        return every(self._scopes(kind, "delete"), self.authored(kind))
+
+    def authored(self, kind: ResourceType) -> Clause:
+        """What the caller deposited, whatever the scopes of the token."""
         if self.caller.kind == "professional":
             owned = some(*(Test(kind.owner, "is", patient) for patient in self.records))
             me = self.caller.depositor
-            mine = every(owned, Test("_depositor", "is", me)) if me is not None else NOTHING
-        else:
-            mine = every(self._deposited(kind), Test("_depositor", "missing", True))
-        return every(self._scopes(kind, "delete"), mine)
+            return every(owned, Test("_depositor", "is", me)) if me is not None else NOTHING
+        return every(self._deposited(kind), Test("_depositor", "missing", True))
 
     def _deposited(self, kind: ResourceType) -> Clause:
         """What the caller deposited itself in the records it asks about."""

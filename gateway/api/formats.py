@@ -9,8 +9,9 @@ import re
 from collections.abc import Mapping
 
 from gateway.exchange.call import Format
+from gateway.fhir.capability import FHIR_JSON, FHIR_XML
 
-JSON, XML = "application/fhir+json", "application/fhir+xml"
+JSON, XML = FHIR_JSON, FHIR_XML
 _UTF8 = ("utf-8", "utf8")
 _FORMATS: Mapping[str, Format] = {
     **dict.fromkeys((JSON, "application/json", "text/json", "json"), "json"),

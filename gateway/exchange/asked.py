@@ -12,13 +12,18 @@ from email.utils import format_datetime
 from typing import Any
 from urllib.parse import unquote
 
+import msgspec
+
 from gateway.exchange.call import Call, Origin, PatchLanguage, Return
+from gateway.exchange.contents import examine
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.parameters import Pairs, read_pairs
-from gateway.fhir.capability import JSON_PATCH
+from gateway.fhir.bundle import read_type, require_document
+from gateway.fhir.capability import FHIR_JSON, JSON_PATCH
 from gateway.fhir.dates import read_span
 from gateway.problem import Problem
 
+_DOCUMENT = msgspec.json.encode({"resourceType": "Binary", "contentType": FHIR_JSON})
 _CHANGES: Mapping[str, str] = {"PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
@@ -50,6 +55,8 @@ def read_entry_request(gateway: Gateway, entry: Any, position: int, ways: Ways) 
         line = _read_request_line(request.method.replace("HEAD", "GET"), _below(gateway.settings.base_url, request.url))
     except Problem as problem:
         raise problem.within(place) from None
+    if (line.interaction, line.type) == ("create", "Bundle"):
+        return _read_document(gateway, entry, place, ways)
     takes_resource = line.interaction in ("create", "update", "patch")
     if takes_resource and entry.resource is None:
         raise Problem("required", f"{request.method} takes a resource", f"{place}.resource")
@@ -76,6 +83,35 @@ def read_entry_request(gateway: Gateway, entry: Any, position: int, ways: Ways) 
         lenient=ways.lenient,
         raw=f"{request.method} {request.url}" if line.interaction in ("search-type", "search-system") else None,
         place=f"{place}.resource" if takes_resource else place,
+    )
+    return Asked(call, entry.fullUrl)
+
+
+def _read_document(gateway: Gateway, entry: Any, place: str, ways: Ways) -> Asked:
+    """The call that keeps a FHIR document (https://hl7.org/fhir/R4/documents.html) as content, byte for byte."""
+    where = f"{place}.resource"
+    if entry.resource is None:
+        raise Problem("required", "POST takes a resource", where)
+    try:
+        if gateway.codec.peek_type(entry.resource) != "Bundle":
+            raise Problem("invalid", "a Bundle is expected here", "Bundle")
+        if read_type(entry.resource) != "document":
+            text = "a Bundle is not sent within another one, unless it is a document"
+            raise Problem("not-supported", text, f"{place}.request.url", status=400)
+        require_document(gateway.codec, gateway.codec.decode("Bundle", entry.resource, calm=ways.calm))
+    except Problem as problem:
+        raise (problem if (problem.issues[0].expression or "").startswith(place) else problem.within(where)) from None
+    call = Call(
+        interaction="create",
+        type="Binary",
+        origin=ways.origin,
+        body=_DOCUMENT,
+        calm=True,
+        if_none_exist=entry.request.ifNoneExist,
+        prefer=ways.prefer,
+        lenient=ways.lenient,
+        place=where,
+        deposit=examine(bytes(entry.resource), FHIR_JSON),
     )
     return Asked(call, entry.fullUrl)
 
@@ -116,7 +152,7 @@ def _read_request_line(method: str, url: str) -> _RequestLine:
     path, _, query = url.removeprefix("/").partition("?")
     if "://" in path or path.startswith("/"):
         raise Problem("value", "a request goes to this service only", "Bundle.request.url", status=400)
-    if path in ("", "Bundle") and method == "POST":
+    if path == "" and method == "POST":
         raise Problem("not-supported", "a Bundle is not sent within another one", "Bundle.request.url", status=400)
     if (method, path) == ("GET", "_history"):
         return _RequestLine("history-system", "", parameters=_read_query(query))

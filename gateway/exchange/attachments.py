@@ -52,20 +52,36 @@ def attachment_issues(gateway: Gateway, kind: ResourceType, resource: Any) -> It
 
 
 def move_out(gateway: Gateway, entries: list[Entry]) -> list[Entry]:
-    """Take long data out of the resources that are to be written; returns the creates of what it becomes."""
+    """Take long data out of the resources that are to be written; returns the creates of what it becomes.
+
+    Out of a document that comes alone, all of it: whatever it is to say is checked before.
+    """
     made: list[Entry] = []
     for entry in entries:
-        body = entry.call.body or b""
+        most = 0 if entry.publishes else gateway.limits.inline_bytes
         is_sent = entry.call.interaction in ("create", "update") and bool(entry.kind.attachments)
-        if is_sent and len(body) > gateway.limits.inline_bytes:
+        if is_sent and len(entry.call.body or b"") > most:
             if entry.resource is None:
                 decode_entry(gateway, entry)
+            if entry.publishes:
+                _check_published(gateway, entry)
             for attachment, place in attachments_of(entry.kind, entry.resource):
                 plain = b64decode(attachment.data or "")
-                if len(plain) > gateway.limits.inline_bytes:
+                if len(plain) > most:
                     _check_moved(gateway, entry, attachment, plain, place)
                     made.append(_become_content(gateway, entry, attachment, plain))
     return made
+
+
+def _check_published(gateway: Gateway, entry: Entry) -> None:
+    """Hold a document that comes alone to the profiles it claims, of which it then claims none: its data becomes a url."""
+    meta, simplified = entry.resource.meta, gateway.submissions.simplified
+    profiles = (gateway.registry.profiles[url] for url in meta.profile if url in simplified)
+    issues = [issue for profile in profiles for issue in profile.check(entry.resource)]
+    if issues:
+        raise entry.locate(Problem.of(issues, status=422))
+    others = [url for url in meta.profile if url not in simplified]
+    meta.profile = [*others, gateway.submissions.default.document]
 
 
 def _check_moved(gateway: Gateway, entry: Entry, attachment: Any, plain: bytes, place: str) -> None:
@@ -138,7 +154,7 @@ async def check_attachments(gateway: Gateway, draft: Draft, entries: list[Entry]
         (entry, attachment, entry.kind.name + place)
         for entry in entries
         for attachment, place in attachments_of(entry.kind, entry.resource)
-        if attachment.url is not None and _is_content(gateway, attachment.url)
+        if attachment.url is not None and (entry.call.submitted or _is_content(gateway, attachment.url))
     ]
     if not asked:
         return

@@ -20,6 +20,7 @@ from gateway.exchange.perform import carry_out
 from gateway.exchange.responses import build_failure, build_response, placed
 from gateway.exchange.search import record_named
 from gateway.exchange.standing import extend
+from gateway.exchange.submission import hold_submission
 from gateway.exchange.write import write
 from gateway.fhir.balp import Event
 from gateway.fhir.bundle import build_bundle, read_bundle
@@ -58,7 +59,7 @@ async def process_bundle(
             answers, replayed = await _batch(gateway, access, bundle.entry or [], ways, once)
         else:
             asked = [read_entry_request(gateway, entry, n, ways) for n, entry in enumerate(bundle.entry or ())]
-            answers, replayed = await _transaction(gateway, access, asked, once)
+            answers, replayed = await _transaction(gateway, access, hold_submission(gateway, bundle, asked), once)
     except Exception as error:
         call, problem = Call("transaction", "Bundle", origin), as_problem(error, origin.request_id)
         await gateway.audit.record(refused(access, call, problem), access.now)

@@ -40,7 +40,8 @@ class Call(msgspec.Struct, frozen=True):
     name-value pairs of a search or history; `raw`: the request line (and form) of a search, for the audit alone; `sent`: in
     which format the body is; `patch`: in which language that of a patch is; `renews`: whether a create makes a new version of
     what is known under the same identifier and says something else; `bodiless`: in a Bundle, that of what is read only the
-    status and version are wanted; `place`: where the call stands in a Bundle, for expressions. Of content that comes as such:
+    status and version are wanted; `profiles`: what it is held to, whatever it claims; `submitted`: whether it is part of a
+    submission of documents; `place`: where the call stands in a Bundle, for expressions. Of content that comes as such:
     `owner`, the patient it is said to be of, `media`, its type, `upload`, its bytes, `described`, what else its resource says
     once they have come, and `deposit`, what became of them;
     `streams`: whether content is wanted as such. `skip`: how many of what a search finds are passed over.
@@ -59,6 +60,8 @@ class Call(msgspec.Struct, frozen=True):
     bodiless: bool = False
     patch: PatchLanguage | None = None
     renews: bool = False
+    profiles: tuple[str, ...] = ()
+    submitted: bool = False
     if_match: str | None = None
     if_none_match: str | None = None
     if_modified_since: str | None = None
@@ -81,7 +84,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     `located`: whether its client is told where the resource is; `replayed`: whether it was done by an earlier request;
     `receipt`: what became of something that may have been sent before (created, known, corrected);
-    `content`: in place of a body, a content to be read.
+    `content`: in place of a body, a content to be read; `warnings`: what of a write has no consequences here.
     """
 
     status: int
@@ -94,6 +97,7 @@ class Answer(msgspec.Struct, frozen=True):
     replayed: bool = False
     receipt: str | None = None
     content: Any = None
+    warnings: tuple[Issue, ...] = ()
 
     @property
     def etag(self) -> str | None:
@@ -108,7 +112,7 @@ class Answer(msgspec.Struct, frozen=True):
     def outcome(self) -> dict[str, Any]:
         """The OperationOutcome that says it was done, for a client that prefers one."""
         done = self.receipt or {201: "created", 204: "deleted"}.get(self.status, "done")
-        return operation_outcome([Issue("informational", done, severity="information")])
+        return operation_outcome([Issue("informational", done, severity="information"), *self.warnings])
 
 
 def write_etag(version: int) -> str:

@@ -33,7 +33,8 @@ class Entry:
     `If-None-Exist`); `condition`, what must not be found when it is committed; `twin`, an earlier entry of the Bundle that
     says the same; `former`, the version to be replaced; `change`, what is to be written; `refusal`, why not, where
     each entry stands for itself. Of content `deposit`;
-    `has_names`: whether names were put into it that stand for others; `came_along`: whether nobody asked for it as such.
+    `has_names`: whether names were put into it that stand for others; `came_along`: whether nobody asked for it as such;
+    `publishes`: whether it is a document that came alone; `warnings`: what of it has no consequences here.
     """
 
     call: Call
@@ -56,6 +57,8 @@ class Entry:
     deposit: Deposit | None = None
     has_names: bool = False
     came_along: bool = False
+    publishes: bool = False
+    warnings: tuple[Issue, ...] = ()
 
     @property
     def is_create(self) -> bool:

@@ -25,6 +25,7 @@ from gateway.fhir.media import MediaTypes
 from gateway.fhir.plausible import Plausibility
 from gateway.fhir.references import References
 from gateway.fhir.registry import Registry
+from gateway.fhir.submissions import Submissions
 from gateway.fhir.subset import Subsets
 from gateway.fhir.xml_read import XmlReader
 from gateway.issuers.issuers import Issuers
@@ -75,6 +76,7 @@ class Gateway:
     media_types: MediaTypes
     identifiers: Identifiers
     scanner: Scanner | None
+    submissions: Submissions
     patient_keys: PatientKeys
     throttle: Throttle
     passwords: Passwords

@@ -23,6 +23,8 @@ from gateway.fhir.identity import IDENTIFIER_BYTES, business_key, content_key, i
 from gateway.fhir.registry import ResourceType
 from gateway.fhir.values import token_values
 from gateway.problem import Issue, Problem
+from gateway.store.change import require
+from gateway.store.identified import find_identifiers
 from gateway.store.ids import bucket_of
 from gateway.store.standing import About
 
@@ -181,6 +183,8 @@ async def _find_patient_of_content(gateway: Gateway, draft: Draft, entry: Entry)
             if names_content(other, entry.full_url or "", draft.server_of(other)):
                 owners = list(_owners(other, other.resource))
                 found |= {await _named_patient(gateway, draft, other, reference) for reference in owners} - {None}
+    if not found and entry.call.submitted:  # nothing attaches it; whose the submission is, the others say
+        found |= {other.patient for other in draft.entries if other.call.submitted and not other.kind.is_raw} - {None}
     if len(found) > 1:
         raise Problem("business-rule", "a resource belongs to one patient", f"{entry.expression()}.{entry.kind.patient_path}")
     patient = found.pop() if found else draft.access.caller.patient
@@ -200,6 +204,27 @@ async def _check_owner(gateway: Gateway, draft: Draft, entry: Entry) -> None:
     for reference in references:
         if await _named_patient(gateway, draft, entry, reference) != entry.patient:
             raise Problem("business-rule", "an update cannot move a resource to another patient", expression)
+
+
+async def check_described(gateway: Gateway, draft: Draft, entries: Iterable[Entry]) -> None:
+    """Refuse what describes its patient under another identifier of a system than the one that they have.
+
+    Other identifiers, of the place it comes from, and other traits are kept and are nothing that this service learns.
+    """
+    known: dict[str, set[str]] = {}
+    for entry in entries:
+        told = [identifier for branch in entry.kind.described for identifier in branch.read(entry.resource)]
+        if not told or entry.change is None or entry.patient is None or entry.existing is not None:
+            continue
+        require(draft.access, entry.change)
+        if entry.patient not in known:
+            known[entry.patient] = {*await find_identifiers(gateway.mongo, entry.patient)}
+        for identifier in told:
+            mine = {token for token in known[entry.patient] if token.startswith(f"{identifier.system}|")}
+            if identifier.system and mine and f"{identifier.system}|{identifier.value}" not in mine:
+                expression = f"{entry.kind.name}.{entry.kind.described_path}"
+                text = "this is another patient than the one whose data it is"
+                draft.refuse(entry, entry.locate(Problem("business-rule", text, expression, status=422)))
 
 
 def _owners(entry: Entry, resource: Any) -> Iterable[Any]:

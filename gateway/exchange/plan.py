@@ -14,17 +14,20 @@ from gateway.access.access import Access, unknown_reference
 from gateway.exchange.attachments import attached_ids, check_attachments, move_out, read_deposit, refuse_long_data
 from gateway.exchange.audit import existing
 from gateway.exchange.care import check_care_team, relations_kept
+from gateway.exchange.consents import check_consent, limit_consents
 from gateway.exchange.content import content_issues
 from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry, decode_entry, require_kind
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.labels import check_labels, forget_ends, label_values
+from gateway.exchange.lifecycle import check_lifecycle, supersede
 from gateway.exchange.links import check_references, resolve_references
 from gateway.exchange.merging import check_merges, keep_links, values_shown
-from gateway.exchange.owners import settle_ids
+from gateway.exchange.owners import check_described, settle_ids
 from gateway.exchange.pace import paced
 from gateway.exchange.recipients import check_recipients
 from gateway.exchange.sought import check_sought, resolve_sought
+from gateway.exchange.submission import is_publication, make_sets, warnings_of
 from gateway.fhir.dates import read_span
 from gateway.fhir.identity import business_key, identifier_key
 from gateway.fhir.plausible import flag
@@ -51,6 +54,7 @@ async def make_plan(
     for entry in entries:
         if entry.kind.is_raw and entry.is_create:
             read_deposit(gateway, entry)
+        entry.publishes = is_publication(gateway, entry)
     entries += move_out(gateway, entries)
     draft = Draft(access, entries, f"{gateway.settings.base_url}/", apart, dict(urls))
     try:
@@ -66,17 +70,20 @@ async def _make(gateway: Gateway, draft: Draft) -> Plan:
     check_sought(draft)
     _refuse_overlap(draft.entries)
     fresh = await _to_be_written(gateway, draft)
+    fresh += make_sets(gateway, draft, fresh)
     targets = resolve_references(gateway, draft, fresh)
+    fresh += await supersede(gateway, draft, fresh)
     async for entry in paced(fresh):
         if entry.refusal is None:
             try:
                 _check(gateway, draft, entry)
             except Problem as problem:
                 draft.refuse(entry, problem)
-    await _limit_consents(gateway, fresh)
+    await limit_consents(gateway, fresh)
     await check_recipients(gateway, draft, fresh)
     await check_references(gateway, draft, targets)
     await check_attachments(gateway, draft, fresh)
+    await check_described(gateway, draft, fresh)
     draft.settle()
     await _check_keys(gateway, draft, fresh)
     await _compare_known(gateway, draft, [entry for entry in fresh if entry.existing is not None])
@@ -106,7 +113,9 @@ def _check(gateway: Gateway, draft: Draft, entry: Entry) -> None:
         _check_content(gateway, draft.access, entry)
     except Problem as problem:
         raise entry.locate(problem) from None
-    change = entry.change = _writing(gateway, draft.access, entry)
+    change = _writing(gateway, draft.access, entry)
+    entry.change = change if check_lifecycle(gateway, draft.access, entry, change) else None
+    entry.warnings = tuple(warnings_of(gateway, entry)) if entry.kind.attachments or entry.call.submitted else ()
     _check_record(gateway, draft, entry, change)
     check_labels(gateway, draft.access, entry, set(change.values.get("labels", ())))
     if draft.apart:
@@ -161,7 +170,7 @@ def _touched_twice(expression: str | None) -> Problem:
 
 def _check_content(gateway: Gateway, access: Access, entry: Entry) -> None:
     """Profiles and the rules of single types. Raises Problem with every issue found."""
-    issues = [*content_issues(gateway, entry.kind.name, entry.resource)]
+    issues = [*content_issues(gateway, entry.kind.name, entry.resource, entry.call.profiles)]
     if issues:
         raise Problem.of(issues, status=422)  # well-formed, whatever it is that cannot be honoured
     check = _OWN_CHECKS.get(entry.kind.name)
@@ -169,34 +178,7 @@ def _check_content(gateway: Gateway, access: Access, entry: Entry) -> None:
         check(gateway, access, entry)
 
 
-def _check_consent(_: Gateway, access: Access, entry: Entry) -> None:
-    """A Consent is given by the patient or who acts for them."""
-    allowed = {f"Patient/{entry.patient}", *access.caller.actors}
-    for n, performer in enumerate(entry.resource.performer or ()):
-        # That a RelatedPerson is one of this patient is seen with the other references.
-        if performer.reference not in allowed and not (performer.reference or "").startswith("RelatedPerson/"):
-            text = "a Consent is given by the patient or by who acts for them"
-            raise Problem("business-rule", text, f"Consent.performer[{n}]")
-
-
-async def _limit_consents(gateway: Gateway, fresh: list[Entry]) -> None:
-    """Each request about a record reads and weighs all its Consents, so they are short, and not too many."""
-    limits = gateway.limits
-    created: dict[str, int] = {}
-    for entry in fresh:
-        if entry.kind.name != "Consent":
-            continue
-        if len(entry.call.body or b"") > limits.consent_bytes:
-            raise entry.locate(Problem("too-long", f"a Consent has at most {limits.consent_bytes} bytes here", "Consent"))
-        if entry.is_create and entry.patient:
-            created[entry.patient] = created.get(entry.patient, 0) + 1
-    if created:
-        for patient, record in (await gateway.standings.find_records(created)).items():
-            if created[patient] + sum(not consent.get("deleted") for consent in record.consents) > limits.consents:
-                raise Problem("too-costly", f"a record has at most {limits.consents} Consents here", "Consent")
-
-
-_OWN_CHECKS: Mapping[str, Check] = {"Consent": _check_consent, "CareTeam": check_care_team}
+_OWN_CHECKS: Mapping[str, Check] = {"Consent": check_consent, "CareTeam": check_care_team}
 
 
 def _deletion(gateway: Gateway, access: Access, entry: Entry) -> Change:
@@ -383,7 +365,7 @@ def _content(gateway: Gateway, resource: Any) -> bytes:
 
 def _duplicate(entry: Entry) -> Problem:
     if entry.kind.natural and identifier_key(entry.kind, entry.resource or entry.identity, entry.patient) is None:
-        text = "what the same device measured of this at this instant is already there, and says something else"
+        text = "what is known again by when it was made, and of what, is already there, and says something else"
         return Problem("duplicate", text, entry.expression())
     text = "a resource with this identifier is already there, and says something else"
-    return Problem("duplicate", text, entry.expression(".identifier"))
+    return Problem("duplicate", text, entry.expression(f".{next(iter(entry.kind.unique), 'identifier')}"))

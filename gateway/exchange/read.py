@@ -30,6 +30,8 @@ from gateway.store.mongo import Document, Session
 
 Result = tuple[Answer, list[Event]]
 
+_URL = b'"url":"'
+_CONTENT = _URL + b"Binary/"
 _POSITIVE = re.compile(r"[1-9][0-9]{0,8}\Z")  # of each number one spelling
 
 
@@ -115,7 +117,15 @@ def body_of(gateway: Gateway, document: Document) -> bytes:
     """The JSON of a stored resource. Audit events are stored compact and become AuditEvents here."""
     if "event" in document:
         return msgspec.json.encode(render_event(document, gateway.settings.base_url))
-    return bytes(document["body"])
+    return shown(gateway, document["body"])
+
+
+def shown(gateway: Gateway, body: bytes) -> bytes:
+    """The JSON of a resource as it is given out: content is named by the address at which it is fetched.
+
+    It is stored without the address of this service, which may change.
+    """
+    return bytes(body).replace(_CONTENT, b"%b%b/Binary/" % (_URL, gateway.settings.base_url.encode()))
 
 
 def not_found(call: Call) -> Problem:

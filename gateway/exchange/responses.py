@@ -32,7 +32,7 @@ def build_response(gateway: Gateway, call: Call, answer: Answer) -> dict[str, An
         response["etag"] = answer.etag
     if answer.updated is not None:
         response["lastModified"] = write_instant(answer.updated)
-    if call.prefer == "OperationOutcome" and call.interaction not in READS:
+    if (call.prefer == "OperationOutcome" or answer.warnings) and call.interaction not in READS:
         response["outcome"] = answer.outcome()
     if answer.body is not None and not call.bodiless and (call.interaction in READS or call.prefer == "representation"):
         if answer.id is not None:

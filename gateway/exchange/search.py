@@ -204,7 +204,7 @@ async def _read_search(
 
 def _piece(gateway: Gateway, found: Found, subset: Subset | None) -> Piece:
     kind, document = found
-    body = document.get("body") or body_of(gateway, document)
+    body = body_of(gateway, document) if kind.attachments or "body" not in document else document["body"]
     return kind.name, document["_id"], body if subset is None else subset(body)
 
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import msgspec
 
+from gateway.exchange.addressed import find_addressed
 from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry, decode_entry
 from gateway.exchange.gateway import Gateway
@@ -23,6 +24,7 @@ from gateway.problem import Problem
 from gateway.store.conditions import Condition, find_matches, require_findable
 
 _SEARCH = re.compile(r"([A-Z][A-Za-z]+)\?(.*)", re.DOTALL)
+_ADDRESS = re.compile(r"Patient\?(identifier=[^&,|\\]+\|[^&,|\\]+)")
 _SIGN = re.compile(rb'"reference"\s*:\s*"[A-Z][A-Za-z]+\?')
 
 
@@ -58,6 +60,18 @@ async def resolve_sought(gateway: Gateway, draft: Draft) -> None:
         _rewrite(gateway, entry, found)
 
 
+async def _addressed(gateway: Gateway, draft: Draft, text: str) -> str | None:
+    """The patient whom a reference by identifier addresses, where the caller may deposit in that record, if not read it."""
+    named = _ADDRESS.fullmatch(text)
+    if named is None:
+        return None
+    patient = await find_addressed(gateway, read_pairs(named[1].encode())[0][1])
+    mine = {"patient": patient, "source": draft.access.caller.source}
+    entries = (entry for entry in draft.entries if entry.is_create and entry.kind.patient and not entry.kind.is_raw)
+    may_write = patient in draft.access.records and all(draft.access.admits(e.kind, "create", mine) for e in entries)
+    return f"Patient/{patient}" if may_write else None
+
+
 def check_sought(draft: Draft) -> None:
     """Refuse where what the Bundle creates and what was there already turn out to be two. Called once ids are known."""
     for full_url, there, expression in draft.both:
@@ -67,7 +81,7 @@ def check_sought(draft: Draft) -> None:
 
 def _may_ask(entry: Entry) -> bool:
     body = entry.call.body or b""
-    if not entry.call.place or entry.patch is not None or b"?" not in body:
+    if not (entry.call.place or entry.publishes) or entry.patch is not None or b"?" not in body:
         return False
     return _SIGN.search(body) is not None or b"\\" in body
 
@@ -102,7 +116,9 @@ async def _find(gateway: Gateway, draft: Draft, sought: Mapping[str, Sought]) ->
         for text, there in zip(texts, stored, strict=True):
             one = sought[text]
             coming = [entry for entry, index in values if matches(one.clause, index)]
-            found[text] = _the_one(draft, one, [f"{name}/{document['_id']}" for document in there], coming)
+            known = [f"{name}/{document['_id']}" for document in there]
+            patient = await _addressed(gateway, draft, text) if not known and not coming else None
+            found[text] = patient or _the_one(draft, one, known, coming)
     return found
 
 

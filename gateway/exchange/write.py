@@ -16,6 +16,7 @@ from gateway.exchange.deposits import keep_contents
 from gateway.exchange.entries import Entry, read_entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.plan import make_plan
+from gateway.exchange.read import shown
 from gateway.exchange.replay import replay
 from gateway.fhir.balp import Event
 from gateway.problem import Problem
@@ -143,12 +144,15 @@ async def _answer(gateway: Gateway, access: Access, entry: Entry, done: Done, st
     answer = answer_of(entry, done)
     if done.interaction == "delete":
         return answer
-    document = stored.get(done.id or "")
+    # (a patch that changes nothing writes nothing, and shows what is there)
+    document = stored.get(done.id or "") or (entry.former if entry.patch is not None else None)
     body = None
     if document is not None:
         body = bytes(document["body"])
     elif entry.call.prefer == "representation":
         found = await store.read(access, gateway.mongo, entry.kind, done.id or "")
         body = bytes(found["body"]) if found is not None and "body" in found else None
+    if body is not None and entry.kind.attachments:
+        body = shown(gateway, body)
     updated = (document or entry.existing or {}).get("updated")
-    return msgspec.structs.replace(answer, body=body, updated=updated)
+    return msgspec.structs.replace(answer, body=body, updated=updated, warnings=entry.warnings)

@@ -75,6 +75,30 @@ def _entry_problem(entry: Any, place: str) -> Problem | None:
     return None
 
 
+class _Typed(msgspec.Struct):
+    type: str | None = None
+
+
+def read_type(body: bytes | msgspec.Raw) -> str | None:
+    """The type that a Bundle says it is of, None where it says none."""
+    try:
+        return msgspec.json.decode(body, type=_Typed).type
+    except msgspec.MsgspecError:
+        return None
+
+
+def require_document(codec: Codec, bundle: Any) -> None:
+    """Refuse a Bundle of type document that is none: bdl-9 to bdl-11 (https://hl7.org/fhir/R4/bundle.html#invs)."""
+    identifier = bundle.identifier
+    if identifier is None or not identifier.system or not identifier.value:
+        raise Problem("invariant", "bdl-9: a document has an identifier with a system and a value", "Bundle.identifier")
+    if bundle.timestamp is None:
+        raise Problem("invariant", "bdl-10: a document has a timestamp", "Bundle.timestamp")
+    first = bundle.entry[0].resource if bundle.entry else None
+    if first is None or codec.peek_type(first) != "Composition":
+        raise Problem("invariant", "bdl-11: a document begins with its Composition", "Bundle.entry")
+
+
 def build_searchset(
     base: str,
     matches: Iterable[Piece],

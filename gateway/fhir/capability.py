@@ -13,8 +13,9 @@ from gateway.fhir.registry import COMMON_PARAMETERS, Registry, ResourceType, Sea
 from gateway.fhir.search import implied_parameters, modifiers_of
 
 _DEFINITIONS = "http://hl7.org/fhir/SearchParameter"
+FHIR_JSON, FHIR_XML = "application/fhir+json", "application/fhir+xml"
 JSON_PATCH = "application/json-patch+json"
-PATCH_FORMATS = (JSON_PATCH, "application/fhir+json", "application/fhir+xml")
+PATCH_FORMATS = (JSON_PATCH, FHIR_JSON, FHIR_XML)
 
 _SECURITY = "http://terminology.hl7.org/CodeSystem/restful-security-service"
 _OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
@@ -32,7 +33,7 @@ def build_capability_statement(registry: Registry, base_url: str, security_uris:
         "software": {"name": "fhir-document-gateway", "version": __version__},
         "implementation": {"description": "FHIR document exchange gateway", "url": base_url},
         "fhirVersion": "4.0.1",
-        "format": ["application/fhir+json", "application/fhir+xml", "json", "xml"],
+        "format": [FHIR_JSON, FHIR_XML, "json", "xml"],
         "patchFormat": list(PATCH_FORMATS),
         "rest": [
             {

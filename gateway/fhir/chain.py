@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from gateway.fhir.clause import All, Any, Clause, Not, Test
 from gateway.fhir.include import served_targets
-from gateway.fhir.registry import Registry, ResourceType, SearchParameter, contained_name
+from gateway.fhir.index import contained_name
+from gateway.fhir.registry import Registry, ResourceType, SearchParameter
 from gateway.fhir.search import Reading, clip, find_parameter, patient_identifiers, read_parameter, split_name
 from gateway.problem import Problem
 

@@ -52,13 +52,12 @@ def business_key(
 
 def identifier_key(kind: ResourceType, identity: Any, patient: str | None) -> bytes | None:
     """The first part of a business key, which needs no source to be known."""
-    for name in kind.unique:
-        for branch, convert in kind.search[name].readers:
-            for item in branch.read(identity):
-                token = next(iter(convert(item)), "")
-                if has_system(token):
-                    owner = f"{patient}\0" if kind.patient else ""
-                    return _hash(f"{kind.name}\0{owner}{token}", IDENTIFIER_BYTES)
+    for branch, convert in kind.keys:
+        for item in branch.read(identity):
+            token = next(iter(convert(item)), "")
+            if has_system(token):
+                owner = f"{patient}\0" if kind.patient else ""
+                return _hash(f"{kind.name}\0{owner}{token}", IDENTIFIER_BYTES)
     return None
 
 
@@ -72,7 +71,7 @@ def _natural(kind: ResourceType, identity: Any, localize: Callable[[str], str]) 
     parts: list[str] = []
     for branches in kind.natural:
         for branch in branches:
-            names = [_name(item, localize) for item in branch.read(identity)]
+            names = [item if branch.type == "code" else _name(item, localize) for item in branch.read(identity)]
             if None in names or (not names and branch.type not in ("CodeableConcept", "Coding")):
                 return None
             parts.append("\0".join(name for name in names if name is not None))
@@ -113,7 +112,7 @@ def _hash(text: str, size: int) -> bytes:
 
 
 def _decoder(registry: Registry, kind: ResourceType) -> msgspec.json.Decoder[Any]:
-    branches = [*kind.patient, *(branch for name in kind.unique for branch, _ in kind.search[name].readers)]
+    branches = [*kind.patient, *(branch for branch, _ in kind.keys)]
     branches += [branch for found in kind.natural for branch in found]
     types = registry.types
     firsts = {branch.first for branch in branches}

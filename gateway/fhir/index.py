@@ -3,14 +3,15 @@
 Knows: how the registry's parameters read a resource. Must not know: MongoDB, who may see the result.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
 from gateway.fhir.codec import Codec
 from gateway.fhir.equivalents import add_equivalents
-from gateway.fhir.registry import Registry, ResourceType, SearchParameter, contained_name, modifier_readers
-from gateway.fhir.values import Convert, hull, token_values
+from gateway.fhir.path import Branch
+from gateway.fhir.registry import Registry, ResourceType, SearchParameter
+from gateway.fhir.values import MODIFIERS, Convert, hull, reference_identifiers, token_values
 
 Spellings = Callable[[str | None, str | None], tuple[str, ...]]
 Extract = Callable[[Any], dict[str, Any]]
@@ -152,3 +153,20 @@ def _stored(kind: ResourceType) -> list[SearchParameter]:
 
 def _distinct(found: list[Any]) -> list[Any]:
     return found if isinstance(found[0], dict) else list(dict.fromkeys(found))
+
+
+def contained_name(parameter: str, type_name: str, name: str) -> str:
+    """Under which name the values of contained resources are kept, so that they are found through the reference to them."""
+    return f"{parameter}#{type_name}#{name}"
+
+
+def modifier_readers(parameter: SearchParameter) -> Iterator[tuple[str, tuple[tuple[Branch, Convert], ...]]]:
+    """The modifiers of a parameter that look at values of their own, and how those are read.
+
+    `:identifier` of a reference: the logical references behind it.
+    """
+    references = [branch for branch, _ in parameter.readers if branch.type == "Reference"]
+    if parameter.type == "reference" and references:
+        yield "identifier", tuple((branch, reference_identifiers) for branch in references)
+    for modifier in sorted(parameter.modifiers & MODIFIERS.keys()):
+        yield modifier, tuple((branch, MODIFIERS[modifier][branch.type]) for branch, _ in parameter.readers)

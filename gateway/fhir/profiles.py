@@ -29,6 +29,8 @@ class _RuleFile(msgspec.Struct, forbid_unknown_fields=True):
     all_codes: list[str] = msgspec.field(default_factory=list)
     text: list[str] = msgspec.field(default_factory=list)
     at_least: int | None = None
+    at_most: int | None = None
+    contained: bool = False
 
 
 class _ProfileFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -36,13 +38,14 @@ class _ProfileFile(msgspec.Struct, forbid_unknown_fields=True):
     type: str
     source: str
     rule: list[_RuleFile]
+    includes: list[str] = msgspec.field(default_factory=list)
 
 
 _CODED = frozenset({"CodeableConcept", "Coding"})
 _MEASURED = frozenset({"Quantity", "Age", "Count", "Distance", "Duration"})
 
 _TEXTS = frozenset({"code", "string", "uri", "canonical"})
-_LIMITS = "required, forbidden, code, all_codes, text, at_least, unit, minimum or maximum"
+_LIMITS = "required, forbidden, contained, code, all_codes, text, at_least, at_most, unit, minimum or maximum"
 
 Rule = Callable[[Any], Issue | None]
 Read = Callable[[Any], list[Any]]
@@ -64,16 +67,37 @@ class Profile:
 def read_profiles(folder: FilePath, types: Types) -> Mapping[str, Profile]:
     """The profiles of a folder by file name. Raises SchemaError naming file and key."""
     found: dict[str, Profile] = {}
-    for file in sorted(folder.glob("*.toml")):
-        raw = read_schema(file, _ProfileFile)
+    files = {file.stem: (file, read_schema(file, _ProfileFile)) for file in sorted(folder.glob("*.toml"))}
+    for name, (file, raw) in files.items():
         try:
             types.struct(raw.type)
         except KeyError:
             raise SchemaError(file, "type", f"'{raw.type}' is not an R4 resource type") from None
         if raw.url in (profile.url for profile in found.values()):
             raise SchemaError(file, "url", "is the url of another profile")
-        rules = (rule for n, each in enumerate(raw.rule) for rule in _compile(file, types, raw, f"rule[{n}]", each))
-        found[file.stem] = Profile(raw.url, raw.type, tuple(rules))
+        rules = (
+            rule
+            for one in _with_included(file, name, files)
+            for n, each in enumerate(files[one][1].rule)
+            for rule in _compile(files[one][0], types, raw, f"rule[{n}]", each)
+        )
+        found[name] = Profile(raw.url, raw.type, tuple(rules))
+    return found
+
+
+def _with_included(file: FilePath, name: str, files: Mapping[str, tuple[FilePath, _ProfileFile]]) -> list[str]:
+    """The profiles whose rules one has: those that it includes, with what they include, and its own."""
+    found: list[str] = []
+    waiting = [name]
+    while waiting:
+        one = waiting.pop()
+        found.insert(0, one)
+        for other in files[one][1].includes:
+            if other not in files or files[other][1].type != files[name][1].type:
+                raise SchemaError(file, "includes", f"'{other}' is no profile of {files[name][1].type}")
+            if other in found or other in waiting:
+                raise SchemaError(file, "includes", f"'{other}' is included twice")
+            waiting.append(other)
     return found
 
 
@@ -90,8 +114,9 @@ def _compile(file: FilePath, types: Types, profile: _ProfileFile, key: str, rule
             raise SchemaError(file, key, f"such a rule cannot be held against {', '.join(wrong)}")
         return found
 
-    amounts = (rule.minimum is not None, rule.maximum is not None, rule.at_least is not None)
-    limits = (rule.required, rule.forbidden, rule.code, rule.all_codes, rule.text, rule.unit, *amounts)
+    amounts = tuple(one is not None for one in (rule.minimum, rule.maximum, rule.at_least, rule.at_most))
+    told = (rule.required, rule.forbidden, rule.contained, rule.code, rule.all_codes, rule.text, rule.unit)
+    limits = (*told, *amounts)
     if bool(rule.any_of) == (rule.path is not None) or (rule.any_of and any(limits)):
         raise SchemaError(file, key, "has either any_of alone or a path with its limits")
     if rule.path is None:
@@ -113,6 +138,11 @@ def _compile(file: FilePath, types: Types, profile: _ProfileFile, key: str, rule
         yield _one_of_texts(expression, at, rule.text)
     if rule.at_least is not None:
         yield _at_least(expression, at, rule.at_least)
+    if rule.at_most is not None:
+        yield _at_most(expression, at, rule.at_most)
+    if rule.contained:
+        branches(rule.path, frozenset({"Reference"}))
+        yield _contained(expression, at)
     if rule.unit:
         branches(rule.path, _MEASURED)
         yield _one_of_units(expression, at, rule.unit)
@@ -191,6 +221,25 @@ def _at_least(expression: str, at: Read, least: int) -> Rule:
 
     def rule(resource: Any) -> Issue | None:
         return None if len(at(resource)) >= least else Issue("required", text, expression)
+
+    return rule
+
+
+def _at_most(expression: str, at: Read, most: int) -> Rule:
+    text = f"the profile allows {most} of this element at most"
+
+    def rule(resource: Any) -> Issue | None:
+        return None if len(at(resource)) <= most else Issue("structure", text, expression)
+
+    return rule
+
+
+def _contained(expression: str, at: Read) -> Rule:
+    text = "the profile requires a reference to what the resource contains"
+
+    def rule(resource: Any) -> Issue | None:
+        wrong = any(not (reference.reference or "").startswith("#") for reference in at(resource))
+        return Issue("value", text, expression) if wrong else None
 
     return rule
 

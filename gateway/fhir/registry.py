@@ -5,7 +5,7 @@ Must not know: HTTP, MongoDB, who is calling. Everything else about a type follo
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import get_args
@@ -13,12 +13,14 @@ from typing import get_args
 from gateway.fhir.clause import FIELDS
 from gateway.fhir.equivalents import Table, read_equivalents
 from gateway.fhir.hierarchy import Hierarchy, read_hierarchies
+from gateway.fhir.known import Key, read_keys
+from gateway.fhir.lifecycle import Lifecycle, read_lifecycle
 from gateway.fhir.operations import Operation, read_operations
 from gateway.fhir.path import Branch, PathError, compile_path
 from gateway.fhir.profiles import Profile, read_profiles
 from gateway.fhir.type_file import Group, InteractionCode, SearchFile, SearchType, TypeFile
 from gateway.fhir.types import NESTED, Types
-from gateway.fhir.values import CONVERTERS, MODIFIERS, Convert, pair, reference_identifiers
+from gateway.fhir.values import CONVERTERS, MODIFIERS, Convert, pair
 from gateway.schemas import SchemaError, convert, read_schema
 
 # Search parameters of every type (https://hl7.org/fhir/R4/search.html#all); their values stand beside `search`.
@@ -63,7 +65,8 @@ class SearchParameter:
 class ResourceType:
     """All that is declared of one type.
 
-    `patient`: the branches to the element that says whose data this is, and its path. `natural`: the elements by which what has
+    `patient`: the branches to the element that says whose data this is, and its path. `keys`: where the identifiers of `unique`
+    stand, and how they are read; `described`: its own identifiers of its patient; `natural`: the elements by which what has
     no identifier of its sender is known again. `attachments`: the branches to what may lie here as content; `is_raw`: whether
     it is such content, whose bytes are kept apart and read through what attaches it. `aliases`: other names of its
     parameters; `requires`, `matched_by`: those one of which a search names, and alone a condition; `equivalents`: equal codes.
@@ -93,6 +96,10 @@ class ResourceType:
     requires: tuple[str, ...] = ()
     matched_by: frozenset[str] = frozenset()
     equivalents: Table = field(default_factory=dict, repr=False)
+    keys: tuple[Key, ...] = field(default=(), repr=False)
+    lifecycle: Lifecycle | None = None
+    described: tuple[Branch, ...] = ()
+    described_path: str | None = None
 
     @property
     def in_compartment(self) -> bool:
@@ -215,6 +222,10 @@ class _ReadType:
             requires=tuple(raw.requires),
             matched_by=frozenset(raw.matched_by),
             equivalents=read_equivalents(raw.equivalent, search, self._branches, self._error),
+            keys=read_keys(self.types, raw, search, self._error),
+            lifecycle=read_lifecycle(self.file, self.types, raw),
+            described=self._branches("described", raw.described) if raw.described else (),
+            described_path=raw.described.partition(".resolve()")[0] if raw.described else None,
         )
 
     def _attachments(self) -> tuple[Branch, ...]:
@@ -255,7 +266,7 @@ class _ReadType:
     def _natural(self) -> tuple[tuple[Branch, ...], ...]:
         found = tuple(self._branches("natural", text) for text in self.raw.natural)
         for branch in (branch for branches in found for branch in branches):
-            if branch.type not in ("Reference", "CodeableConcept", "Coding", "dateTime", "instant"):
+            if branch.type not in ("Reference", "CodeableConcept", "Coding", "dateTime", "instant", "code"):
                 raise self._error("natural", f"nothing is known again by {branch.type}")
         return found
 
@@ -340,13 +351,13 @@ class _ReadType:
         for name in self.raw.sort:
             if known.get(name) != "date" and name != "_id":
                 raise self._error("sort", f"'{name}' is not a date parameter of this type, _lastUpdated or _id")
-        for name in self.raw.unique:
-            if name not in search or search[name].type != "token" or search[name].any_of:
-                raise self._error("unique", f"'{name}' is not a token parameter of this type")
         named = known if self.raw.patient in ("id", "none") else {*known, "patient"}
         for key, names in (("matched_by", known), ("requires", named), ("scope_parameters", search)):
             for name in sorted({*getattr(self.raw, key)} - {*names}):
                 raise self._error(key, f"'{name}' is not a parameter of this type")
+        for name in self.raw.scope_parameters:
+            if name not in search:
+                raise self._error("scope_parameters", f"'{name}' is not a parameter of this type")
         for key, kind in (("code", "token"), ("date", "date")):
             value = getattr(self.raw.consent, key)
             if value is not None and known.get(value) != kind:
@@ -381,20 +392,3 @@ class _ReadType:
             arrays = [n for n in names if known[n] not in ("date", "patient") and (n == "_security" or n not in FIELDS)]
             if len(arrays) > 1:
                 raise self._error("indexes", f"{' and '.join(arrays)} are both lists, and MongoDB indexes one list at most")
-
-
-def contained_name(parameter: str, type_name: str, name: str) -> str:
-    """Under which name the values of contained resources are kept, so that they are found through the reference to them."""
-    return f"{parameter}#{type_name}#{name}"
-
-
-def modifier_readers(parameter: SearchParameter) -> Iterator[tuple[str, tuple[tuple[Branch, Convert], ...]]]:
-    """The modifiers of a parameter that look at values of their own, and how those are read.
-
-    `:identifier` of a reference: the logical references behind it.
-    """
-    references = [branch for branch, _ in parameter.readers if branch.type == "Reference"]
-    if parameter.type == "reference" and references:
-        yield "identifier", tuple((branch, reference_identifiers) for branch in references)
-    for modifier in sorted(parameter.modifiers & MODIFIERS.keys()):
-        yield modifier, tuple((branch, MODIFIERS[modifier][branch.type]) for branch, _ in parameter.readers)

@@ -225,8 +225,8 @@ def _read_value(parameter: SearchParameter, asked: Asked, value: str, reading: R
         case "number":
             op, interval = _read_number(asked, value)
             return Test(parameter.name, op, interval)
-        case _:
-            return Test(_stored_name(parameter), "is", _unescape(value))
+        case _:  # (what is here is named without the address of this service)
+            return Test(_stored_name(parameter), "is", _unescape(value).removeprefix(f"{reading.base_url}/"))
 
 
 def _read_token(parameter: SearchParameter, asked: Asked, value: str) -> Clause:

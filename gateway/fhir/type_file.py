@@ -53,8 +53,28 @@ class EquivalentFile(msgspec.Struct, forbid_unknown_fields=True):
     where: str | None = None
 
 
+class LifecycleFile(msgspec.Struct, forbid_unknown_fields=True):
+    """`[lifecycle]`: what happens to a resource of the type once it has been deposited.
+
+    `changes`: the elements that may change, and of its extensions those with these urls (`change_extensions`); `status`: the
+    element that says where it stands, `current`, `superseded` and `withdrawn` its codes for that; `replaces`: the path to what
+    one of them takes the place of.
+    """
+
+    changes: list[str]
+    status: str
+    current: str
+    superseded: str
+    withdrawn: str
+    replaces: str
+    change_extensions: list[str] = msgspec.field(default_factory=list)
+
+
 class TypeFile(msgspec.Struct, forbid_unknown_fields=True):
     """The file.
+
+    `unique`: the token parameters, or paths of Identifiers, by which a resource is known again. `described`: the path to the
+    identifiers of its patient that it has of its own, which must not be those of somebody else.
 
     `attachments`: paths of Attachments whose content may lie here; `raw`: whether it is such content itself, whose bytes are
     kept apart and read through what attaches it; `requires`: the parameters one of which a search must name; `matched_by`:
@@ -77,6 +97,9 @@ class TypeFile(msgspec.Struct, forbid_unknown_fields=True):
     scope_parameters: list[str] = msgspec.field(default_factory=list)
     matched_by: list[str] = msgspec.field(default_factory=list)
     requires: list[str] = msgspec.field(default_factory=list)
+
+    described: str | None = None
+    lifecycle: LifecycleFile | None = None
     consent: ConsentFile = msgspec.field(default_factory=ConsentFile)
     equivalent: list[EquivalentFile] = msgspec.field(default_factory=list)
     search: dict[str, Any] = msgspec.field(default_factory=dict)

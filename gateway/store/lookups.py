@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from gateway.access.access import Access
 from gateway.fhir.clause import Clause, Values, matches, parameters_of
-from gateway.fhir.identity import IDENTIFIER_BYTES
+from gateway.fhir.identity import IDENTIFIER_BYTES, SOURCE_BYTES
 from gateway.fhir.registry import ResourceType
 from gateway.store.filter import stored_field
 from gateway.store.gather import Gather
@@ -50,18 +50,19 @@ class Lookups:
     ) -> dict[bytes, Document]:
         """What is stored under these business keys, given by bucket; tombstones too.
 
-        A key is made of its sender's own name: whoever can make it has sent the resource.
+        A key is made of its sender's own name: whoever can make it has sent the resource. A document is known to others, too,
+        by what they call it, if they may read it.
         """
         wanted = [key for found in keys.values() for key in found]
         if all(key[:IDENTIFIER_BYTES] in access.prefetched.known for key in wanted):
-            known = (d for key in wanted for d in access.prefetched.known[key[:IDENTIFIER_BYTES]])
-            return {bytes(d["key"]): dict(d) for d in known if d["key"] in wanted}
+            prefetched = (d for key in wanted for d in access.prefetched.known[key[:IDENTIFIER_BYTES]])
+            return _known_to(access, kind, wanted, {bytes(d["key"]): dict(d) for d in prefetched})
         if kind.name not in self._known:
-            weigh = _weigh_keys
-            self._known[kind.name] = Gather(partial(self._find_known, kind.name), most=_MOST, weigh=weigh)
+            find = partial(self._find_known, kind.name, of_all=kind.lifecycle is not None)
+            self._known[kind.name] = Gather(find, most=_MOST, weigh=_weigh_keys)
         # Whether a resource may be written again can depend on what it says.
         found = await self._known[kind.name].ask(_Keys(keys, access.parameters_weighed(kind, "create")))
-        return {key: found[key] for key in wanted if key in found}
+        return _known_to(access, kind, wanted, found)
 
     async def find_targets(self, access: Access, kind: ResourceType, ids: Sequence[str]) -> dict[str, str | None]:
         """Which of these resources exist and may be pointed at by the caller, with the patient each belongs to."""
@@ -75,15 +76,17 @@ class Lookups:
         found = await self._targets[kind.name].ask(_Ids(ids, parameters_of(clause)))
         return _allowed(clause, [found[identifier] for identifier in ids if identifier in found])
 
-    async def _find_known(self, collection: str, asked: list[_Keys]) -> list[dict[bytes, Document]]:
+    async def _find_known(self, collection: str, asked: list[_Keys], *, of_all: bool) -> list[dict[bytes, Document]]:
         by_bucket: dict[str, list[bytes]] = {}
         for question in asked:
             for bucket, keys in question.by_bucket.items():
                 by_bucket.setdefault(bucket, []).extend(keys)
         branches: list[Document] = [{"bucket": bucket, "key": {"$in": keys}} for bucket, keys in by_bucket.items()]
+        if of_all:
+            branches = [{"bucket": bucket, "key": _of_any_sender(key)} for bucket, keys in by_bucket.items() for key in keys]
         where = branches[0] if len(branches) == 1 else {"$or": branches}
         found = await self._mongo.find(collection, where, _projection(_KNOWN, asked), hint="key")
-        known = {document["key"]: document for document in found}
+        known = {bytes(document["key"]): document for document in found}
         return [known] * len(asked)
 
     async def _find_by_id(self, collection: str, asked: list[_Ids]) -> list[dict[str, Document]]:
@@ -91,6 +94,25 @@ class Lookups:
         where: Document = {"_id": {"$in": ids}, "bucket": {"$in": list({i[:3] for i in ids})}}
         found = await self._mongo.find(collection, where, _projection(_TARGET, asked))
         return [{document["_id"]: document for document in found}] * len(asked)
+
+
+def _of_any_sender(key: bytes) -> Document:
+    """The business keys that differ from this one by the sender alone."""
+    first = key[:IDENTIFIER_BYTES]
+    return {"$gte": first, "$lte": first + b"\xff" * SOURCE_BYTES}
+
+
+def _known_to(
+    access: Access, kind: ResourceType, wanted: Sequence[bytes], found: Mapping[bytes, Document]
+) -> dict[bytes, Document]:
+    """What the caller sent itself under these keys or, of documents, may read of what others did."""
+    known = {key: found[key] for key in wanted if key in found}
+    if kind.lifecycle is None or len(known) == len(wanted):
+        return known
+    readable = access.clause(kind, "read")
+    seen = {key: d for key, d in found.items() if not d.get("deleted") and matches(readable, d)}
+    others = {key[:IDENTIFIER_BYTES]: document for key, document in sorted(seen.items(), reverse=True)}
+    return {key: others[key[:IDENTIFIER_BYTES]] for key in wanted if key[:IDENTIFIER_BYTES] in others} | known
 
 
 def _projection(always: frozenset[str], asked: Iterable[_Keys | _Ids]) -> Mapping[str, int]:

@@ -4,8 +4,8 @@ Knows: the shape of a stored document, paging, which index serves a search.
 Must not know: how limits came about, HTTP.
 
 One document per resource: `{_id, bucket, version, updated, patient, source, commit, key, digest, touched, labels, search,
-body}`, `deleted` in place of `body` where it is a tombstone. Former versions lie in `<type>_history` with `id` beside their
-own `_id`.
+body}`, `deleted` in place of `body` where it is a tombstone (and beside it, with `retracted`, where who deposited it took it
+back). Former versions lie in `<type>_history` with `id` beside their own `_id`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ from gateway.store.mongo import Document, Mongo, Session
 from gateway.store.schema import history_of, index_name, sort_field
 from gateway.store.search_filter import search_filter
 
-BODY: Mapping[str, Any] = {"body": 1, "event": 1, "version": 1, "updated": 1, "patient": 1, "deleted": 1}
+BODY: Mapping[str, Any] = {"body": 1, "event": 1, "version": 1, "updated": 1, "patient": 1, "deleted": 1, "retracted": 1}
 LIVE: Document = {"deleted": {"$exists": False}}
 
 
@@ -85,7 +85,7 @@ async def read_version(
     """One version of a resource. It is visible only if it and the current version are."""
     clause = access.clause(kind, "vread")
     current = await _current(access, mongo, kind, identifier, clause, session)
-    if current is None or current["version"] == version:
+    if current is None or current["version"] == version or current.get("retracted"):
         return current
     where = {**_versions_of(identifier), "version": version}
     found = await mongo.find_one(history_of(kind.name), where, session=session)
@@ -111,6 +111,8 @@ async def read_history(
     current = await _current(access, mongo, kind, identifier, clause, session)
     if current is None:
         return None
+    if current.get("retracted"):
+        return [current], None
     newest = [current] if before is None or current["version"] < before else []
     where = _versions_of(identifier) | ({"version": {"$lt": before}} if before is not None else {})
     former = await mongo.find(

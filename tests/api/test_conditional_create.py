@@ -101,7 +101,8 @@ async def test_what_was_deleted_meets_no_condition(world: World) -> None:
     token = unique("c")
     paper = document(owner.patient, identifier=known_as(token))
     kept = await owner.create(paper)
-    await owner.delete(f"DocumentReference/{kept['id']}")
+    gone = await owner.put(f"DocumentReference/{kept['id']}", {**kept, "status": "entered-in-error"})
+    assert gone.status_code == 200
     again = await owner.post("DocumentReference", paper, **{"If-None-Exist": f"identifier={SYSTEM}|{token}"})
     assert again.status_code == 201
     assert again.json()["id"] != kept["id"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.fhir.registry import ResourceType
-from tests.examples import CONTENT, TYPES, bring, prepare, read_example, writer_of
+from tests.examples import CONTENT, TYPES, a_change, bring, prepare, read_example, writer_of
 from tests.searches import other_value, search_value
 from tests.world import Actor, World, bundle, entry, issues
 
@@ -61,9 +61,9 @@ async def test_a_resource_lives_from_create_to_delete(world: World, kind: Resour
     reader = await reader_of(world, kind, owner, stored)
     assert (await reader.get(address)).json() == stored
 
-    updated = await writer.put(address, {**stored, "language": "fr"})
+    updated = await writer.put(address, {**stored, **a_change(kind)})
     assert updated.status_code == 200, updated.text
-    assert content(updated.json()) == {**sent, "language": "fr"}
+    assert content(updated.json()) == {**sent, **a_change(kind)}
     assert (await reader.get(f"{address}/_history/1")).json() == stored
     assert (await reader.get(f"{address}/_history/2")).json() == updated.json() == (await reader.get(address)).json()
     history = (await reader.get(f"{address}/_history")).json()

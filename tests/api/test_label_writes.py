@@ -100,10 +100,10 @@ async def test_what_is_not_yet_for_the_patient_is_one_day(world: World, days: in
     bounds = [instant(world.clock() + hidden - early)[:19] for early in (timedelta(minutes=5), timedelta())]
     assert bounds[0] < end_of(stored)[:19] <= bounds[1]
     # The official patch of the DMP says no end, and loses none.
-    patch = b'[{"op":"add","path":"/description","value":"x"}]'
+    patch = b'[{"op":"replace","path":"/status","value":"superseded"}]'
     changed = await author.send("PATCH", address, patch, Content_Type=PATCH)
     assert end_of(changed.json()) == end_of(stored)
-    bare = {**stored, **bearing(label("N"), INVISIBLE)}
+    bare = {**changed.json(), **bearing(label("N"), INVISIBLE)}
     assert end_of((await member.put(address, bare)).json())[:19] == end_of(stored)[:19]
     assert [(await owner.get(path)).status_code for path in (address, raw)] == [404, 404]
     assert await owner.search(f"DocumentReference?patient={owner.patient}") == []

@@ -272,8 +272,9 @@ async def test_who_deposits_and_does_not_read_patches_only_what_nobody_else_has_
     assert (changed.status_code, changed.json()["status"]) == (200, "superseded")
     nothing = await patch(other, address, replacing("/status", "current"))
     assert (nothing.status_code, nothing.text) == (404, (await patch(other, "DocumentReference/000-x")).text)
-    assert (await owner.put(address, {**mine, "description": "corrected"})).status_code == 200
-    probed = await patch(doctor, address, {"op": "test", "path": "/description", "value": "corrected"})
+    written = {**mine, "status": "superseded"}
+    assert (await owner.put(address, written)).status_code == 200
+    probed = await patch(doctor, address, {"op": "test", "path": "/status", "value": "superseded"})
     assert (probed.status_code, probed.text) == (404, nothing.text)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.store.contents import destroy_key
 from tests.documents.papers import pdf
-from tests.world import Actor, World, bundle, concept, device, entry, issues, observation, unique
+from tests.world import BASE, Actor, World, bundle, concept, device, entry, issues, observation, unique
 
 Resource = dict[str, Any]
 STAMP = "2026-11-25T12:00:00Z"
@@ -419,7 +419,7 @@ async def test_a_long_report_is_content_like_any_other(world: World, camille: Ac
     (raw,) = await world.stored("Binary", patient=camille.patient)
     assert len(await world.stored("contents", patient=camille.patient)) == 1
     made = (await camille.get(location(answer, 2).partition("/_history")[0])).json()
-    assert made["presentedForm"] == [{"contentType": "application/pdf", "url": f"Binary/{raw['_id']}"}]
+    assert made["presentedForm"] == [{"contentType": "application/pdf", "url": f"{BASE}/Binary/{raw['_id']}"}]
     assert (await camille.get(f"Binary/{raw['_id']}")).content == content
     again = await app.post("$submit-cgm-bundle", sent)
     assert receipts(again)[0] == KNOWN

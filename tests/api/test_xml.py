@@ -10,7 +10,7 @@ from lxml import etree
 from gateway.fhir.xml_read import XmlReader
 from gateway.fhir.xml_shape import Shapes
 from gateway.fhir.xml_write import XmlWriter
-from tests.examples import TYPES, bring, prepare, writer_of
+from tests.examples import TYPES, a_change, bring, prepare, writer_of
 from tests.unit.fhir.test_codec import parse
 from tests.world import BASE, Actor, World, bundle, device, entry, observation, unique
 
@@ -82,8 +82,9 @@ async def test_every_type_is_written_and_found(world: World, name: str) -> None:
     assert (await client.done("GET", f"{path}/_history"))["entry"][0]["resource"] == created
     (found,) = (await client.done("GET", f"{name}?_id={created['id']}"))["entry"]
     assert found["resource"] == created
-    updated = await client.done("PUT", path, {**json.loads(plain.content), "language": "fr"}, If_Match='W/"1"')
-    assert (updated["meta"]["versionId"], updated["language"]) == ("2", "fr")
+    updated = await client.done("PUT", path, {**json.loads(plain.content), **a_change(kind)}, If_Match='W/"1"')
+    assert updated == updated | a_change(kind)
+    assert updated["meta"]["versionId"] == "2"
     listed = await client.done("POST", "", bundle("batch", entry("GET", path)))
     assert listed["entry"][0]["resource"] == updated
 

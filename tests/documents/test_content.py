@@ -6,7 +6,7 @@ import pytest
 
 from gateway.exchange.contents import CHUNK
 from tests.documents.papers import PDF, attaching, binary, deposited, pdf, send_raw, sha1
-from tests.world import World, document, expression, issues
+from tests.world import BASE, World, document, expression, issues
 
 pytestmark = pytest.mark.requirement("DOC-14")
 
@@ -33,7 +33,7 @@ async def test_a_transaction_deposits_content_with_what_attaches_it(world: World
     owner, content = await world.patient(), pdf(150_000)
     made, raw = await deposited(owner, owner.patient, content)
     stored = (await owner.get(made)).json()
-    assert stored["content"][0]["attachment"]["url"] == raw
+    assert stored["content"][0]["attachment"]["url"] == f"{BASE}/{raw}"
     assert (await owner.get(raw)).content == content
     resource = (await owner.get(raw, Accept="application/fhir+json")).json()
     assert resource["securityContext"] == {"reference": f"Patient/{owner.patient}"}

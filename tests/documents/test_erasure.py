@@ -31,7 +31,7 @@ class Life:
         world, owner, doctor = self.world, self.owner, self.doctor
         ids = {"subject": {"reference": f"Patient/{owner.patient}", "display": SECRET}}
         made, self.raw = await deposited(owner, owner.patient, pdf(), description=SECRET)
-        await owner.put(made, {**(await owner.get(made)).json(), "description": f"{SECRET}!"})
+        await owner.put(made, {**(await owner.get(made)).json(), "status": "superseded"})
         long = await send_raw(owner, pdf(2 * CHUNK))
         await owner.create(attaching(owner.patient, f"Binary/{long.json()['id']}"))
         reading = await owner.create(observation(owner.patient, **ids))

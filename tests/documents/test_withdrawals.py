@@ -73,7 +73,7 @@ async def views(owner: Actor, made: str, raw: str) -> list[tuple[int, Any]]:
 async def test_it_is_as_if_it_had_never_been_there(world: World) -> None:
     owner, doctor, made, raw = await wrong_one(world)
     empty = await world.patient()
-    await owner.put(made, {**(await owner.get(made)).json(), "description": f"{SECRET} again"})
+    await owner.put(made, {**(await owner.get(made)).json(), "status": "superseded"})
     assert len((await owner.get(f"{made}/_history")).json()["entry"]) == 2
     found = await told(doctor, made)
     assert {one["reference"] for one in found["withdrawn"]} == {made, raw}

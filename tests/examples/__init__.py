@@ -35,9 +35,14 @@ async def prepare(world: World, type_name: str, owner: Actor) -> dict[str, Any]:
         found = owner.patient if target == "Patient" else (await bring(world, target, owner))["id"]
         text = text.replace(f'"{target}/example"', f'"{target}/{found}"')
     resource = dict(json.loads(text))
-    for identifier in resource.get("identifier", ()):
+    for identifier in (*resource.get("identifier", ()), *filter(None, [resource.get("masterIdentifier")])):
         identifier["value"] = unique(identifier["value"])
     return resource
+
+
+def a_change(kind: ResourceType) -> dict[str, Any]:
+    """An element that every writer may change in the example of this type."""
+    return {"status": "superseded"} if kind.lifecycle is not None else {"language": "fr"}
 
 
 async def bring(world: World, type_name: str, owner: Actor) -> dict[str, Any]:
