@@ -6,7 +6,7 @@ The context stays here; the app gets an opaque `launch` and asks for authorizati
 import re
 import secrets
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from starlette.requests import Request
@@ -25,12 +25,38 @@ from gateway.store.standing import About
 
 LASTS = timedelta(minutes=5)
 _MOST_BYTES, _MOST_RESOURCES = 8_192, 10
-_REFERENCE = re.compile(r"([A-Z][A-Za-z]{2,63})/([A-Za-z0-9.-]{1,64})")
+_TYPE = re.compile(r"[A-Z][A-Za-z]{2,63}")
+_REFERENCE = re.compile(rf"({_TYPE.pattern})/([A-Za-z0-9.-]{{1,64}})")
 
 
-class _Context(msgspec.Struct, forbid_unknown_fields=True):
-    reference: str
-    role: str | None = None
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+
+
+class _Identifier(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    value: Text
+    system: Text | None = None
+
+
+class _Context(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Something else in view: a resource that is here or, by `type` and `identifier`, one that is kept elsewhere."""
+
+    reference: Text | None = None
+    type: Text | None = None
+    identifier: _Identifier | None = None
+    role: Text | None = None
+
+    def named(self) -> tuple[str, str | None]:
+        """Its type and, of a resource that is here, its id. Raises OAuthError."""
+        found = _REFERENCE.fullmatch(self.reference or "")
+        kind = found[1] if found is not None else self.type or ""
+        is_one = (self.reference is None) != (self.identifier is None)
+        if not is_one or not _TYPE.fullmatch(kind) or self.type not in (None, kind) or (self.reference and not found):
+            text = "fhirContext names each resource by reference (Type/id), or by type and identifier"
+            raise OAuthError("invalid_request", text)
+        # https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html: those in view have parameters of their own
+        if kind in ("Patient", "Encounter") and (self.role in (None, "launch") or (kind == "Patient" and found is None)):
+            raise OAuthError("invalid_request", "fhirContext names a Patient (by reference) or an Encounter with another role")
+        return kind, found[2] if found is not None else None
 
 
 class _Launch(msgspec.Struct, forbid_unknown_fields=True):
@@ -52,15 +78,14 @@ async def launch(request: Request, server: Server) -> Response:
     origin = Origin(request.state.request_id, request.client.host if request.client else None)
     await _require_seen(server, access, origin, "Patient", asked.patient)
     for resource in asked.fhirContext:
-        named = _REFERENCE.fullmatch(resource.reference)
-        if named is None or (named[1] in ("Patient", "Encounter") and resource.role in (None, "launch")):
-            raise OAuthError("invalid_request", "fhirContext names resources other than patient and encounter, as Type/id")
-        await _require_seen(server, access, origin, named[1], named[2])
+        type_name, identifier = resource.named()
+        if identifier is not None:
+            await _require_seen(server, access, origin, type_name, identifier)
     entry = await find_entry(gateway, asked.client) if asked.client is not None else None
     if asked.client is not None and (entry is None or not entry.is_referenced):
         raise OAuthError("invalid_request", "there is no such client, or it is not referenced")
     handle = secrets.token_urlsafe(32)
-    context = [{"reference": c.reference} | ({"role": c.role} if c.role else {}) for c in asked.fhirContext]
+    context = [msgspec.to_builtins(resource) for resource in asked.fhirContext]
     fields: dict[str, Any] = {
         "user": access.caller.user,
         "patient": asked.patient,

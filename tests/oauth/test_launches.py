@@ -249,6 +249,47 @@ async def test_a_launch_brings_an_app_before_the_patient_in_view(world: World) -
     assert (await bearer.get(f"Observation/{reading['id']}")).status_code == 200
 
 
+async def test_an_encounter_that_is_kept_elsewhere_is_handed_on_by_its_identifier(world: World) -> None:
+    owner = await world.patient()
+    doctor, login = await doctor_at_work(world, owner)
+    app = await software(world)
+    visit = {
+        "type": "Encounter",
+        "identifier": {"system": "urn:oid:1.2.3", "value": "stay-12"},
+        "role": "https://x.example/stay",
+    }
+    handed = await doctor.send("POST", f"{SITE}/oauth/launch", {"patient": owner.patient, "fhirContext": [visit]})
+    request = Request(app.id)
+    changes = {"scope": "launch user/Observation.rs", "launch": handed.json()["launch"]}
+    person, page = await arrive(world, login, request, **changes)
+    await person.send(page.form("/oauth/authorize/continue"), decision="allow")
+    body = (await redeem(world, app, request, told(person)["code"])).json()
+    assert body["fhirContext"] == [visit]
+    assert (await post(world, "introspect", app, token=body["access_token"])).json()["fhirContext"] == [visit]
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        {}, {"reference": "Observation"}, {"reference": "observation/x"}, {"reference": "../x/y"}, {"reference": ""},
+        {"reference": "Patient/x"}, {"reference": "Encounter/x"},
+        {"reference": "Encounter/x", "role": "launch"}, {"identifier": {"value": "1"}}, {"type": "Encounter"},
+        {"type": "Encounter", "identifier": {"value": "1"}}, {"type": "Patient", "identifier": {"value": "1"}, "role": "x"},
+        {"type": "stay", "identifier": {"value": "1"}}, {"type": "Encounter", "identifier": {"value": ""}, "role": "x"},
+        {"type": "Encounter", "identifier": {"value": "1", "use": "usual"}, "role": "x"},
+        {"type": "Device", "reference": "Observation/x"}, {"reference": "Observation/x", "identifier": {"value": "1"}},
+        {"reference": "Observation/" + "x" * 300},
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_a_context_that_names_nothing_is_refused(world: World, context: dict[str, Any]) -> None:
+    owner = await world.patient()
+    doctor, _ = await doctor_at_work(world, owner)
+    answer = await doctor.send("POST", f"{SITE}/oauth/launch", {"patient": owner.patient, "fhirContext": [context]})
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+    assert await world.stored("launches", patient=owner.patient) == []
+
+
 async def test_a_launch_is_for_who_made_it(world: World) -> None:
     owner = await world.patient()
     doctor, _ = await doctor_at_work(world, owner)
