@@ -7,6 +7,7 @@ Must not know: HTTP, MongoDB, how a token was checked. An Access lives for one r
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from gateway.access.policy import DIRECTIONS, PERMISSIONS, Policy
 from gateway.access.record import NOTHING_PREFETCHED, Caller, Prefetched, Record
@@ -50,6 +51,12 @@ class Access:
         """The same caller's access over these records as well."""
         known = (*self.records.values(), *records)
         return Access(self.caller, self._registry, self._policy, self.now, known, self.prefetched)
+
+    def looking_at(self, resources: Mapping[str, Values | None], contents: Mapping[str, Any] | None = None) -> "Access":
+        """The same access with these documents read beforehand as well, and contents that are behind its own door."""
+        read = self.prefetched
+        prefetched = Prefetched({**read.resources, **resources}, read.known, {**read.contents, **(contents or {})})
+        return Access(self.caller, self._registry, self._policy, self.now, self.records.values(), prefetched)
 
     def afresh(self) -> "Access":
         """The same access without what was read beforehand, which has turned out to be outdated."""

@@ -6,6 +6,7 @@ Knows: what a token says and what stands in a record. Must not know: what anybod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from gateway.access.consent import Consent
 from gateway.access.relation import Kept, Relation
@@ -94,11 +95,13 @@ class Prefetched:
     """Documents that were read together with the token, because the request names them.
 
     They are for the store alone, which gives them out only through a clause of the Access, like any other.
-    `resources`: by `Type/id`, None where there is none; `known`: by the first part of a business key, of every source.
+    `resources`: by `Type/id`, None where there is none; `known`: by the first part of a business key, of every source;
+    `contents`: those that have passed the door of this very Access, None for what has not.
     """
 
     resources: Mapping[str, Values | None]
     known: Mapping[bytes, tuple[Values, ...]]
+    contents: Mapping[str, Any] = field(default_factory=dict)
 
 
 NOTHING_PREFETCHED = Prefetched({}, {})

@@ -7,7 +7,7 @@ Must not know: HTTP, MongoDB.
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from gateway.exchange.responses import build_failure, build_response, placed
 from gateway.exchange.search import record_named
 from gateway.exchange.standing import extend
 from gateway.exchange.submission import hold_submission
+from gateway.exchange.together import look_up_together
 from gateway.exchange.write import write
 from gateway.fhir.balp import Event
 from gateway.fhir.bundle import build_bundle, read_bundle
@@ -125,15 +126,19 @@ async def _batch(
     known: dict[About, Access] = {}
     held = _Held()
 
-    async def answer(position: int, entry: Any) -> dict[str, Any]:
+    async def widen(about: About) -> Access:
+        if about not in known:
+            known[about] = await extend(gateway, access, about)
+        return known[about]
+
+    async def answer(position: int, asked: Asked | Exception, together: Mapping[tuple[str, str], Access]) -> dict[str, Any]:
         nonlocal replayed
         call, widened = Call("batch", "Bundle", ways.origin), access
         try:
-            call = read_entry_request(gateway, entry, position, ways).call
-            about = _about(call)
-            if about not in known:
-                known[about] = await extend(gateway, access, about)
-            widened = known[about]
+            if isinstance(asked, Exception):
+                raise asked
+            call = asked.call
+            widened = together.get((call.type, call.id or "")) or await widen(_about(call))
             if call.interaction in READS:
                 held.require_room(gateway.limits.answer_bytes)
             mine = None if once is None else replace(once, position=position + 1)
@@ -151,9 +156,18 @@ async def _batch(
 
     responses: list[dict[str, Any]] = []
     for run in _runs(entries):
-        responses += await asyncio.gather(*(answer(len(responses) + n, entry) for n, entry in enumerate(run)))
+        asked = [_read(gateway, entry, len(responses) + n, ways) for n, entry in enumerate(run)]
+        together = await look_up_together(gateway, access, [one.call for one in asked if isinstance(one, Asked)])
+        responses += await asyncio.gather(*(answer(len(responses) + n, one, together) for n, one in enumerate(asked)))
     await gateway.audit.record(events, access.now)
     return responses, replayed
+
+
+def _read(gateway: Gateway, entry: Any, position: int, ways: Ways) -> Asked | Exception:
+    try:
+        return read_entry_request(gateway, entry, position, ways)
+    except Exception as error:  # noqa: BLE001 (it is told where the entry is answered)
+        return error
 
 
 def _runs(entries: list[Any]) -> Iterator[list[Any]]:

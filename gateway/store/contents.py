@@ -146,23 +146,52 @@ async def find_readable(
 
     As many calls, and as much work, whether it is not there or may not be read: its bytes are fetched behind the door only.
     """
-    resource = await _find_resource(access, mongo, kind, identifier, session)
-    resource = resource if resource is not None and matches(access.scopes(kind, "read"), resource) else None
-    patient = resource["patient"] if resource is not None else ""
+    reference = f"{kind.name}/{identifier}"
+    if session is None and reference in access.prefetched.contents:
+        known: Found | None = access.prefetched.contents[reference]
+        return known
+    return (await find_readable_all(access, mongo, kind, holders, [identifier], session))[identifier]
+
+
+async def find_readable_all(
+    access: Access,
+    mongo: Mongo,
+    kind: ResourceType,
+    holders: Sequence[ResourceType],
+    identifiers: Sequence[str],
+    session: Session = None,
+) -> dict[str, Found | None]:
+    """The same of several, in as many calls as of one."""
+    resources: dict[str, Document] = {}
+    for identifier in identifiers:
+        resource = await _find_resource(access, mongo, kind, identifier, session)
+        if resource is not None and matches(access.scopes(kind, "read"), resource):
+            resources[identifier] = resource
+    patients = sorted({resource["patient"] for resource in resources.values()}) or [""]
+    buckets = sorted({patient[:3] for patient in patients})
     found = await mongo.find_all(
         [
-            *(_holding(access, holder, [identifier]) for holder in holders),
-            Part(PATIENT_KEYS, {"_id": patient, "bucket": patient[:3]}, "key"),
+            *(_holding(access, holder, identifiers) for holder in holders),
+            Part(PATIENT_KEYS, {"_id": {"$in": patients}, "bucket": {"$in": buckets}}, "key"),
         ]
     )
-    key = next((document for document in found if document["of"] == "key"), {})
-    seen = None if resource is None else _see(access, holders, resource, [d for d in found if d is not key])
-    if resource is None or seen is None:
-        return None
-    where = {"_id": resource["content"], "bucket": resource["content"][:3]}
-    content = await mongo.find_one(CONTENTS, where, {"data": 1})
-    wrapped = key.get("wrapped")
-    return Found(resource, content or where, None if wrapped is None else bytes(wrapped), is_void=seen == "void")
+    keys = {document["_id"]: document for document in found if document["of"] == "key"}
+    holding = [document for document in found if document["of"] != "key"]
+    seen = {
+        identifier: _see(access, holders, resource, [one for one in holding if identifier in one["attached"]])
+        for identifier, resource in resources.items()
+    }
+    ids = [resources[identifier]["content"] for identifier, how in seen.items() if how is not None]
+    where = {"_id": {"$in": ids}, "bucket": {"$in": sorted({one[:3] for one in ids})}}
+    contents = {one["_id"]: one for one in await mongo.find(CONTENTS, where, {"data": 1})} if ids else {}
+    shown: dict[str, Found | None] = dict.fromkeys(identifiers)
+    for identifier, how in seen.items():
+        if how is not None:
+            resource = resources[identifier]
+            wrapped = keys.get(resource["patient"], {}).get("wrapped")
+            content = contents.get(resource["content"], {"_id": resource["content"]})
+            shown[identifier] = Found(resource, content, None if wrapped is None else bytes(wrapped), is_void=how == "void")
+    return shown
 
 
 async def find_attachable(

@@ -87,6 +87,12 @@ class Standings:
         found = _Found(await self._mongo.find_all(_record_parts(set(patients))))
         return {patient: found.record(patient) for patient in patients if patient in found.heads}
 
+    async def find_resources(self, wanted: Iterable[tuple[str, str]]) -> dict[str, Document | None]:
+        """Several resources by `Type/id`, None where there is none, in one call. They have passed no door yet."""
+        abouts = [About(resource=one) for one in wanted]
+        found = _Found(await self._mongo.find_all(_resource_parts(abouts)))
+        return {name: found.resources.get(name) for name in ("/".join(one.resource or ()) for one in abouts)}
+
     async def _find(self, asked: list[_Question]) -> list[Standing | None]:
         """One call for everything that the requests name; a second one for records that only tokens or resources name."""
         abouts = [question.about for question in asked]

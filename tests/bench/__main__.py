@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.bench.documents import run_documents
 from tests.bench.glucose import run_glucose
 from tests.bench.grants import run_grants
 from tests.bench.jobs import Row, fill, run_jobs
@@ -21,13 +22,16 @@ JOBS = ("W1", "W1b", "W2", "W3", "R1")
 def main() -> None:
     """Run and report."""
     parser = argparse.ArgumentParser(description="Benchmarks of the gateway, as ratios to raw driver calls.")
-    parser.add_argument("jobs", nargs="*", metavar="JOB", help="which jobs (default: all), or grants, revocation or glucose")
+    parser.add_argument(
+        "jobs", nargs="*", metavar="JOB", help="which jobs (default: all), or documents, glucose, grants, revocation"
+    )
     parser.add_argument("--driver", default="motor", choices=("motor", "pymongo"))
     parser.add_argument("--seconds", type=float, default=10.0, help="duration of each measurement")
     parser.add_argument("--workers", type=int, default=2, help="processes of the gateway")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--patients", type=int, default=48)
     parser.add_argument("--readings", type=int, default=1_000_000, help="in store before W3")
+    parser.add_argument("--documents", type=int, default=100_000, help="in store before pages of documents are asked for")
     options = parser.parse_args()
     if options.jobs == ["grants"]:
         run_grants(options.driver, options.workers, options.clients, options.seconds)
@@ -37,6 +41,11 @@ def main() -> None:
         return
     if options.jobs == ["glucose"]:
         run_glucose(options)
+        return
+    if options.jobs == ["documents"]:
+        with built_world(options.driver, options.patients, options.workers) as world:
+            print_rows(run_documents(world, options.seconds, options.clients, options.documents))
+            print(f"\n{options.driver}, {options.workers} workers; gateway RSS {_resident_megabytes(world.pid):.0f} MB")
         return
     with built_world(options.driver, options.patients, options.workers) as world:
         raw = _prepared(world, options)
@@ -52,13 +61,18 @@ def _prepared(world: Any, options: argparse.Namespace) -> Raw:
     return Raw(world)
 
 
-def _print(rows: list[Row], sizes: dict[str, float], memory: float, driver: str, workers: int) -> None:
+def print_rows(rows: list[Row]) -> None:
+    """The table."""
     print(f"\n{'job':6} {'what':34} {'clients':>7} {'rate/s':>9} {'p50':>7} {'p95':>7} {'p99':>7} {'ratio':>6} {'calls':>6}")
     for row in rows:
         p50, p95, p99 = (row.measured.quantile(q) for q in (0.5, 0.95, 0.99))
         ratio = f"{row.rate / row.raw:.2f}" if row.raw else "-"
         latencies = f"{p50:7.1f} {p95:7.1f} {p99:7.1f}"
         print(f"{row.job:6} {row.what:34} {row.clients:7} {row.rate:9.0f} {latencies} {ratio:>6} {row.calls:6.1f}")
+
+
+def _print(rows: list[Row], sizes: dict[str, float], memory: float, driver: str, workers: int) -> None:
+    print_rows(rows)
     print(
         f"\n{driver}, {workers} workers; latencies in ms; ratio to raw synchronous PyMongo (W1b: to W1);"
         f" calls: to mongod per request\n"

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -47,6 +47,7 @@ class World:
     sensors: dict[str, str]
     app_tokens: dict[str, str]
     professional: str
+    depositor: str = ""
     days: dict[str, int] = field(default_factory=dict)
 
     def next_day(self, patient: str) -> bytes:
@@ -122,7 +123,7 @@ async def _people(settings: Settings, port: int, count: int) -> World:
             owner = await _owner(gateway, patient)
             for one in (
                 consent(patient, f"Device/{app}", "collect", ["Observation", "Device"]),
-                consent(patient, f"Practitioner/{doctor}", "access", ["Observation", "Device", "Patient"]),
+                consent(patient, f"Practitioner/{doctor}", "access", ["Observation", "Device", "Patient", "DocumentReference"]),
             ):
                 await _create(gateway, owner, one)
             grant = Grant(
@@ -145,6 +146,7 @@ async def _people(settings: Settings, port: int, count: int) -> World:
             lifetime=timedelta(days=1),
         )
         world.professional = await issue_token(gateway, grant)
+        world.depositor = await issue_token(gateway, replace(grant, scope="user/*.cruds"))
     return world
 
 

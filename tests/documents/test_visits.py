@@ -1,6 +1,7 @@
 """A professional's visits: the first finds all documents of a patient, each later one what has changed, and loses nothing."""
 
 import asyncio
+from base64 import b64decode
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 
 from gateway.app import attached
 from gateway.settings import read_settings
+from tests.documents.papers import PDF, deposit, deposited, ids_of, pdf
 from tests.process import ToPort
 from tests.unit.test_cli import environment, free_port, serving
-from tests.world import JSON, Actor, Clock, World, bundle, concept, document, entry, label, observation
+from tests.world import BASE, JSON, Actor, Clock, World, bundle, concept, document, entry, label, observation
 
 MASKED = concept("https://mos.esante.gouv.fr/NOS/TRE_A07-StatutVisibiliteDocument/FHIR/TRE-A07-StatutVisibiliteDocument", "X")
 Version = tuple[str, str]
@@ -310,8 +312,9 @@ async def test_nothing_is_lost_while_eight_write_over_two_processes(two: tuple[W
     async def follow() -> None:
         page = await visit(owner, owner)
         by_mark.extend(versions(page))
-        number = 0
-        while not done.is_set() or versions(page) or number < 3:
+        number, ended = 0, False
+        while not ended or versions(page):
+            ended = done.is_set()
             number += 1
             page = await visit(actors[number % 2], owner, mark(page), rest="&_count=200")
             by_mark.extend(versions(page))
@@ -322,7 +325,7 @@ async def test_nothing_is_lost_while_eight_write_over_two_processes(two: tuple[W
         ended = False
         while not ended:
             ended = done.is_set()
-            begun = datetime.now(UTC) - timedelta(seconds=2)
+            begun = datetime.now(UTC) - timedelta(seconds=10)
             page = await visit(actors[0], owner, since, rest="&_count=200")
             by_clock.update(versions(page))
             while following := next((link["url"] for link in page["link"] if link["relation"] == "next"), None):
@@ -369,3 +372,70 @@ async def test_watermark_and_hint_are_there_in_xml_too(world: World) -> None:
         mark((await owner.get(f"DocumentReference?patient={owner.patient}", Accept=JSON)).json())
         in page.text.partition("<entry>")[0]
     )
+
+
+@pytest.mark.requirement("DOC-21")
+@pytest.mark.parametrize("count", [1, 20, 100])
+async def test_the_contents_of_a_visit_come_in_one_batch(world: World, count: int) -> None:
+    """In the order they were asked in, the same one twice too; what the caller may not read is as what is not there."""
+    owner, other, doctor = await world.patient(), await world.patient(), await world.professional()
+    await world.consent(owner, doctor)
+    contents = [pdf(2_000) for _ in range(count)]
+    posted = [one for content in contents for one in deposit(owner.patient, content)["entry"]]
+    made = ids_of(await owner.post("", bundle("transaction", *posted)))
+    raws = [identifier for identifier in made if identifier.startswith("Binary/")]
+    _, hidden = await deposited(other, other.patient, pdf())
+    missing = f"{hidden[:-4]}none"
+    urls = [*raws, raws[0], hidden, missing, f"Patient/{owner.patient}", "Observation/x", made[0]]
+    answer = await doctor.post("", bundle("batch", *(entry("GET", url) for url in urls)))
+    assert answer.status_code == 200
+    page = answer.json()
+    assert page["type"] == "batch-response"
+    found = page["entry"]
+    for content, one in zip([*contents, contents[0]], found, strict=False):
+        assert one["response"]["status"] == "200 OK"
+        assert (one["resource"]["contentType"], b64decode(one["resource"]["data"])) == (PDF, content)
+    told = [(one["response"]["status"][:3], one["response"].get("outcome")) for one in found[count + 1 :]]
+    assert [status for status, _ in told] == ["404", "404", "200", "404", "200"]
+    for _, outcome in told[:2]:
+        outcome["issue"][0].pop("expression")  # (where it stands in the Bundle)
+    assert told[0] == told[1]
+    log = await owner.search(f"AuditEvent?patient={owner.patient}&agent={doctor.reference}&_count=200")
+    assert len([event for event in log if event["action"] == "R"]) == count + 3
+    tried = await other.search(f"AuditEvent?patient={other.patient}&agent={doctor.reference}")
+    assert [event["outcome"] for event in tried] == ["8"]
+
+
+@pytest.mark.requirement("DOC-21", "SRCH-11")
+async def test_a_batch_of_contents_takes_few_calls_whoever_asks(world: World) -> None:
+    owner, doctor, stranger = await world.patient(), await world.professional(), await world.professional()
+    await world.consent(owner, doctor)
+    raws = [(await deposited(owner, owner.patient, pdf()))[1] for _ in range(20)]
+    missing = [f"{raw[:-4]}none" for raw in raws]
+
+    async def calls(actor: Actor, urls: list[str]) -> int:
+        sent = bundle("batch", *(entry("GET", url) for url in urls))
+        return await world.calls_of(lambda: actor.post("", sent))
+
+    assert await calls(doctor, raws) <= 8
+    assert await calls(stranger, raws) == await calls(stranger, missing)
+
+
+@pytest.mark.requirement("DOC-21")
+async def test_what_a_batch_reads_behind_its_own_write_is_what_was_written(world: World) -> None:
+    owner = await world.patient()
+    made = [await owner.create(document(owner.patient)) for _ in range(2)]
+    paths = [f"DocumentReference/{one['id']}" for one in made]
+    changed = {**made[0], "description": "changed"}
+    asked = [entry("GET", path) for path in paths]
+    answer = (await owner.post("", bundle("batch", *asked, entry("PUT", paths[0], changed), *asked))).json()
+    read = [answer["entry"][n]["resource"]["meta"]["versionId"] for n in (0, 1, 3, 4)]
+    assert read == ["1", "1", "2", "1"]
+
+
+@pytest.mark.requirement("DOC-21", "CORE-01")
+async def test_batches_are_declared(world: World) -> None:
+    (rest,) = (await world.http.get(f"{BASE}/metadata")).json()["rest"]
+    assert "batch" in {one["code"] for one in rest["interaction"]}
+    (documents,) = [one for one in rest["resource"] if one["type"] == "DocumentReference"]
+    assert "_lastUpdated" in {one["name"] for one in documents["searchParam"]}

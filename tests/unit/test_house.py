@@ -26,7 +26,7 @@ REQUIREMENTS = (
     + [f"MES-{n:02}" for n in range(1, 13)]
     + [f"SEC-{n:02}" for n in range(1, 7)]
     + [f"DOC-{n:02}" for n in (3, 4, 12, 13, 14, 15, 19, 24)]
-    + ["DOC-22"]
+    + ["DOC-21", "DOC-22"]
     + [f"REL-{n:03}" for n in (1, 2, 7, 10)]
 )
 
