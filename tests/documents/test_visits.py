@@ -426,7 +426,7 @@ async def test_what_a_batch_reads_behind_its_own_write_is_what_was_written(world
     owner = await world.patient()
     made = [await owner.create(document(owner.patient)) for _ in range(2)]
     paths = [f"DocumentReference/{one['id']}" for one in made]
-    changed = {**made[0], "description": "changed"}
+    changed = {**made[0], "status": "superseded"}
     asked = [entry("GET", path) for path in paths]
     answer = (await owner.post("", bundle("batch", *asked, entry("PUT", paths[0], changed), *asked))).json()
     read = [answer["entry"][n]["resource"]["meta"]["versionId"] for n in (0, 1, 3, 4)]
