@@ -157,10 +157,11 @@ class Allowance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Visitors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """By what is asked: pages, and attempts to log in that fail."""
+    """By what is asked: pages, attempts to log in that fail, and requests of clients that do not show who they are."""
 
     pages: Allowance
     logins: Allowance
+    clients: Allowance
 
 
 class _GatewayFile(msgspec.Struct, forbid_unknown_fields=True):

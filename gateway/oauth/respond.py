@@ -16,6 +16,7 @@ JSON = "application/json"
 _NOT_TOLD = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")  # RFC 6749 §5.2
 _ERRORS: Mapping[int, str] = {
     401: "invalid_token",
+    429: "temporarily_unavailable",
     500: "server_error",
     503: "temporarily_unavailable",
     504: "temporarily_unavailable",

@@ -49,10 +49,13 @@ def told(method: str, endpoint: Endpoint) -> Callable[[Request], Awaitable[Respo
 
     @functools.wraps(endpoint)
     async def answer(request: Request) -> Response:
+        server: Server = request.app.state.oauth
         try:
             if request.method != method and (request.method, method) != ("HEAD", "GET"):
                 raise Problem("not-supported", f"this address takes {method}", headers={"Allow": method})
-            return await endpoint(request, request.app.state.oauth)
+            if method == "GET":
+                return await endpoint(request, server)
+            return await _counted(request, server, endpoint)
         except Exception as error:  # noqa: BLE001 (whatever it is, the client gets JSON)
             problem = as_problem(error, request.state.request_id)
             if isinstance(problem, OAuthError) and problem.error == "invalid_client":
@@ -63,6 +66,21 @@ def told(method: str, endpoint: Endpoint) -> Callable[[Request], Awaitable[Respo
             return respond_error(problem)
 
     return answer
+
+
+async def _counted(request: Request, server: Server, endpoint: Endpoint) -> Response:
+    """The answer, counted by address if whoever asks does not show that it is a client. Raises Problem 429."""
+    throttle, address = server.gateway.throttle, request.client.host if request.client else None
+    throttle.admit_visitor("clients", address, server.gateway.clock())
+    showed_itself = True
+    try:
+        return await endpoint(request, server)
+    except OAuthError as error:
+        showed_itself = error.error != "invalid_client"
+        raise
+    finally:
+        if showed_itself:
+            throttle.forgive("clients", address, server.gateway.clock())
 
 
 async def read_form(request: Request) -> dict[str, str]:

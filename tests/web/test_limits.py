@@ -8,6 +8,7 @@ import pytest
 from gateway.exchange.throttle import Throttle
 from gateway.problem import Problem
 from gateway.settings import Allowance
+from tests.clients import ask_token, register
 from tests.conftest import make_settings, running_world
 from tests.decisions import PASSWORD, SITE, Request, account_of, register_app
 from tests.person import Person
@@ -82,6 +83,25 @@ async def test_guesses_from_one_address_are_counted_over_all_accounts_and_what_s
     assert account["failures"] == 0  # it was not tried
     strict.clock.ahead += timedelta(seconds=10)
     assert (await Person(strict.http, SITE).log_in(login, PASSWORD)).answer.url.path == "/me"
+
+
+@pytest.mark.requirement("LIM-004")
+@pytest.mark.parametrize("path", ["token", "introspect", "revoke", "par"])
+async def test_who_does_not_show_that_it_is_a_client_waits_and_who_does_is_not_counted(strict: World, path: str) -> None:
+    system = await register(strict)
+    leave(strict, ("visitor clients", ADDRESS, ""), 3)
+    for _ in range(5):
+        assert (await ask_token(strict, system.id)).status_code == 200
+        assert (await ask_token(strict, system.id, "system/Patient.r")).json()["error"] == "invalid_scope"
+    for _ in range(3):
+        answer = await strict.http.post(f"{SITE}/oauth/{path}", data={"client_id": "nobody", "token": "x"})
+        assert answer.json()["error"] == "invalid_client"
+    refused = await ask_token(strict, system.id)
+    assert (refused.status_code, refused.json()["error"]) == (429, "temporarily_unavailable")
+    assert refused.headers["retry-after"] == "1"
+    assert (await strict.http.get(f"{SITE}/oauth/jwks")).status_code == 200
+    strict.clock.ahead += timedelta(seconds=1)
+    assert (await ask_token(strict, system.id)).status_code == 200
 
 
 def test_of_ipv6_a_subscriber_is_counted_and_an_ipv4_address_is_the_same_in_both_writings() -> None:
