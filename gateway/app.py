@@ -182,7 +182,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         identifiers=Identifiers(schemas.identifier_systems, with_test=settings.has_test_identities),
         scanner=Scanner(settings.clamd) if settings.clamd else None,
         submissions=schemas.submissions,
-        patient_keys=PatientKeys(mongo, MasterKey(settings.wrapping_secret)),
+        patient_keys=PatientKeys(mongo, MasterKey(settings.wrapping_secret, settings.former_master_key)),
         throttle=Throttle(schemas.rates, schemas.visitors) if settings.rates == "on" else Throttle({}, {}),
         passwords=Passwords(),
         sealer=Sealer(settings.secret, b"gateway-seal"),

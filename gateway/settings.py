@@ -58,6 +58,12 @@ class Settings:
     master_key: str = _env(
         "GATEWAY_MASTER_KEY", "at least 32 characters; wraps the keys that contents are sealed with", "", otherwise=""
     )
+    former_master_key: str = _env(
+        "GATEWAY_FORMER_MASTER_KEY",
+        "what the keys of patients were wrapped with before, until they are rewrapped",
+        "",
+        otherwise="",
+    )
     clamd: str = _env("GATEWAY_CLAMD", "tcp://host:port or unix:/path of a clamd that examines contents", "", otherwise="")
     test_identities: str = _env(
         "GATEWAY_TEST_IDENTITIES",
@@ -222,8 +228,9 @@ def _check(values: Mapping[str, Any]) -> None:
         raise SettingsError("GATEWAY_BASE_URL: is not an absolute http or https URL without user, query and fragment")
     if len(values["secret"]) < 32:
         raise SettingsError("GATEWAY_SECRET: is shorter than 32 characters")
-    if values["master_key"] and len(values["master_key"]) < 32:
-        raise SettingsError("GATEWAY_MASTER_KEY: is shorter than 32 characters")
+    for name in ("master_key", "former_master_key"):
+        if values[name] and len(values[name]) < 32:
+            raise SettingsError(f"GATEWAY_{name.upper()}: is shorter than 32 characters")
     for name in ("trusted_proxies", "outbound_networks"):
         if not _is_list_of_networks(values[name]):
             raise SettingsError(f"GATEWAY_{name.upper()}: {_NO_NETWORKS}")

@@ -1,6 +1,6 @@
-"""`gateway keys`: the keys that the authorization server signs with.
+"""`gateway keys`: the keys that the authorization server signs with, and the one that wraps the keys of patients.
 
-Knows: the command. Must not know: what a key is.
+Knows: the commands. Must not know: what a key is.
 """
 
 import asyncio
@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from gateway.app import attached
+from gateway.exchange.patient_keys import MasterKey, rewrap
 from gateway.oauth.keys import SigningKeys
-from gateway.settings import read_settings
+from gateway.settings import SettingsError, read_settings
 
-keys_app = typer.Typer(no_args_is_help=True, help="The keys that the authorization server signs with.")
+keys_app = typer.Typer(no_args_is_help=True, help="The keys that tokens are signed and patients' keys wrapped with.")
 
 
 @keys_app.command("rotate")
@@ -29,6 +30,20 @@ def rotate(
             return await keys.rotate(compromised=compromised)
 
     print(asyncio.run(make()))  # noqa: T201 (the result of the command)
+
+
+@keys_app.command("rewrap")
+def rewrap_() -> None:
+    """Wrap with GATEWAY_MASTER_KEY the keys of patients that GATEWAY_FORMER_MASTER_KEY wrapped; it is needed no more then."""
+    settings = read_settings()
+    if not settings.former_master_key:
+        raise SettingsError("GATEWAY_FORMER_MASTER_KEY: is not set: there is nothing to be rewrapped")
+
+    async def work() -> int:
+        async with attached(settings) as gateway:
+            return await rewrap(gateway.mongo, MasterKey(settings.wrapping_secret, settings.former_master_key))
+
+    print(f"{asyncio.run(work())} keys rewrapped")  # noqa: T201 (the result of the command)
 
 
 @keys_app.callback()

@@ -9,10 +9,11 @@ from typing import Protocol
 
 from gateway.exchange.sealer import Sealer
 from gateway.problem import Problem
-from gateway.store.contents import add_key
+from gateway.store.contents import add_key, replace_key, walk_keys
 from gateway.store.mongo import Document, Mongo
 
 KEY_BYTES = 32
+_PURPOSE = b"gateway-content"
 _MOST_REMEMBERED = 4_096
 
 
@@ -27,10 +28,11 @@ class KeyProvider(Protocol):
 
 
 class MasterKey:
-    """Wraps with a key from the settings."""
+    """Wraps with a key from the settings. `former`: the one before it, which still unwraps what it wrapped."""
 
-    def __init__(self, secret: str) -> None:
-        self._sealer = Sealer(secret, b"gateway-content")
+    def __init__(self, secret: str, former: str = "") -> None:
+        self._sealer = Sealer(secret, _PURPOSE)
+        self._former = Sealer(former, _PURPOSE) if former else None
 
     async def wrap(self, key: bytes, owner: str) -> bytes:
         """Wrap the key of this owner."""
@@ -38,7 +40,33 @@ class MasterKey:
 
     async def unwrap(self, wrapped: bytes, owner: str) -> bytes:
         """The key. Raises Problem where it was not wrapped here for this owner."""
-        return self._sealer.open(wrapped, owner)
+        if self._former is None:
+            return self._sealer.open(wrapped, owner)
+        try:
+            return self._sealer.open(wrapped, owner)
+        except Problem:
+            return self._former.open(wrapped, owner)
+
+    def is_current(self, wrapped: bytes, owner: str) -> bool:
+        """Whether this was wrapped with the present key."""
+        try:
+            return bool(self._sealer.open(wrapped, owner))
+        except Problem:
+            return False
+
+
+async def rewrap(mongo: Mongo, provider: MasterKey) -> int:
+    """Wrap with the present key whatever was wrapped with the former one. Returns how many keys that were.
+
+    One that breaks off is begun again. Raises Problem for a key that neither opens: nothing is done to it.
+    """
+    count = 0
+    async for stored in walk_keys(mongo):
+        patient, wrapped = stored["_id"], bytes(stored["wrapped"])
+        if not provider.is_current(wrapped, patient):
+            anew = await provider.wrap(await provider.unwrap(wrapped, patient), patient)
+            count += await replace_key(mongo, patient, wrapped, anew)
+    return count
 
 
 class PatientKeys:

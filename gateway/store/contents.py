@@ -8,7 +8,7 @@ Must not know: how anything is sealed or opened, HTTP.
 Own collections in place of GridFS, see the README ("Contents").
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -54,6 +54,18 @@ async def add_key(mongo: Mongo, patient: str, wrapped: bytes) -> Document:
             continue
         return found or {}
     return await find_key(mongo, patient) or {}
+
+
+async def walk_keys(mongo: Mongo) -> AsyncIterator[Document]:
+    """The wrapped keys of all records, one after the other."""
+    async for stored in mongo.walk(PATIENT_KEYS, {"wrapped": {"$exists": True}}, sort="_id"):
+        yield stored
+
+
+async def replace_key(mongo: Mongo, patient: str, wrapped: bytes, anew: bytes) -> bool:
+    """Keep the same key wrapped anew. Returns whether it still was as it was read: it may have been destroyed meanwhile."""
+    where = {"_id": patient, "bucket": patient[:3], "wrapped": wrapped}
+    return await mongo.change(PATIENT_KEYS, where, {"$set": {"wrapped": anew}}) is not None
 
 
 async def destroy_key(mongo: Mongo, patient: str, now: datetime) -> None:
