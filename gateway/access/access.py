@@ -156,6 +156,13 @@ class Access:
         is_keeper = self.caller.kind in ("operator", "feed")
         return is_keeper or any(self._of_record(record, kind, "read") != NOTHING for kind in owned)
 
+    def ends_of_labels(self, record: Record) -> list[datetime]:
+        """When something in this record ceases to be hidden from the caller by a label that hides for a time."""
+        named = {one["type"]: self._registry.find(one["type"]) for one in record.ends.values()}
+        kinds = [kind for kind in named.values() if kind is not None]
+        hidden = {kind.name for kind in kinds if "_hiddenUntil" in parameters_of(self.clause(kind, "search-type"))}
+        return [one["end"] for one in record.ends.values() if one["type"] in hidden]
+
     def standing_in(self, record: Record) -> tuple[str, Relation | None]:
         """Whether the caller has access to this record: `valid`, `expired` (with what ran out) or `none`."""
         if self.opens(record):

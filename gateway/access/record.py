@@ -61,13 +61,13 @@ class Caller:
 class Record:
     """What is known, at this moment, of the record of one patient: its consents and who treats the patient.
 
-    `care_team`: whom the Patient names as general practitioner; `relations`: those of care that are
-    declared of the caller, ended ones too; `declared`: those of everybody, as they are kept.
-    `wide`: the types of which it holds resources whose dates cover more than a common span. `moment`: number and time of its
-    last commit. `born`: the birth date, as far as it is known. `closed`: whether the Patient is no longer active. Where several
-    records are of one person: `survivor`, the patient that stands for it now; `linked`, the others that this one's Patient
-    names; and, once those have been looked up, `merged`, all of them; `elsewhere`, the consents given in the others, whose
-    denials hold here too.
+    `care_team`: whom the Patient names as general practitioner; `relations`: those of care that are declared of the caller,
+    ended ones too; `declared`: those of everybody, as they are kept. `wide`: the types of which it holds resources whose dates
+    cover more than a common span. `ends`: by resource, its type and until when a label hides it. `moment`: number and time of
+    its last commit. `born`: the birth date, as far as it is known. `closed`: whether the Patient is no longer active. Where
+    several records are of one person: `survivor`, the patient that stands for it now; `linked`, the others that this one's
+    Patient names; and, once those have been looked up, `merged`, all of them; `elsewhere`, the consents given in the others,
+    whose denials hold here too.
     """
 
     patient: str
@@ -76,6 +76,7 @@ class Record:
     relations: tuple[Relation, ...] = ()
     declared: Kept = field(default_factory=dict)
     wide: frozenset[str] = frozenset()
+    ends: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     moment: tuple[int, datetime] | None = None
     closed: bool = False
     born: str | None = None

@@ -5,7 +5,7 @@ MongoDB, what a label hides from whom.
 """
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from gateway.access.access import Access
@@ -19,6 +19,7 @@ from gateway.store.mongo import Document
 
 # On the coding of a label: the moment from which it hides no longer (`valueDateTime`).
 HIDDEN_UNTIL = "urn:fhir-document-gateway:StructureDefinition/hidden-until"
+_NEWS = timedelta(days=90)  # for as long, consumers who come back are told that something ceased to be hidden
 
 
 def label_values(gateway: Gateway, access: Access, entry: Entry) -> Document:
@@ -31,6 +32,20 @@ def label_values(gateway: Gateway, access: Access, entry: Entry) -> Document:
         return {}
     ends = [end for coding in _codings(entry.kind, entry.resource) if (end := _end(gateway, access, entry, coding)) is not None]
     return {"labels": labels} | ({"hidden_until": max(ends)} if ends else {})
+
+
+def ends_kept(access: Access, entry: Entry, values: Document) -> Document:
+    """What the head of the record keeps, by field, of a label that hides for a time; None for what it keeps no longer.
+
+    That it ends is news to who could not see it, although nothing is written then. What ended long ago goes with it.
+    """
+    end, known = values.get("hidden_until"), (entry.former or {}).get("hidden_until")
+    if end is None and known is None:
+        return {}
+    record = access.records.get(entry.patient or "")
+    ended = [one for one, kept in record.ends.items() if kept["end"] < access.now - _NEWS] if record is not None else []
+    kept: Document = {f"ends.{one}": None for one in ended}
+    return kept | {f"ends.{entry.id}": None if end is None else {"type": entry.kind.name, "end": end}}
 
 
 def check_labels(gateway: Gateway, access: Access, entry: Entry, labels: set[str]) -> None:

@@ -19,7 +19,7 @@ from gateway.exchange.content import content_issues
 from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry, decode_entry, require_kind
 from gateway.exchange.gateway import Gateway
-from gateway.exchange.labels import check_labels, forget_ends, label_values
+from gateway.exchange.labels import check_labels, ends_kept, forget_ends, label_values
 from gateway.exchange.lifecycle import check_lifecycle, supersede
 from gateway.exchange.links import check_references, resolve_references
 from gateway.exchange.merging import check_merges, keep_links, values_shown
@@ -199,7 +199,7 @@ def _deletion(gateway: Gateway, access: Access, entry: Entry) -> Change:
         former=former,
         place=entry.call.place,
         depositor=former.get("depositor"),
-        kept=relations_kept(gateway, access, entry),
+        kept={**relations_kept(gateway, access, entry), **ends_kept(access, entry, {})},
     )
 
 
@@ -236,7 +236,7 @@ def _writing(gateway: Gateway, access: Access, entry: Entry) -> Change:
         touched=former is not None and (bool(former.get("touched")) or former["source"] != access.caller.source),
         place=entry.call.place,
         depositor=access.caller.depositor if former is None else former.get("depositor"),
-        kept=relations_kept(gateway, access, entry),
+        kept={**relations_kept(gateway, access, entry), **ends_kept(access, entry, values)},
     )
     resource.id = change.id
     resource.meta.versionId = str(change.version)

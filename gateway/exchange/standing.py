@@ -186,6 +186,7 @@ def read_record(gateway: Gateway, caller: Caller, stored: StoredRecord) -> Recor
         relations=read_relations(declared, caller.actors) if declared and caller.kind == "professional" else (),
         declared=declared,
         wide=frozenset(head.get("wide", ())),
+        ends=head.get("ends", {}),
         moment=(int(head["commit"]), head["updated"]) if head else None,
         closed=bool(head.get("closed")),
         born=head.get("born"),

@@ -111,7 +111,7 @@ def _since(clause: Clause) -> datetime | None:
 
 
 def _reset(access: Access, records: Iterable[Record], since: datetime, span: timedelta) -> datetime | None:
-    """When what the caller may see last changed by a Consent or a relation of care, if that was since."""
+    """When what the caller may see last changed by a Consent, a relation of care or the end of a label, if that was since."""
     moments: list[datetime] = []
     for record in records:
         consents = (*record.consents, *record.elsewhere)
@@ -121,6 +121,7 @@ def _reset(access: Access, records: Iterable[Record], since: datetime, span: tim
             for relation in record.relations:
                 # (A declaration is known by the time of its request, and so is told for as long as that may have taken.)
                 moments += [*relation.period, min(relation.declared + span, access.now)]
+        moments += access.ends_of_labels(record) if record.ends else ()
     return max((moment for moment in moments if since < moment <= access.now), default=None)
 
 

@@ -185,3 +185,42 @@ async def test_a_label_is_found_in_each_system_of_its_codes(world: World, system
         found = await owner.search(f"DocumentReference?patient={owner.patient}&{parameter}={system}|R")
         assert {one["id"] for one in found} == {one["id"] for one in stored}, parameter
         assert (await owner.search(f"DocumentReference?patient={owner.patient}&{parameter}:not={system}|R"))[0]["id"]
+
+
+async def test_that_a_label_ends_is_news_to_who_asks_for_changes(world: World) -> None:
+    """Nothing is written then, so nothing has a time: a feed begins anew, and a search says that there may be more."""
+    owner = await world.patient()
+    author, *_ = await team(world, owner)
+    feed = f"DocumentReference/$changes?patient={owner.patient}"
+
+    async def resyncs(actor: Actor, since: str) -> bool:
+        answer = await actor.get(f"DocumentReference?patient={owner.patient}&_lastUpdated=gt{since}")
+        return "resync" in answer.text
+
+    await made(owner, owner)
+    stored = await made(author, owner, until(instant(world.clock() + timedelta(hours=1))))
+    readers = {"patient": owner, "proxy": await world.proxy(owner)}
+    cursors = {}
+    for name, actor in readers.items():
+        page = (await actor.get(feed)).json()
+        assert len(page["entry"]) == 1
+        cursors[name] = page["link"][-1]["url"]
+        again = await actor.get(cursors[name])
+        assert (again.status_code, again.json().get("entry", [])) == (200, [])
+    world.clock.ahead += timedelta(minutes=30)
+    before = instant(world.clock()).replace("+00:00", "Z")
+    for name, actor in readers.items():
+        assert (await actor.get(cursors[name])).status_code == 200
+        assert not await resyncs(actor, before)
+    world.clock.ahead += timedelta(hours=1)
+    for name, actor in readers.items():
+        assert (await actor.get(cursors[name])).status_code == 410
+        assert len((await actor.get(feed)).json()["entry"]) == 2
+        assert await resyncs(actor, before)
+        assert not await resyncs(actor, instant(world.clock()).replace("+00:00", "Z"))
+    assert not await resyncs(author, before)  # who saw it all the time
+    [head] = await world.stored("heads", _id=owner.patient)
+    assert [*head["ends"]] == [stored["id"]]
+    assert await relabel(author, stored) == 200
+    [head] = await world.stored("heads", _id=owner.patient)
+    assert head["ends"] == {}

@@ -23,7 +23,7 @@ from gateway.exchange.parameters import Pairs
 from gateway.exchange.read import Result
 from gateway.exchange.search import read_clause, record_named
 from gateway.fhir.bundle import build_bundle
-from gateway.fhir.clause import All, Clause, Not
+from gateway.fhir.clause import All, Clause, Not, Test
 from gateway.fhir.clause import Any as AnyOf
 from gateway.fhir.registry import ResourceType
 from gateway.problem import Problem
@@ -115,7 +115,9 @@ def _until(access: Access, patient: str) -> datetime:
 
 def _settled(access: Access, kind: ResourceType, place: _Place | None, pairs: Pairs) -> _Place:
     """The place to go on from. Raises Problem where it was reached with other rights."""
-    rights = blake2b(_spelled(access.clause(kind, "search-type")).encode(), digest_size=16).digest()
+    ended = [end for one in access.records.values() if one.ends for end in access.ends_of_labels(one) if end <= access.now]
+    spelled = f"{_spelled(access.clause(kind, 'search-type'))} {max(ended, default='')}"
+    rights = blake2b(spelled.encode(), digest_size=16).digest()
     if place is not None and place.rights != rights:
         text = "what you may see here has changed, and what that newly shows may be older: begin without a cursor"
         raise Problem("expired", text, "cursor", status=410)
@@ -130,6 +132,8 @@ def _spelled(clause: Clause) -> str:
             return parts[0] if len(parts) == 1 else f"{type(clause).__name__}({','.join(parts)})"
         case Not(part):
             return f"Not({_spelled(part)})"
+        case Test("_hiddenUntil"):
+            return "over"  # (it is compared with now)
         case _:
             return repr(clause)
 
