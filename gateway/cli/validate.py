@@ -36,7 +36,7 @@ def validate_files(
     base: Annotated[str, typer.Option(help="FHIR base address that they are meant for.")] = "http://127.0.0.1:8000/fhir",
     as_json: Annotated[bool, typer.Option("--json", help="Print an OperationOutcome for each, a line each.")] = False,
 ) -> None:
-    """Say everything that is wrong with resources, as the gateway would when they are created. Ends with 1 if one is refused."""
+    """Say everything that is wrong with resources, as the gateway would when they are created. Ends with 1 if one is bad."""
     outcomes = asyncio.run(_validate_all(base, files, profile))
     for place, outcome in outcomes:
         print(json.dumps(outcome, ensure_ascii=False) if as_json else _tell(place, outcome))  # noqa: T201 (the command's result)
