@@ -5,18 +5,19 @@ Knows: the commands, where the description of a server comes from. Must not know
 
 from pathlib import Path
 from typing import Annotated, NoReturn
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import typer
 from rich.console import Console
 
 from gateway import __version__
 from gateway.conformance.discover import describe_sandbox
+from gateway.conformance.exam.run import ExamError, hold_exam
 from gateway.conformance.reports.files import write_reports
 from gateway.conformance.reports.terminal import print_differences, print_report
 from gateway.conformance.run import KitError, run_checks
 from gateway.conformance.target import Target, TargetError, read_target
-from gateway.conformance.verdicts import compare, read_report
+from gateway.conformance.verdicts import Report, compare, read_report
 
 conformance_app = typer.Typer(no_args_is_help=True, help="The conformance kit: is software right?")
 
@@ -40,12 +41,27 @@ def server(
         found = run_checks(target, only or (), processes, __version__)
     except (KitError, TargetError) as error:
         _fail(str(error))
-    print_report(found, console)
-    if report is not None:
-        write_reports(found, report)
-        console.print(f"reports: {report / 'index.html'}", soft_wrap=True)
-    if not found.is_conformant:
-        raise typer.Exit(1)
+    _conclude(found, report, console)
+
+
+@conformance_app.command("client")
+def client(
+    role: Annotated[str, typer.Argument(help="pushing-app, document-producer, document-consumer or external-service.")],
+    sandbox: Annotated[str, typer.Option(help="FHIR base address of the sandbox.")] = "http://127.0.0.1:8000/fhir",
+    port: Annotated[int, typer.Option(help="Port for the client to speak to.", min=1, max=65_535)] = 9000,
+    minutes: Annotated[float, typer.Option(help="How long it may take.", min=0.1)] = 10.0,
+    report: Annotated[Path | None, typer.Option(help="Folder for the reports (HTML, JUnit, TestReport, badge).")] = None,
+) -> None:
+    """Examine a client: point it at this port in place of the sandbox, and let it work. Ends with 1 if it fails."""
+    console = Console()
+    console.print(f"the client's address is now http://127.0.0.1:{port}{urlsplit(sandbox).path}", soft_wrap=True)
+    try:
+        found = hold_exam(
+            role, sandbox, port, 60 * minutes, __version__, lambda scene: console.print(f"{scene.rule}  {scene.text}")
+        )
+    except ExamError as error:
+        _fail(str(error))
+    _conclude(found, report, console)
 
 
 @conformance_app.command("compare")
@@ -60,6 +76,15 @@ def compare_(
         _fail(str(error))
     print_differences(differences, Console())
     if any(one.is_regression for one in differences):
+        raise typer.Exit(1)
+
+
+def _conclude(found: Report, folder: Path | None, console: Console) -> None:
+    print_report(found, console)
+    if folder is not None:
+        write_reports(found, folder)
+        console.print(f"reports: {folder / 'index.html'}", soft_wrap=True)
+    if not found.is_conformant:
         raise typer.Exit(1)
 
 

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.api.wire import server_options
 from gateway.app import build_gateway, create_app, read_schemas, running
+from gateway.exchange.tokens import Grant, issue_token
 from gateway.sandbox.judged import DESCRIPTION, description_page
 from gateway.sandbox.people import NamedIds, People, bring_people
 from gateway.settings import Settings, read_settings
@@ -90,7 +91,12 @@ async def _body(receive: Receive) -> bytes:
 async def _bring(settings: Settings) -> People:
     ids = NamedIds(settings.secret)
     async with running(build_gateway(settings, read_schemas(settings.schemas), ids)) as gateway:
-        return await bring_people(gateway, ids)
+        people = await bring_people(gateway, ids)
+        # the token that GlucoApp gets when its first one has expired
+        device = f"Device/{people.ids['glucoapp']}"
+        scope = "patient/Observation.crs patient/Device.crs"
+        await issue_token(gateway, Grant("glucoapp", "app", scope, (device,), patient=people.ids["camille"]), "demo-app-next")
+        return people
 
 
 if __name__ == "__main__":

@@ -1,0 +1,69 @@
+"""An exam from its beginning to its end: the proxy listens, the client does its work, the grades are told.
+
+Knows: how long it takes. Must not know: what is judged.
+"""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+import httpx
+import uvicorn
+
+from gateway.conformance.exam.exam import Exam
+from gateway.conformance.exam.proxy import create_proxy
+from gateway.conformance.exam.roles import ROLES
+from gateway.conformance.exam.scenes import Scene
+from gateway.conformance.verdicts import Report
+
+
+class ExamError(Exception):
+    """The exam cannot be held: the message says why."""
+
+
+def hold_exam(role: str, sandbox: str, port: int, seconds: float, version: str, tell: Callable[[Scene], None]) -> Report:
+    """Hold the exam of this role for `seconds` at most. `sandbox`: FHIR base address; `tell` hears of each scene that begins.
+
+    Raises ExamError where the port is taken or there is no such role.
+    """
+    if role not in ROLES:
+        raise ExamError(f"there is no exam for '{role}'; there are {', '.join(ROLES)}")
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ExamError(f"port {port} cannot be used: {error.strerror or error}") from None
+        exam = Exam(ROLES[role])
+        began = time.monotonic()
+        asyncio.run(_hold(exam, sandbox, listener, seconds, tell))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Report(version, sandbox, f"a client: {ROLES[role].text}", now, round(time.monotonic() - began, 1), exam.verdicts())
+
+
+async def _hold(exam: Exam, sandbox: str, listener: socket.socket, seconds: float, tell: Callable[[Scene], None]) -> None:
+    parts = urlsplit(sandbox)
+    site, here = f"{parts.scheme}://{parts.netloc}", f"http://127.0.0.1:{listener.getsockname()[1]}"
+    async with httpx.AsyncClient(timeout=60.0, trust_env=False) as http:
+        config = uvicorn.Config(
+            create_proxy(exam, site, here, http), log_config=None, log_level="critical", access_log=False, lifespan="off"
+        )
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve([listener]))
+        with contextlib.suppress(asyncio.CancelledError):
+            await _watch(exam, serving, time.monotonic() + seconds, tell)
+        server.should_exit = True
+        await serving
+
+
+async def _watch(exam: Exam, serving: "asyncio.Task[None]", deadline: float, tell: Callable[[Scene], None]) -> None:
+    told = 0
+    while not serving.done() and not exam.is_over() and time.monotonic() < deadline:
+        for scene in exam.begun()[told:]:
+            tell(scene)
+            told += 1
+        await asyncio.sleep(0.1)

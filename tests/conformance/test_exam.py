@@ -1,0 +1,114 @@
+"""Exams: a careful client and a naive one get the grades they deserve, on a real gateway behind the proxy."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.__main__ import app
+from gateway.conformance.discover import describe_sandbox
+from gateway.conformance.exam.exam import Exam
+from gateway.conformance.exam.roles import ROLES
+from gateway.conformance.exam.run import ExamError, hold_exam
+from gateway.conformance.exam.sent import read_sent
+from gateway.conformance.reports.files import write_reports
+from gateway.conformance.target import read_target
+from gateway.conformance.verdicts import Report
+from tests.conformance.clients import Careful, Naive, Reader
+from tests.unit.test_cli import free_port
+
+
+def examined(role: str, site: str, seconds: float, client: Callable[[str], None]) -> Report:
+    """The report on a client that works while the exam is held; it is given the address to speak to."""
+    port = free_port()
+    worker = threading.Thread(target=client, args=(f"http://127.0.0.1:{port}/fhir",), daemon=True)
+    seen: list[str] = []
+    starter = threading.Timer(0.7, worker.start)
+    starter.start()
+    report = hold_exam(role, f"{site}/fhir", port, seconds, "test", lambda scene: seen.append(scene.rule))
+    starter.join()
+    worker.join(30)
+    assert seen
+    return report
+
+
+def grades(report: Report) -> dict[str, str]:
+    return {verdict.rule: verdict.outcome for verdict in report.verdicts}
+
+
+@pytest.fixture(scope="module")
+def patient(site: str) -> str:
+    return read_target(site, describe_sandbox(f"{site}/sandbox/conformance.toml")).patient or ""
+
+
+def tokens() -> Iterator[str]:
+    yield "demo-app"
+    while True:
+        yield "demo-app-next"
+
+
+def test_a_careful_app_passes(site: str, patient: str, tmp_path: Path) -> None:
+    report = examined("pushing-app", site, 90, lambda base: Careful(base, patient, tokens()).push(20))
+    assert [(verdict.rule, verdict.outcome, verdict.reason) for verdict in report.verdicts if verdict.outcome != "passed"] == []
+    assert grades(report).keys() == {f"EXAM-{n:02}" for n in range(1, 12)}
+    assert report.is_conformant
+    write_reports(report, tmp_path)
+    assert "demo-app" not in "".join(file.read_text("utf-8") for file in tmp_path.iterdir())
+
+
+def test_a_naive_app_fails_where_it_should(site: str, patient: str) -> None:
+    report = examined("pushing-app", site, 15, lambda base: Naive(base, patient, "demo-app").push(12))
+    told = grades(report)
+    failed = {rule for rule, outcome in told.items() if outcome == "failed"}
+    assert failed >= {"EXAM-01", "EXAM-02", "EXAM-03", "EXAM-04", "EXAM-05", "EXAM-06", "EXAM-10", "EXAM-11"}
+    assert told["EXAM-07"] == "passed"  # 200 is success to it, too
+    assert not report.is_conformant
+    reasons = {verdict.rule: verdict.reason for verdict in report.verdicts}
+    assert "under another key" in reasons["EXAM-01"]
+
+
+def test_a_reader_that_stops_when_it_should(site: str, patient: str) -> None:
+    report = examined("external-service", site, 20, lambda base: Reader(base, patient, "demo-professional", 0.5).fetch(12))
+    told = grades(report)
+    assert told["EXAM-02"] == told["EXAM-03"] == told["EXAM-04"] == "passed"
+    assert told["EXAM-06"] == "failed"  # it has one token only, and gives up
+
+
+def test_what_was_not_played_is_not_judged(site: str) -> None:
+    report = hold_exam("document-producer", f"{site}/fhir", free_port(), 0.5, "test", lambda _: None)
+    assert set(grades(report).values()) == {"not applicable"}
+    assert not report.is_conformant
+    with pytest.raises(ExamError, match="there is no exam for 'kitten'"):
+        hold_exam("kitten", site, free_port(), 1, "test", lambda _: None)
+    ended = CliRunner().invoke(app, ["conformance", "client", "kitten"])
+    assert ended.exit_code == 2
+
+
+def test_the_same_reading_is_known_whatever_it_is_called() -> None:
+    def sent(body: bytes, **headers: str) -> tuple[str, str]:
+        told = read_sent(0, "POST", "/fhir/Observation", headers, body)
+        return told.content, told.key
+
+    one, other = (
+        b'{"resourceType":"Observation","identifier":[{"system":"a","value":"%d"}],"valueInteger":1}' % n for n in (1, 2)
+    )
+    assert sent(one)[0] == sent(other)[0]
+    assert sent(one)[1] != sent(other)[1]
+    assert sent(one, **{"idempotency-key": "x"}) == sent(other, **{"idempotency-key": "x"})
+    assert sent(b'{"resourceType":"Observation","valueInteger":1}') == (sent(one)[0], "")
+    assert sent(one.replace(b":1}", b":2}"))[0] != sent(one)[0]
+    assert sent(b"no JSON")[0] != sent(b"no JSON either")[0]
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_each_role_knows_its_work(name: str) -> None:
+    role = ROLES[name]
+    assert Exam(role).begun() == []
+    writes = read_sent(0, "POST", "/fhir", {}, b"{}")
+    reads = read_sent(0, "GET", "/fhir/DocumentReference?patient=x", {}, b"")
+    assert role.is_work(writes) == (name in ("pushing-app", "document-producer"))
+    assert role.is_work(reads) == (name in ("document-consumer", "external-service"))
+    assert not role.is_work(read_sent(0, "GET", "/fhir/metadata", {}, b""))
+    assert not role.is_work(read_sent(0, "POST", "/oauth/token", {}, b""))
