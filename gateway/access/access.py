@@ -235,7 +235,7 @@ class Access:
 
         A professional it is by person, whatever software was used; others by the service.
         """
-        return every(self._scopes(kind, "delete"), self.authored(kind))
+        return every(self._scopes(kind, "update"), self.authored(kind))
 
     def authored(self, kind: ResourceType) -> Clause:
         """What the caller deposited, whatever the scopes of the token."""

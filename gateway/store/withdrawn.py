@@ -30,9 +30,9 @@ def who_withdraws(access: Access) -> str:
 
 
 async def find_document(access: Access, mongo: Mongo, kind: ResourceType, identifier: str) -> Document | None:
-    """What is to be withdrawn, None where the caller neither deposited it nor may read it."""
+    """What is to be withdrawn, deleted or not; None where the caller neither deposited it nor may read it."""
     seen = some(access.withdrawable(kind), access.clause(kind, "read"))
-    where: Document = to_filter(every(Test("_id", "is", identifier), seen)) | LIVE
+    where: Document = to_filter(every(Test("_id", "is", identifier), seen))
     return await mongo.find_one(kind.name, where) if bucket_of(identifier) else None
 
 

@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 from gateway.exchange.contents import CHUNK
-from tests.documents.papers import attaching, deposit, deposited, pdf, send_raw
+from tests.documents.papers import attaching, deposit, deposited, ids_of, pdf, send_raw
+from tests.documents.submissions import submission
 from tests.world import Actor, World, bundle, consent, document, entry, issues, unique
 
 SECRET = "Monsieur Quelqu'un d'autre"
@@ -161,7 +162,7 @@ async def test_only_who_deposited_it_withdraws_it(world: World) -> None:
     refused = await colleague.post(f"{made}/$withdraw", None)
     assert (refused.status_code, issues(refused)[0]["code"]) == (403, "forbidden")
     assert (await owner.get(raw)).status_code == 200
-    narrow = await world.actor("professional", "user/*.crus", software, created[0], user=created[0])
+    narrow = await world.actor("professional", "user/*.crds", software, created[0], user=created[0])
     assert (await narrow.post(f"{made}/$withdraw", None)).status_code == 403
     elsewhere = await world.actor("professional", "user/*.cruds", None, created[0], user=created[0])
     assert "opened" in await told(elsewhere, made)  # the same person, with other software
@@ -269,6 +270,39 @@ async def test_what_another_took_the_place_of_too_stays_superseded(world: World)
     found = await told(doctor, wrong)
     assert "restored" not in found
     assert (await owner.get(right)).json()["status"] == "superseded"
+
+
+async def test_a_scope_that_lets_change_documents_is_enough(world: World) -> None:
+    owner, doctor = await world.patient(), await world.professional("user/DocumentReference.cu user/Binary.c")
+    made, raw = await deposited(doctor, owner.patient, pdf())
+    assert {one["reference"] for one in (await told(doctor, made))["withdrawn"]} == {made, raw}
+    assert (await owner.get(raw)).status_code == 404
+
+
+async def test_what_was_declared_a_mistake_before_is_withdrawn_too(world: World) -> None:
+    owner, doctor, made, raw = await wrong_one(world)
+    patch = [{"op": "replace", "path": "/status", "value": "entered-in-error"}]
+    done = await doctor.send("PATCH", made, patch, Content_Type="application/json-patch+json")
+    assert done.status_code == 200, done.text
+    assert (await owner.get(made)).status_code == 410
+    await told(doctor, made)
+    assert [(await owner.get(one)).status_code for one in (made, raw)] == [404, 404]
+    for name in await world.gateway.mongo.collections():
+        assert SECRET not in repr(await world.stored(name, bucket=owner.patient[:3])), name
+
+
+async def test_a_whole_submission_goes_and_is_not_taken_again(world: World) -> None:
+    owner, doctor, right = await world.patient(), await world.professional(), await world.patient()
+    sent = submission(owner.patient, description=SECRET)
+    made = ids_of(await doctor.post("", sent))
+    found = await told(doctor, next(one for one in made if one.startswith("DocumentReference/")))
+    assert {one["reference"] for one in found["withdrawn"]} == set(made)
+    assert {(await owner.get(one)).status_code for one in made} == {404}
+    again = await doctor.post("", sent)
+    assert (again.status_code, issues(again)[0]["code"]) == (422, "business-rule")
+    assert await owner.search(f"List?patient={owner.patient}") == []
+    elsewhere = submission(right.patient, masterIdentifier=sent["entry"][1]["resource"]["masterIdentifier"])
+    assert len(ids_of(await doctor.post("", elsewhere))) == len(made)
 
 
 async def test_a_long_content_goes_as_well(world: World) -> None:
