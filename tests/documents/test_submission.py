@@ -11,7 +11,7 @@ import pytest
 from gateway.fhir.xml_shape import Shapes
 from gateway.fhir.xml_write import XmlWriter
 from tests.documents.papers import binary, ids_of, pdf, sha1
-from tests.documents.submissions import MHD, PDSM, fiche, folder, name, relation, submission, submission_set
+from tests.documents.submissions import MHD, PDSM, fiche, folder, name, relation, submission, submission_set, superseding
 from tests.world import World, bundle, entry, expression, issues, observation
 
 KINDS = [
@@ -402,3 +402,19 @@ async def test_a_unique_id_is_of_one_document_whoever_sends_it_if_they_may_read_
 
 
 INLINE = [{"attachment": {"contentType": "text/plain", "data": "SGVsbG8="}}]
+
+
+async def test_validate_says_what_a_submission_would_be_refused_for(world: World) -> None:
+    owner = await world.patient()
+    sent = submission(owner.patient)
+    sent["entry"].insert(2, superseding("DocumentReference/000-x"))
+    sent["entry"][3] = entry("POST", "Bundle", fhir_document("x"), full_url=sent["entry"][3]["fullUrl"])
+    sound = (await owner.post("Bundle/$validate", sent)).json()
+    assert [issue["severity"] for issue in sound["issue"]] == ["information"], sound
+    del sent["entry"][1]["resource"]["custodian"], sent["entry"][0]["resource"]["source"]
+    wrong = (await owner.post("Bundle/$validate", sent)).json()
+    told = [issue["expression"][0] for issue in wrong["issue"]]
+    assert told == ["Bundle.entry[0].resource.source", "Bundle.entry[1].resource.custodian"]
+    drop(0)(sent)
+    none = (await owner.post("Bundle/$validate", sent)).json()
+    assert none["issue"][0]["expression"] == ["Bundle.entry"]

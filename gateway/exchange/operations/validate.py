@@ -21,6 +21,7 @@ from gateway.exchange.gateway import Gateway
 from gateway.exchange.links import reference_issues
 from gateway.exchange.owners import owner_issue
 from gateway.exchange.read import Result, read
+from gateway.exchange.submission import hold_submission
 from gateway.fhir.balp import DONE
 from gateway.fhir.bundle import envelope_problems, require_few
 from gateway.problem import Issue, Problem, operation_outcome
@@ -140,25 +141,45 @@ async def _bundle_issues(gateway: Gateway, sent: _Sent) -> list[Issue]:
     if not is_carried_out:
         text = "only Bundles of type batch and transaction are carried out here; what holds for this type was not checked"
         issues.append(Issue("not-supported", text, "Bundle.type", severity="warning"))
+    held, found = _submission(gateway, bundle, sent.call) if bundle.type == "transaction" and not issues else ({}, [])
+    issues += found
     broken = {issue.expression.split(".")[1] for issue in issues if issue.expression and ".entry[" in issue.expression}
     named = {entry.fullUrl for entry in bundle.entry or () if entry.fullUrl}
     for n, entry in enumerate(bundle.entry or ()):
         if len(issues) >= _LISTED:
             break
         is_asked = is_carried_out and f"entry[{n}]" not in broken
-        issues += _entry_issues(gateway, entry, n, msgspec.structs.replace(sent.call, id=None), named, is_asked=is_asked)
+        one = _Sent(msgspec.structs.replace(sent.call, id=None), "", b"", held.get(n), named)
+        issues += _entry_issues(gateway, entry, n, one, is_asked=is_asked)
         await asyncio.sleep(0)  # others wait
     return issues
 
 
-def _entry_issues(gateway: Gateway, entry: Any, n: int, call: Call, named: Container[str], *, is_asked: bool) -> list[Issue]:
+def _submission(gateway: Gateway, bundle: Any, call: Call) -> tuple[dict[int, str], list[Issue]]:
+    """What the entries of a submission are held to, by number, and why it is none. (What single entries ask is told there.)"""
+    ways = Ways(call.origin, call.calm, None, lenient=False)
+    try:
+        asked = [read_entry_request(gateway, entry, n, ways) for n, entry in enumerate(bundle.entry or ())]
+    except Problem:
+        return {}, []
+    try:
+        held = hold_submission(gateway, bundle, asked)
+    except Problem as problem:
+        return {}, [issue for issue in problem.issues if ".resource" not in (issue.expression or "")]
+    return {n: one.call.profiles[0] for n, one in enumerate(held) if one.call.profiles}, []
+
+
+def _entry_issues(gateway: Gateway, entry: Any, n: int, sent: _Sent, *, is_asked: bool) -> list[Issue]:
     issues: list[Issue] = []
+    call = sent.call
     expected: str | None = None
     if is_asked:
         try:
             asked = read_entry_request(gateway, entry, n, Ways(call.origin, call.calm, None, lenient=False)).call
             if asked.type:
                 require_kind(gateway, asked)
+            if asked.interaction == "patch" or asked.deposit is not None:
+                return issues  # a patch, or a document that is kept as it is
             expected = asked.type or None
         except Problem as problem:
             issues += problem.issues
@@ -167,7 +188,7 @@ def _entry_issues(gateway: Gateway, entry: Any, n: int, call: Call, named: Conta
     place = f"Bundle.entry[{n}].resource"
     try:
         name = expected or gateway.codec.peek_type(entry.resource)
-        found = _resource_issues(gateway, _Sent(call, name, entry.resource, named=named))
+        found = _resource_issues(gateway, _Sent(call, name, entry.resource, sent.profile, sent.named))
         return [*issues, *Problem.of(found).within(place).issues] if found else issues
     except Problem as problem:
         return [*issues, *problem.within(place).issues]
