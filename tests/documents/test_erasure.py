@@ -10,6 +10,7 @@ from gateway.exchange.accounts import add_account
 from gateway.exchange.contents import CHUNK
 from gateway.exchange.records import erase_patient, open_withdrawn
 from gateway.problem import Problem
+from gateway.store.schema import required_collections
 from tests.documents.papers import attaching, deposited, pdf, send_raw
 from tests.unit.test_cli import environment, prepared, run
 from tests.world import Actor, World, consent, document, expression, observation, related_person, unique
@@ -122,6 +123,25 @@ async def test_the_audit_says_who_erased_it_and_keeps_its_chain(world: World, li
     assert len(events) == before + 1
     (erasure,) = [one["event"] for one in events if one["event"]["interaction"] == "$erase"]
     assert (erasure["client"], erasure["kind"], erasure["outcome"]) == ("olga", "operator", "0")
+
+
+async def test_of_every_collection_it_is_known_whether_it_is_erased(
+    world: World, life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever adds one decides what becomes of it here."""
+    looked_at: set[str] = set()
+    delete = world.gateway.mongo.delete
+
+    async def watched(collection: str, where: dict[str, Any]) -> int:
+        looked_at.add(collection)
+        return await delete(collection, where)
+
+    monkeypatch.setattr(world.gateway.mongo, "delete", watched)
+    await erase_patient(world.gateway, life.owner.patient, "olga")
+    registry = world.gateway.registry
+    nobodys = {kind.name for kind in registry.resource_types.values() if not kind.in_compartment}
+    of_service = {"catalogue", "signing_keys", "assertions", "logins", *nobodys, *(f"{name}_history" for name in nobodys)}
+    assert set(required_collections(registry)) - looked_at == KEPT | of_service | {"AuditEvent_history"}
 
 
 @pytest.mark.parametrize("deletions", [0, 5, 20])
