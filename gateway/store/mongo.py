@@ -52,6 +52,7 @@ _OPTIONS: Mapping[str, Any] = {
 }
 _WRITE = WriteConcern(w="majority", j=True)
 _SNAPSHOT = ReadConcern("snapshot")
+_COMPRESSED: Mapping[str, Any] = {"wiredTiger": {"configString": "block_compressor=zstd"}}
 _BEFORE_ASKING_AGAIN = 0.05  # seconds
 _THREADS = 32
 _THERE_ALREADY = frozenset({48})  # NamespaceExists
@@ -250,13 +251,15 @@ class Mongo:
     async def create_collection(self, name: str) -> None:
         """Create a collection whose blocks are compressed with zstd; nothing where another process was faster."""
         with driver_errors(tolerated=_THERE_ALREADY):
-            engine = {"wiredTiger": {"configString": "block_compressor=zstd"}}
-            await self._database.create_collection(name, check_exists=False, storageEngine=engine)
+            await self._database.create_collection(name, check_exists=False, storageEngine=_COMPRESSED)
 
     async def create_index(self, collection: str, keys: list[tuple[str, int]], name: str, **options: Any) -> None:
-        """Create an index by name; nothing where one of that name or with these keys is there. Raises Stale for duplicates."""
+        """Create an index by name, compressed like collections; nothing where one of that name or with these keys is there.
+
+        Raises Stale for duplicates.
+        """
         with driver_errors(tolerated=_OTHER_INDEX):
-            await self._collection(collection).create_index(keys, name=name, **options)
+            await self._collection(collection).create_index(keys, name=name, storageEngine=_COMPRESSED, **options)
 
     async def indexes(self, collection: str) -> dict[str, Document]:
         """The indexes of a collection by name, as the server describes them."""

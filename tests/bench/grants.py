@@ -35,9 +35,9 @@ def run_grants(driver: str, workers: int, clients: int, seconds: float) -> None:
         asyncio.run(_register(world))
         print(f"\n{'signed by':10} {'clients':>7} {'grants/s':>9} {'p50':>7} {'p99':>7} {'per core':>9}")
         for algorithm in KEYS:
-            before = _cpu_seconds(world.pid)
+            before = cpu_seconds(world.pid)
             measured = drive(clients, seconds, _asking(world, algorithm, int(1_500 * seconds / clients)))
-            busy = _cpu_seconds(world.pid) - before
+            busy = cpu_seconds(world.pid) - before
             _print(algorithm, clients, measured, len(measured.latencies) / busy)
     print(f"\n{driver}, {workers} workers; latencies in ms; per core: grants in a second of the gateway's own processor time")
 
@@ -110,8 +110,8 @@ def _requests(site: str, algorithm: str, worker: int, many: int) -> Iterator[byt
         yield f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """Of a process and those it started."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS + sum(_cpu_seconds(int(child)) for child in children)
+    return (int(fields[11]) + int(fields[12])) / _TICKS + sum(cpu_seconds(int(child)) for child in children)
