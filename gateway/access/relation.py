@@ -21,8 +21,8 @@ _MEMBERS = ("Practitioner", "PractitionerRole", "Organization")
 @dataclass(frozen=True, slots=True)
 class RelationRule:
     """One relation that there can be. `token`: its `system|code`; `actor`: the kind of actor that it makes of a professional;
-    `longest`: for how long it is declared at most; `professions`: of whom, none for any; `is_general_practitioner`: whether
-    those whom the Patient names as general practitioner are in it.
+    `longest`: for how long it is declared at most; `professions`: who alone is in it, none for any;
+    `is_general_practitioner`: whether those whom the Patient names as general practitioner are in it.
     """
 
     code: str

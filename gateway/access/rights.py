@@ -34,7 +34,9 @@ class Rights:
         held = {relation.code for relation in record.relations if relation.is_of(caller.actors, self._now)}
         is_named = bool(caller.actors & record.care_team)
         for rule in self._policy.relations:
-            if rule.code in held or (is_named and rule.is_general_practitioner):
+            # (Where an Organization is named, not everybody who works there is of that profession.)
+            fits = not rule.professions or not rule.professions.isdisjoint(caller.professions)
+            if fits and (rule.code in held or (is_named and rule.is_general_practitioner)):
                 return rule.actor
         return caller.kind
 

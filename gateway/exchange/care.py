@@ -32,7 +32,9 @@ def check_care_team(gateway: Gateway, access: Access, entry: Entry) -> None:
 
 
 def _check_members(access: Access, entry: Entry) -> None:
-    """A professional declares themselves, or where they work, and nobody else."""
+    """A professional declares themselves, or where they work, and nobody else. A system alone treats nobody."""
+    if access.caller.user is None:
+        raise Problem("forbidden", "a relation of care is declared by a person", "CareTeam")
     for n, participant in enumerate(entry.resource.participant or ()):
         if participant.member is None or participant.member.reference not in access.caller.actors:
             text = "a professional declares nobody but themselves and where they work"

@@ -7,7 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.security.test_labels_hide import VISIBILITY, watching
 from tests.world import (
+    PROFESSIONS,
     Actor,
     World,
     care_team,
@@ -17,6 +19,7 @@ from tests.world import (
     document,
     expression,
     instant,
+    label,
     observation,
     organization,
     related_person,
@@ -168,8 +171,8 @@ async def test_who_is_blocked_is_told_none(world: World, relation: str) -> None:
 
 
 @pytest.mark.requirement("SEC-05")
-async def test_none_is_the_answer_for_nobody(world: World) -> None:
-    """No relation, a block, and no such patient: the same bytes, the same number of calls."""
+async def test_none_is_the_answer_for_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No relation, a block, and no such patient: the same bytes, the same commands to the database."""
     owner, doctor = await world.patient(), await world.professional()
     stranger = await world.professional()
     await owner.create(consent(owner, doctor, "access", type="deny"))
@@ -182,12 +185,13 @@ async def test_none_is_the_answer_for_nobody(world: World) -> None:
         for here, absent in (by_id, by_identifier):
             assert here.content == absent.content
             assert here.json()["parameter"] == [{"name": "status", "valueCode": "none"}]
-        counts = [
-            await world.calls_of(lambda a=actor, i=i: a.get(f"Patient/{i}/$access-status")) for i in (owner.patient, ghost)
-        ]
-        assert counts[0] == counts[1]
-        counts = [await world.calls_of(lambda a=actor, i=i: a.post(STATUS, asking(i))) for i in (known, nobody)]
-        assert counts[0] == counts[1]
+        commands = []
+        for one, identifier in ((owner.patient, known), (ghost, nobody)):
+            with watching(world, monkeypatch) as seen:
+                await actor.get(f"Patient/{one}/$access-status")
+                await actor.post(STATUS, asking(identifier))
+            commands.append(seen)
+        assert commands[0] == commands[1] != []
     assert "$access-status" in str(await world.stored("AuditEvent", patient=owner.patient))
 
 
@@ -274,6 +278,37 @@ async def test_professionals_declare_themselves_and_where_they_work(world: World
     assert not await reads(doctor, owner, reading)
 
 
+async def test_a_system_without_a_person_declares_nothing(world: World) -> None:
+    owner = await world.patient()
+    place = f"Organization/{(await world.operator.create(organization()))['id']}"
+    system = await world.actor("professional", "system/*.cruds", actors=(place,))
+    answer = await system.post("CareTeam", care_team(owner.patient, place, world.clock()))
+    assert (answer.status_code, expression(answer)) == (403, "CareTeam")
+
+
+async def test_who_works_where_a_doctor_treats_is_no_doctor_by_that(world: World) -> None:
+    """The treating doctor sees what is masked to professionals; the others of the place do not."""
+    doctor, other = await world.professional(), await world.professional()
+    place = f"Organization/{(await world.operator.create(organization()))['id']}"
+    nurse = [{"code": concept(PROFESSIONS, "60")}]
+    body = {**(await world.operator.get(other.reference)).json(), "qualification": nurse}
+    assert (await world.operator.put(other.reference, body)).status_code == 200
+    there, also = [
+        await world.actor("professional", "user/*.cruds", actors=(one.reference, place), user=one.reference)
+        for one in (doctor, other)
+    ]
+    for named in ({"generalPractitioner": [{"reference": place}]}, {}):
+        owner = await world.patient(**named)
+        if not named:
+            await there.create(care_team(owner.patient, place, world.clock(), "treating-doctor"))
+        masked = {"meta": {"security": [label("MASQUE_PS", VISIBILITY)]}}
+        hidden = await owner.create(observation(owner.patient, **masked))
+        reading = await owner.create(observation(owner.patient))
+        assert await reads(there, owner, hidden)
+        assert await reads(also, owner, reading) is bool(named)
+        assert not await reads(also, owner, hidden)
+
+
 async def test_nobody_changes_what_another_professional_declared(world: World) -> None:
     owner, doctor, other = await world.patient(), await world.professional(), await world.professional()
     declared = await world.relation(owner, doctor)
@@ -354,14 +389,18 @@ async def test_in_a_transaction_it_is_declared_and_the_document_deposited(world:
     assert len(await doctor.search(f"DocumentReference?patient={owner.patient}")) == 1
 
 
-async def test_a_known_declaration_costs_a_reader_no_further_call(world: World) -> None:
+async def test_a_known_declaration_costs_a_reader_no_further_call(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The head of the record, which is read anyway, says who treats."""
     owner, doctor, named = await world.patient(), await world.professional(), await world.professional()
     await world.relation(owner, doctor)
     reading = await owner.create(observation(owner.patient))
     await world.consent(owner, named)
-    counts = [await world.calls_of(lambda a=a: a.get(f"Observation/{reading['id']}")) for a in (doctor, named)]
-    assert counts[0] == counts[1]
+    commands = []
+    for actor in (doctor, named):
+        with watching(world, monkeypatch) as seen:
+            assert (await actor.get(f"Observation/{reading['id']}")).status_code == 200
+        commands.append(seen)
+    assert commands[0] == commands[1] != []
 
 
 async def test_it_begins_and_ends_at_the_next_request_of_another_process(world: World, peer: World) -> None:

@@ -83,7 +83,12 @@ def documents(stored: st.SearchStrategy[Span]) -> st.SearchStrategy[Document]:
     )
     return st.fixed_dictionaries(
         {"updated": moments.filter(lambda m: m < LATEST), "source": texts, "search": search},
-        optional={"patient": patients, "labels": st.lists(texts, min_size=1, max_size=3)},
+        optional={
+            "patient": patients,
+            "labels": st.lists(texts, min_size=1, max_size=3),
+            "depositor": texts,
+            "hidden_until": moments.filter(lambda m: m < LATEST),
+        },
     )
 
 
@@ -103,7 +108,7 @@ parts = st.one_of(
 tests = st.one_of(
     st.builds(
         Compare,
-        st.sampled_from(["code", "name", "_security", "_source", "_id"]),
+        st.sampled_from(["code", "name", "_security", "_source", "_depositor", "_id"]),
         st.sampled_from(["is", "starts", "contains"]),
         texts,
     ),
@@ -111,11 +116,15 @@ tests = st.one_of(
     st.builds(Compare, st.sampled_from(["_id", "patient"]), st.just("is"), ids),
     st.builds(
         Compare,
-        st.sampled_from(["code", "date", "count", "quantity", "pair", "patient", "_security", "unheard-of"]),
+        st.sampled_from(
+            ["code", "date", "count", "quantity", "pair", "patient", "_security", "_depositor", "_hiddenUntil", "unheard-of"]
+        ),
         st.just("missing"),
         st.booleans(),
     ),
-    st.builds(Compare, st.sampled_from(["date", "issued", "_lastUpdated"]), st.sampled_from(COMPARISONS), all_spans),
+    st.builds(
+        Compare, st.sampled_from(["date", "issued", "_lastUpdated", "_hiddenUntil"]), st.sampled_from(COMPARISONS), all_spans
+    ),
     st.builds(Compare, st.just("count"), st.sampled_from(COMPARISONS[:-1]), intervals),
     st.builds(
         Compare, st.just("quantity"), st.sampled_from(COMPARISONS[:-1]), st.builds(Measure, intervals, units | st.none())

@@ -24,7 +24,7 @@ REQUIREMENTS = (
     + [f"EXT-{n:02}" for n in (1, 2, 4, 5, 6, 7, 8)]
     + [*(f"CGM-{n:02}" for n in (1, 2, 3, 4, 5, 7, 9, 11)), "OPS-01", "CONF-01"]
     + [f"MES-{n:02}" for n in range(1, 13)]
-    + [f"SEC-{n:02}" for n in range(1, 7)]
+    + [*(f"SEC-{n:02}" for n in range(1, 7)), "CON-007", "CON-008", "CON-009"]
     + [f"DOC-{n:02}" for n in (3, 4, 12, 13, 14, 15, 19, 24)]
     + ["DOC-21", "DOC-22"]
     + [f"REL-{n:03}" for n in (1, 2, 7, 10)]
