@@ -5,6 +5,7 @@ resource is already there (by condition, by business key), in which bucket a new
 Must not know: HTTP, MongoDB.
 """
 
+import asyncio
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -131,9 +132,10 @@ async def _find_by_key(gateway: Gateway, draft: Draft, entries: list[Entry]) -> 
     by_kind: dict[str, dict[str, list[bytes]]] = {}
     for entry in entries:
         by_kind.setdefault(entry.kind.name, {}).setdefault(_bucket(gateway, entry), []).append(entry.key or b"")
+    asked = [gateway.lookups.find_known(draft.access, gateway.registry[name], keys) for name, keys in by_kind.items()]
     known: dict[bytes, Any] = {}
-    for name, keys_of in by_kind.items():
-        known |= await gateway.lookups.find_known(draft.access, gateway.registry[name], keys_of)
+    for found in [await asked[0]] if len(asked) == 1 else await asyncio.gather(*asked):
+        known |= found
     for entry in entries:
         entry.existing = known.get(entry.key or b"")
         if entry.existing is not None:
