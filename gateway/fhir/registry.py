@@ -283,6 +283,8 @@ class _ReadType:
             return self._composite(name, spec)
         if not spec.path:
             raise self._error(key, "has neither path nor any_of")
+        if spec.absent is not None and spec.type != "token":
+            raise self._error(f"{key}.absent", "has a meaning for a token alone")
         paths = [spec.path] if isinstance(spec.path, str) else spec.path
         branches = [b for path in paths for b in self._branches(f"{key}.path", path)]
         table = CONVERTERS[spec.type]

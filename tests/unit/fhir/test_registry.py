@@ -189,6 +189,16 @@ MISTAKES = [
         "search.value-quantity.contained",
         "'code' is no token or string parameter of what it leads to",
     ),
+    (
+        'path = "value.ofType(Quantity)"',
+        'path = "value.ofType(Quantity)"\nthrough = ["practitioner"]',
+        "search.value-quantity.through",
+        "'practitioner' is no reference parameter of what it leads to",
+    ),
+    ('path = "identifier"', 'path = "identifier"\naliases = ["code"]', "search.identifier.aliases", "the name of another"),
+    ('path = "identifier"', 'path = "identifier"\naliases = ["a b"]', "search.identifier.aliases", "or none"),
+    ('path = "effective"', 'path = "effective"\nabsent = "2026"', "search.date.absent", "a token alone"),
+    ('patient = "subject"', 'patient = "subject"\nrequires = ["colour"]', "requires", "'colour' is not a parameter"),
     ("[search.code]", "[search.code", "", "TOML|Expected|Unclosed|at line"),
 ]
 
