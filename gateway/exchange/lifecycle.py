@@ -18,6 +18,7 @@ from gateway.problem import Issue, Problem
 from gateway.store import resources as store
 from gateway.store.change import Change
 from gateway.store.mongo import Document
+from gateway.store.withdrawn import find_replaced
 
 _ONLY_CURRENT = "only what is there and current is replaced, and by one"
 _RETRACTED: Document = {"deleted": True, "retracted": True}
@@ -26,7 +27,8 @@ _RETRACTED: Document = {"deleted": True, "retracted": True}
 async def supersede(gateway: Gateway, draft: Draft, fresh: list[Entry]) -> list[Entry]:
     """The entries by which what is replaced by these is superseded, where the Bundle does not say so itself.
 
-    Only what is current is replaced. What may not be referred to is left to be refused with the other references.
+    And by which it is current again, where what replaced it is withdrawn. Only what is current is replaced. What may not be
+    referred to is left to be refused with the other references.
     """
     asked = [one for entry in fresh for one in _replaced(gateway, entry)]
     made: list[Entry] = []
@@ -56,7 +58,24 @@ async def supersede(gateway: Gateway, draft: Draft, fresh: list[Entry]) -> list[
                 _set_superseded(kind.lifecycle, other)
             except Problem as problem:
                 draft.refuse(entry, problem)
+    for entry in fresh:
+        made += await _put_back(gateway, draft, entry)
     draft.entries += made
+    return made
+
+
+async def _put_back(gateway: Gateway, draft: Draft, entry: Entry) -> list[Entry]:
+    """The entries by which what a withdrawn resource took the place of is current again, where its depositor is the same."""
+    lifecycle, former, kind = entry.kind.lifecycle, entry.former, entry.kind
+    if lifecycle is None or former is None or lifecycle.status_of(entry.resource) != lifecycle.withdrawn:
+        return []
+    said = {e.id for e in draft.entries if e.kind is kind}
+    ids = [one for one in await find_replaced(draft.access, gateway.mongo, kind, former) if one not in said]
+    found = await store.find_for_change(draft.access, gateway.mongo, kind, ids) if ids else {}
+    mine = matches(draft.access.authored(kind), former)
+    made = [_entry(gateway, entry, one) for one in found.values() if mine and matches(draft.access.authored(kind), one)]
+    for one in made:
+        setattr(one.resource, lifecycle.status, lifecycle.current)
     return made
 
 

@@ -322,3 +322,19 @@ async def test_superseded_is_made_current_again_by_who_deposited_it(world: World
     await patched(doctor, document, status("superseded"))
     assert (await patched(owner, document, status("current"))).status_code == 403
     assert (await patched(doctor, document, status("current"))).status_code == 200
+
+
+@pytest.mark.requirement("DOC-20")
+@pytest.mark.parametrize("whose", ["mine", "theirs", "replaced again"])
+async def test_what_a_withdrawn_document_took_the_place_of_is_current_again(world: World, whose: str) -> None:
+    owner, doctor, other = await world.patient(), await world.professional(), await world.professional()
+    await world.consent(owner, doctor)
+    old, _ = await submitted(doctor if whose != "theirs" else other, owner.patient)
+    new, _ = await submitted(doctor, owner.patient, relatesTo=[relation("replaces", old)])
+    if whose == "replaced again":
+        assert (await patched(doctor, old, status("current"))).status_code == 200
+        await submitted(doctor, owner.patient, relatesTo=[relation("replaces", old)])
+    assert await status_of(owner, old) == "superseded"
+    answer = await patched(doctor, new, status("entered-in-error"))
+    assert answer.status_code == 200, answer.text
+    assert await status_of(owner, old) == ("current" if whose == "mine" else "superseded")
