@@ -20,6 +20,7 @@ FHIR_JSON = "application/fhir+json"
 _SHOWN = 4_000  # characters of a body in a report: enough to see what is wrong
 _KEPT = 40  # exchanges of a check: the last are those that decided
 _SECRETS = re.compile(r'("(?:access_token|refresh_token|id_token|client_secret)"\s*:\s*")[^"]+')
+_WITHDRAWN = [{"op": "replace", "path": "/status", "value": "entered-in-error"}]
 _PATIENCE = 30.0  # seconds that a busy server may ask for
 
 
@@ -102,9 +103,10 @@ class Caller:
 
 
 def remove(made: list[tuple[Caller, str]]) -> None:
-    """Delete what was made, newest first. What a server keeps for good stays."""
+    """Delete what was made, newest first; withdraw what is never deleted. What a server keeps for good stays."""
     for caller, reference in reversed(made):
-        caller.ask("DELETE", reference)
+        if caller.ask("DELETE", reference).status_code == 405:
+            caller.ask("PATCH", reference, _WITHDRAWN, {"content-type": "application/json-patch+json"})
 
 
 def _text(answer: httpx.Response) -> str:

@@ -62,10 +62,12 @@ class Broken:
             "query_string": asked.query.encode(),
             "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers.items()],
         }
-        told, parts = Told(500, {}, b""), []
+        told, parts, sent = Told(500, {}, b""), [], [asked.body]
 
         async def receive() -> MutableMapping[str, Any]:
-            return {"type": "http.request", "body": asked.body, "more_body": False}
+            if not sent:
+                await asyncio.Event().wait()  # the client stays
+            return {"type": "http.request", "body": sent.pop(), "more_body": False}
 
         async def send(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":

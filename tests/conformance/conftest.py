@@ -14,5 +14,5 @@ def site(mongo_url: str) -> Iterator[str]:
     env = environment(
         mongo_url, GATEWAY_BASE_URL=f"http://127.0.0.1:{port}/fhir", GATEWAY_LOG_LEVEL="error", GATEWAY_RATES="off"
     )
-    with listening(["tests.conformance.broken", str(port)], port, env):
+    with listening(["tests.conformance.broken", str(port)], port, env, seconds=150):
         yield f"http://127.0.0.1:{port}"

@@ -335,6 +335,48 @@ async def takes_any_unit(asked: Asked, ask: Ask) -> Told:
     return await ask(asked)
 
 
+@fault("DOC-04")
+async def believes_what_is_claimed(asked: Asked, ask: Ask) -> Told:
+    asked.body = re.sub(rb'"size": [0-9]+, "hash": "[^"]*"', b'"language": "fr"', asked.body)
+    return await ask(asked)
+
+
+@fault("DOC-08")
+async def forgets_what_is_replaced(asked: Asked, ask: Ask) -> Told:
+    asked.body = re.sub(rb', "relatesTo": \[[^\]]*\]', b"", asked.body)
+    return await ask(asked)
+
+
+@fault("DOC-10")
+async def says_that_it_changed(asked: Asked, ask: Ask) -> Told:
+    if asked.method == "PATCH" and b"/description" in asked.body:
+        asked.method, asked.body = "GET", b""
+        asked.headers.pop("content-type", None)
+    return await ask(asked)
+
+
+@fault("DOC-12")
+async def finds_nothing_rather_than_refusing(asked: Asked, ask: Ask) -> Told:
+    told = await ask(asked)
+    empty = {"resourceType": "Bundle", "type": "searchset", "total": 0}
+    return Told(200, {"content-type": FHIR}, b"").put(empty) if is_search(asked) and told.status == 400 else told
+
+
+@fault("DOC-14")
+async def damages_content(asked: Asked, ask: Ask) -> Told:
+    told = await ask(asked)
+    if told.headers.get("content-type", "").startswith("application/pdf"):
+        told.body = told.body[:-1] + b"?"
+    return told
+
+
+@fault("DOC-18")
+async def every_document_is_new(asked: Asked, ask: Ask) -> Told:
+    renamed = f'"value": "urn:oid:2.25.{uuid.uuid4().int}"'.encode()
+    asked.body = re.sub(rb'(?<="masterIdentifier": \{"system": "urn:ietf:rfc:3986", )"value": "[^"]*"', renamed, asked.body)
+    return await ask(asked)
+
+
 @fault("EXT-01")
 async def offers_plain(asked: Asked, ask: Ask) -> Told:
     told = await ask(asked)
@@ -368,6 +410,7 @@ class Remembered:
 
 
 FAULTS["remembers-what-was-seen"] = Remembered(), "EXT-06"
+FAULTS["remembers-what-was-withdrawn"] = Remembered(), "DOC-20"
 
 
 @fault("SRCH-11")

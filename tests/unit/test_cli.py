@@ -92,12 +92,14 @@ def serving(env: Mapping[str, str], port: int, *options: str) -> Iterator[subpro
 
 
 @contextmanager
-def listening(module: Sequence[str], port: int, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+def listening(
+    module: Sequence[str], port: int, env: dict[str, str] | None = None, seconds: float = 40
+) -> Iterator[subprocess.Popen[str]]:
     """A module with its arguments as a process, ready; ended at the end if it has not ended by then."""
     command = [sys.executable, "-m", *module]
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        wait_until_ready(process, port)
+        wait_until_ready(process, port, seconds)
         yield process
     finally:
         if process.poll() is None:
