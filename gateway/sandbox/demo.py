@@ -19,6 +19,7 @@ from gateway.sandbox.judged import DESCRIPTION, description_page
 from gateway.sandbox.mongod import drop_database, running_mongod
 from gateway.sandbox.pages import CALLBACK, app_page
 from gateway.sandbox.people import DAYS, SECRET, NamedIds, People, bring_people, issue_tokens, open_pages
+from gateway.sandbox.start import START, start_page
 from gateway.sandbox.tour import write_tour
 from gateway.schemas import find_schemas
 from gateway.settings import Settings
@@ -77,6 +78,7 @@ class _Server(uvicorn.Server):
         app = create_app(settings)
         app.add_route(CALLBACK, app_page)
         app.add_route(DESCRIPTION, description_page(people))
+        app.add_route(START, start_page(settings, people))
         super().__init__(uvicorn.Config(app, **server_options()))
         self._tour = tour
 

@@ -18,7 +18,8 @@ Tokens: demo-app (GlucoApp on Camille's phone), demo-app-noe (on Noé's), demo-p
 demo-camille, demo-noe, demo-operator.
 Accounts: camille, noe, paul (who acts for Camille), martin; their password is {password}.
 
-In a browser: GlucoApp asks for access ({site}/me is where it is taken back).
+In a browser: {site} shows these calls in curl, Python and JavaScript; GlucoApp asks for access ({site}/me is where it is
+taken back):
 
    {link}
 
