@@ -31,7 +31,7 @@ async def access_status(gateway: Gateway, access: Access, call: Call, _session: 
     if patient is None:
         token = dict(call.parameters).get("identifier")
         if token is None:
-            raise Problem("required", "this parameter is required: identifier", "Parameters.parameter")
+            raise Problem("required", "this parameter is required: identifier", "Parameters.parameter", status=400)
         patient = await find_addressed(gateway, token)
         access = await extend_to(gateway, access, [patient])
     elif call.parameters:
