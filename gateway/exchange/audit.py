@@ -7,6 +7,7 @@ A request without a valid token, or one that is no interaction of FHIR, leaves n
 strangers could fill the audit. It leaves a line in the log, with its status.
 """
 
+import secrets
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
 
@@ -108,6 +109,33 @@ def granted(grant: Grant, token: bytes, origin: Origin) -> Event:
         reason=grant.scope,
         roles=grant.roles,
         organization=grant.organization,
+    )
+
+
+def at_machine(
+    operator: str,
+    interaction: str,
+    *,
+    type_name: str | None = None,
+    patient: str | None = None,
+    entities: Iterable[str] = (),
+    reason: str | None = None,
+) -> Event:
+    """What an operator did at the machine itself, where nobody bears a token."""
+    return Event(
+        interaction=interaction,
+        type=type_name,
+        patient=patient,
+        outcome=DONE,
+        client=operator,
+        kind="operator",
+        user=None,
+        purpose=None,
+        token="",
+        request_id=secrets.token_hex(12),
+        address=None,
+        entities=tuple(entities),
+        reason=reason,
     )
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import msgspec
 
+from gateway.exchange.audit import at_machine
 from gateway.exchange.client import Client
 from gateway.exchange.gateway import Gateway
-from gateway.fhir.balp import DONE, Event
 from gateway.problem import Problem
 from gateway.store.catalogue import Audited, add_entry, change_entry, find_entries, is_in_directory, take_tokens
 from gateway.store.mongo import Document
@@ -208,21 +208,8 @@ async def _change(gateway: Gateway, entry: Entry, fields: Document, operator: st
 
 def _audited(gateway: Gateway, client: Client, operator: str, said: str) -> Audited:
     """The event of a change, with what the entry then is."""
-    event = Event(
-        interaction="catalogue",
-        type=None,
-        patient=None,
-        outcome=DONE,
-        client=operator,
-        kind="operator",
-        user=None,
-        purpose=None,
-        token="",  # (at the machine itself, nobody bears one)
-        request_id=secrets.token_hex(12),
-        address=None,
-        entities=(client.actor,) if client.actor else (),
-        reason=f"{client.client}: {said}",
-    )
+    entities = (client.actor,) if client.actor else ()
+    event = at_machine(operator, "catalogue", entities=entities, reason=f"{client.client}: {said}")
     return Audited(gateway.audit, event, gateway.clock())
 
 

@@ -3,7 +3,6 @@
 Knows: that neither is done without a trace in the record's own log. Must not know: the command line, where anything lies.
 """
 
-import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,9 +10,9 @@ import msgspec
 
 from gateway.access.access import Access
 from gateway.access.record import Caller
+from gateway.exchange.audit import at_machine
 from gateway.exchange.contents import open_sealed
 from gateway.exchange.gateway import Gateway
-from gateway.fhir.balp import DONE, Event
 from gateway.problem import Problem
 from gateway.store.contents import find_key
 from gateway.store.erasing import erase, require_erasable
@@ -32,7 +31,9 @@ KEPT = (
 async def erase_patient(gateway: Gateway, patient: str, operator: str) -> dict[str, int]:
     """Erase a record. Returns how much of what was erased. Raises Problem where there is no such patient."""
     await require_erasable(gateway.mongo, patient)
-    await gateway.audit.record([_event(operator, "$erase", None, patient, [f"Patient/{patient}"])], gateway.clock())
+    await gateway.audit.record(
+        [at_machine(operator, "$erase", patient=patient, entities=[f"Patient/{patient}"])], gateway.clock()
+    )
     return await erase(gateway.mongo, gateway.registry, patient, gateway.clock())
 
 
@@ -47,7 +48,9 @@ async def open_withdrawn(gateway: Gateway, reference: str, operator: str) -> lis
         raise Problem("deleted", "the key of this record has been destroyed")
     key = await gateway.patient_keys.unwrap(patient, bytes(stored["wrapped"]))
     type_name = reference.partition("/")[0]
-    await gateway.audit.record([_event(operator, "read", type_name, patient, found[0]["entities"])], access.now)
+    await gateway.audit.record(
+        [at_machine(operator, "read", type_name=type_name, patient=patient, entities=found[0]["entities"])], access.now
+    )
     return [*_versions(found, key)]
 
 
@@ -62,20 +65,3 @@ def _versions(found: list[dict[str, Any]], key: bytes) -> Iterator[dict[str, Any
             "by": one["by"],
             "said": said,
         }
-
-
-def _event(operator: str, interaction: str, type_name: str | None, patient: str, entities: list[str]) -> Event:
-    return Event(
-        interaction=interaction,
-        type=type_name,
-        patient=patient,
-        outcome=DONE,
-        client=operator,
-        kind="operator",
-        user=None,
-        purpose=None,
-        token="",  # (at the machine itself, nobody bears one)
-        request_id=secrets.token_hex(12),
-        address=None,
-        entities=tuple(entities),
-    )
