@@ -25,7 +25,19 @@ __all__ = ["NOTHING_PREFETCHED", "Access", "Caller", "Prefetched", "Record", "un
 class Access:
     """The limits of a caller over the records that this request is about."""
 
-    __slots__ = ("_allowed", "_cache", "_in_scope", "_policy", "_registry", "_rights", "caller", "now", "prefetched", "records")
+    __slots__ = (
+        "_allowed",
+        "_cache",
+        "_in_scope",
+        "_policy",
+        "_registry",
+        "_rights",
+        "absent",
+        "caller",
+        "now",
+        "prefetched",
+        "records",
+    )
 
     def __init__(
         self,
@@ -35,8 +47,10 @@ class Access:
         now: datetime,
         records: Iterable[Record] = (),
         prefetched: Prefetched = NOTHING_PREFETCHED,
+        absent: frozenset[str] = frozenset(),
     ) -> None:
         self.caller = caller
+        self.absent = absent  # patients who were looked up, and are not here
         self.prefetched = prefetched
         self.now = now
         self.records: Mapping[str, Record] = {record.patient: record for record in records}
@@ -47,16 +61,17 @@ class Access:
         self._in_scope: dict[tuple[str, str], Clause] = {}
         self._allowed: set[tuple[str, str]] = set()
 
-    def over(self, records: Iterable[Record]) -> "Access":
-        """The same caller's access over these records as well."""
+    def over(self, records: Iterable[Record], absent: Iterable[str] = ()) -> "Access":
+        """The same caller's access over these records as well. `absent`: who was looked up with them, and is not here."""
         known = (*self.records.values(), *records)
-        return Access(self.caller, self._registry, self._policy, self.now, known, self.prefetched)
+        missing = self.absent.union(absent)
+        return Access(self.caller, self._registry, self._policy, self.now, known, self.prefetched, missing)
 
     def looking_at(self, resources: Mapping[str, Values | None], contents: Mapping[str, Any] | None = None) -> "Access":
         """The same access with these documents read beforehand as well, and contents that are behind its own door."""
         read = self.prefetched
         prefetched = Prefetched({**read.resources, **resources}, read.known, {**read.contents, **(contents or {})})
-        return Access(self.caller, self._registry, self._policy, self.now, self.records.values(), prefetched)
+        return Access(self.caller, self._registry, self._policy, self.now, self.records.values(), prefetched, self.absent)
 
     def afresh(self) -> "Access":
         """The same access without what was read beforehand, which has turned out to be outdated."""

@@ -29,9 +29,18 @@ class LongBinary:
         self._before, self._held, self._behind = b"", b"", b""
 
     async def begin(self) -> dict[str, Any]:
-        """What stands before the data. Raises Problem where there is none within what is read of the rest."""
-        async for piece in self._stream:
-            self._held += piece
+        """What stands before the data. Raises Problem where there is none within what is read of the rest.
+
+        It is looked for again when there is twice as much: nobody is known to ask yet, and pieces can be of one byte.
+        """
+        looked_at, has_ended = 0, False
+        while not has_ended:
+            piece = await anext(self._stream, None)
+            has_ended = piece is None
+            self._held += piece or b""
+            if len(self._held) < min(2 * looked_at, _MOST_BESIDE) and not has_ended:
+                continue
+            looked_at = len(self._held)
             place = _find_data(self._held)
             if place is not None and place <= _MOST_BESIDE:
                 self._before, self._held = self._held[:place], self._held[place:]

@@ -73,12 +73,16 @@ async def extend(gateway: Gateway, access: Access, about: About) -> Access:
 
 
 async def extend_to(gateway: Gateway, access: Access, patients: Iterable[str]) -> Access:
-    """The access over these records as well, if they can be reached. A record that does not exist adds nothing."""
-    missing = sorted(set(patients) - access.records.keys())
+    """The access over these records as well, if they can be reached. A record that does not exist adds nothing.
+
+    Nor is it looked for twice, which would tell it from one that may not be seen.
+    """
+    missing = sorted(set(patients) - access.records.keys() - access.absent)
     if not missing or is_confined(access):
         return access
     found = await gateway.standings.find_records(missing)
-    widened = access.over(read_record(gateway, access.caller, record) for record in found.values())
+    records = (read_record(gateway, access.caller, record) for record in found.values())
+    widened = access.over(records, absent=set(missing) - found.keys())
     return await whole(gateway, widened, by_right=True)
 
 

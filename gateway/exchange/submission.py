@@ -100,6 +100,7 @@ def _submission_set(gateway: Gateway, draft: Draft, entry: Entry) -> dict[str, A
     told = msgspec.json.decode(gateway.codec.encode(entry.resource))
     designation = next(iter(told.get("category", ())), told.get("type"))
     author: dict[str, Any] = next(iter(told.get("author", ())), {})
+    labels = [*_labels(told)]  # to whom the document does not exist, nothing tells of which kind it is
     extensions: list[dict[str, Any]] = [
         {
             "url": f"{_EXTENSION}sourceId",
@@ -110,7 +111,7 @@ def _submission_set(gateway: Gateway, draft: Draft, entry: Entry) -> dict[str, A
         extensions.append({"url": f"{_EXTENSION}designationType", "valueCodeableConcept": designation})
     found: dict[str, Any] = {
         "resourceType": _LIST,
-        "meta": {"profile": [gateway.submissions.made_as]},
+        "meta": {"profile": [gateway.submissions.made_as], **({"security": labels} if labels else {})},
         "extension": extensions,
         "identifier": [
             {"use": "usual", "system": "urn:ietf:rfc:3986", "value": f"urn:uuid:{gateway.ids.unique()}"},
@@ -125,6 +126,13 @@ def _submission_set(gateway: Gateway, draft: Draft, entry: Entry) -> dict[str, A
     if str(author.get("reference", "")).startswith(_SOURCES):
         found["source"] = {"reference": author["reference"]}
     return found
+
+
+def _labels(told: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The security labels of a document, as Codings; of what is none, one that nobody knows."""
+    yield from told.get("meta", {}).get("security", ())
+    for concept in told.get("securityLabel", ()):
+        yield from concept.get("coding") or [{"display": concept.get("text", "?")}]
 
 
 def warnings_of(gateway: Gateway, entry: Entry) -> Iterator[Issue]:

@@ -25,8 +25,9 @@ _REPLACES, _SUPERSEDED = "replaces", "superseded"  # https://hl7.org/fhir/R4/val
 
 
 def who_withdraws(access: Access) -> str:
-    """Who the caller is among those who withdraw: the person, or a system that acts by itself."""
-    return access.caller.user or access.caller.source
+    """Who the caller is among those who withdraw: the person, where they work, or a system that acts by itself."""
+    caller = access.caller
+    return caller.user or caller.depositor or caller.source
 
 
 async def find_document(access: Access, mongo: Mongo, kind: ResourceType, identifier: str) -> Document | None:
