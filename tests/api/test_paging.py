@@ -186,7 +186,8 @@ async def test_every_type_is_polled_by_when_it_was_last_changed(world: World, na
     assert await walk(reader, f"{both}&_lastUpdated=ge{seen}") == [first["id"], second["id"]]
     assert await walk(reader, f"{both}&_lastUpdated=gt{last}") == []
     changer = writer_of(world, REGISTRY[name], owner)
-    changed = (await changer.put(f"{name}/{first['id']}", {**first, "language": "fr"})).json()
+    other = {"language": "fr"} if REGISTRY[name].lifecycle is None else {"status": "superseded"}
+    changed = (await changer.put(f"{name}/{first['id']}", {**first, **other})).json()
     assert await walk(reader, f"{both}&_lastUpdated=gt{last}") == [first["id"]]
     assert changed["meta"]["lastUpdated"] > last
 
