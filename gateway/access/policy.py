@@ -109,6 +109,7 @@ class _RelationFile(msgspec.Struct, forbid_unknown_fields=True):
 class _CareFile(msgspec.Struct, forbid_unknown_fields=True):
     system: Annotated[str, msgspec.Meta(pattern=r"^[^\s|]+$")]
     most: Annotated[int, msgspec.Meta(ge=1)]
+    most_members: Annotated[int, msgspec.Meta(ge=1)]
     remembered_days: Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -123,6 +124,7 @@ class _LabelsFile(msgspec.Struct, forbid_unknown_fields=True):
     level_system: str
     levels: list[str]
     unknown: str
+    most_ends: Annotated[int, msgspec.Meta(ge=1)]
     removed_by: list[Kind | Literal["author"]]
 
 
@@ -160,7 +162,8 @@ class Policy:
     one deposited; `may_write`: (actor, type, interaction).
 
     `may_ask`: (actor, operation) where that is a right of its own; `closed_to`: who deposits nothing in a closed record;
-    `relations`: those of care that there can be, the strongest first; `most_relations`: how many a record holds at a time;
+    `relations`: those of care that there can be, the strongest first; `most_relations`: how many a record holds at a time, and
+    `most_members`: of how many participants each;
     `relations_remembered`: for how long one that has ended is known as such; `recipients`: the categories of recipients that
     there can be; `never_recipients`: those to whom nobody can open anything, `never_types` what a directory calls them.
     """
@@ -182,6 +185,7 @@ class Policy:
     entitlements: Entitlements
     relations: tuple[RelationRule, ...]
     most_relations: int
+    most_members: int
     relations_remembered: timedelta
 
 
@@ -228,6 +232,7 @@ def read_policy(schemas: Path, registry: Registry) -> Policy:
         entitlements=entitlements,
         relations=tuple(_relation(raw.care, row) for row in raw.relation),
         most_relations=raw.care.most,
+        most_members=raw.care.most_members,
         relations_remembered=timedelta(days=raw.care.remembered_days),
     )
 
@@ -268,7 +273,7 @@ def _labels(file: Path, raw: _PolicyFile) -> Labels:
         )
         for actor in get_args(Kind)
     }
-    return Labels(frozenset(of.systems), same, levels, frozenset(of.removed_by), tuple(rules), hiding)
+    return Labels(frozenset(of.systems), same, levels, frozenset(of.removed_by), tuple(rules), hiding, of.most_ends)
 
 
 def _never_types(raw: _RecipientsFile) -> frozenset[str]:

@@ -109,9 +109,11 @@ def running(kept: Kept, now: datetime) -> frozenset[str]:
     return frozenset(team for team, relations in kept.items() if any(one["low"] <= now < one["high"] for one in relations))
 
 
-def ended_before(kept: Kept, moment: datetime) -> frozenset[str]:
-    """The CareTeams of which all relations had ended by then."""
-    return frozenset(team for team, relations in kept.items() if all(one["high"] <= moment for one in relations))
+def forgotten(kept: Kept, now: datetime, since: datetime, most: int) -> frozenset[str]:
+    """The CareTeams that have ended and are remembered no longer: all relations by `since`, or before the `most` last ones."""
+    ends = {team: max((one["high"] for one in relations), default=EARLIEST) for team, relations in kept.items()}
+    ended = sorted((team for team, end in ends.items() if end <= now), key=ends.__getitem__, reverse=True)
+    return frozenset(team for n, team in enumerate(ended) if n >= most or ends[team] <= since)
 
 
 def _rule(resource: Any, rules: Mapping[str, RelationRule]) -> RelationRule:

@@ -70,7 +70,8 @@ def _hidden(rules: Sequence[LabelRule], author: Clause, now: datetime) -> Clause
 class Labels:
     """All that is known of labels. `systems`: whose labels are understood; `same`: the other systems with the codes of one;
     `levels`: those of confidentiality, by token, the higher the stricter; `removed_by`: who takes off what no rule speaks of;
-    `hiding`: by kind of actor, the rules that hide from it for good, and those that a Consent can open.
+    `hiding`: by kind of actor, the rules that hide from it for good, and those that a Consent can open; `most_ends`: of how
+    many resources a record keeps until when they are hidden.
     """
 
     systems: frozenset[str]
@@ -79,6 +80,7 @@ class Labels:
     removed_by: frozenset[str]
     rules: tuple[LabelRule, ...]
     hiding: Mapping[str, tuple[tuple[LabelRule, ...], tuple[LabelRule, ...]]]
+    most_ends: int
 
     def spellings(self, system: str | None, code: str | None) -> tuple[str, ...]:
         """The tokens of a label, in whichever system of the same codes it may be asked for."""

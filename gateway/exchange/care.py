@@ -6,10 +6,12 @@ Must not know: HTTP, MongoDB, what a relation opens.
 The head of a record is read by every request about it; so a relation holds, and ends, at the next one, for no further call.
 """
 
+from collections.abc import Iterable
 from datetime import timedelta
 
 from gateway.access.access import Access
-from gateway.access.relation import Declared, ended_before, parse_care_team, running, write_relations
+from gateway.access.relation import Declared, forgotten, parse_care_team, running, write_relations
+from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry
 from gateway.exchange.gateway import Gateway
 from gateway.problem import Problem
@@ -25,10 +27,13 @@ def check_care_team(gateway: Gateway, access: Access, entry: Entry) -> None:
     declared = parse_care_team(entry.resource, gateway.policy.relations)
     if declared is None:
         return
+    if len(declared.members) > gateway.policy.most_members:
+        text = f"a relation of care has at most {gateway.policy.most_members} participants here"
+        raise Problem("too-costly", text, "CareTeam.participant")
     is_of_profession = not declared.rule.professions or declared.rule.professions & access.caller.professions
     if access.caller.kind == "professional" and not is_of_profession:
         raise Problem("forbidden", "this relation of care is of another profession", "CareTeam.category")
-    _check_time(gateway, access, entry, declared)
+    _check_time(access, entry, declared)
 
 
 def _check_members(access: Access, entry: Entry) -> None:
@@ -41,20 +46,29 @@ def _check_members(access: Access, entry: Entry) -> None:
             raise Problem("forbidden", text, f"CareTeam.participant[{n}].member")
 
 
-def _check_time(gateway: Gateway, access: Access, entry: Entry, declared: Declared) -> None:
+def _check_time(access: Access, entry: Entry, declared: Declared) -> None:
     if any(one.period.low > access.now + _SKEW for one in declared.relations):
         text = "a relation of care has begun when it is declared"
         raise Problem("business-rule", text, "CareTeam.period.start")
     record = access.records.get(entry.patient or "")
     if record is None or not any(one.period.high > access.now for one in declared.relations):
         return
-    in_force = running(record.declared, access.now)
-    if entry.former is not None and entry.id not in in_force:
+    if entry.former is not None and entry.id not in running(record.declared, access.now):
         text = "it has ended, and is not taken up again: a new one is to be declared"
         raise Problem("business-rule", text, "CareTeam.status")
-    if entry.former is None and len(in_force) >= gateway.policy.most_relations:
-        text = f"a record has at most {gateway.policy.most_relations} relations of care in force here"
-        raise Problem("too-costly", text, "CareTeam")
+
+
+def limit_relations(gateway: Gateway, draft: Draft, fresh: Iterable[Entry]) -> None:
+    """Each request about a record reads its relations of care, so they are not too many; those of one Bundle count together."""
+    new: dict[str, int] = {}
+    for entry in fresh:
+        record = draft.access.records.get(entry.patient or "")
+        if entry.kind.group != "care" or record is None or entry.resource.status != "active" or entry.id in record.declared:
+            continue
+        new[record.patient] = new.get(record.patient, 0) + 1
+        if new[record.patient] + len(running(record.declared, draft.access.now)) > gateway.policy.most_relations:
+            text = f"a record has at most {gateway.policy.most_relations} relations of care in force here"
+            draft.refuse(entry, entry.locate(Problem("too-costly", text, "CareTeam")))
 
 
 def relations_kept(gateway: Gateway, access: Access, entry: Entry) -> Document:
@@ -65,7 +79,9 @@ def relations_kept(gateway: Gateway, access: Access, entry: Entry) -> Document:
     if entry.kind.group != "care":
         return {}
     record = access.records.get(entry.patient or "")
-    gone = ended_before(record.declared, access.now - gateway.policy.relations_remembered) if record is not None else ()
+    policy, now = gateway.policy, access.now
+    kept_since = now - policy.relations_remembered
+    gone = forgotten(record.declared, now, kept_since, policy.most_relations) if record is not None else ()
     declared = None if entry.resource is None else parse_care_team(entry.resource, gateway.policy.relations)
     kept: Document = {f"care.{team}": None for team in gone}
     return {**kept, f"care.{entry.id}": write_relations(declared, access.now) if declared is not None else None}

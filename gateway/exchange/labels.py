@@ -4,11 +4,12 @@ Knows: that a label which hides for a time tells its end, and that this service 
 MongoDB, what a label hides from whom.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
 from gateway.access.access import Access
+from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry
 from gateway.exchange.gateway import Gateway
 from gateway.fhir.dates import read_span, write_instant
@@ -46,6 +47,19 @@ def ends_kept(access: Access, entry: Entry, values: Document) -> Document:
     ended = [one for one, kept in record.ends.items() if kept["end"] < access.now - _NEWS] if record is not None else []
     kept: Document = {f"ends.{one}": None for one in ended}
     return kept | {f"ends.{entry.id}": None if end is None else {"type": entry.kind.name, "end": end}}
+
+
+def limit_ends(gateway: Gateway, draft: Draft, fresh: Iterable[Entry]) -> None:
+    """Each request about a record reads when its labels end, so they are not too many; those of one Bundle count together."""
+    most, new = gateway.policy.labels.most_ends, dict[str, int]()
+    for entry in fresh:
+        record = draft.access.records.get(entry.patient or "")
+        is_hidden = entry.change is not None and "hidden_until" in entry.change.values
+        if not is_hidden or record is None or entry.id in record.ends:
+            continue
+        new[record.patient] = new.get(record.patient, 0) + 1
+        if new[record.patient] + len(record.ends) > most:
+            draft.refuse(entry, _refuse(entry, f"a record has at most {most} resources hidden for a time here", "too-costly"))
 
 
 def check_labels(gateway: Gateway, access: Access, entry: Entry, labels: set[str]) -> None:

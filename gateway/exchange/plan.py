@@ -13,13 +13,13 @@ import msgspec
 from gateway.access.access import Access, unknown_reference
 from gateway.exchange.attachments import attached_ids, check_attachments, move_out, read_deposit, refuse_long_data
 from gateway.exchange.audit import existing
-from gateway.exchange.care import check_care_team, relations_kept
+from gateway.exchange.care import check_care_team, limit_relations, relations_kept
 from gateway.exchange.consents import check_consent, limit_consents
 from gateway.exchange.content import content_issues
 from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry, decode_entry, require_kind
 from gateway.exchange.gateway import Gateway
-from gateway.exchange.labels import check_labels, ends_kept, forget_ends, label_values
+from gateway.exchange.labels import check_labels, ends_kept, forget_ends, label_values, limit_ends
 from gateway.exchange.lifecycle import check_lifecycle, supersede
 from gateway.exchange.links import check_references, resolve_references
 from gateway.exchange.merging import check_merges, keep_links, values_shown
@@ -80,6 +80,8 @@ async def _make(gateway: Gateway, draft: Draft) -> Plan:
             except Problem as problem:
                 draft.refuse(entry, problem)
     await limit_consents(gateway, fresh)
+    limit_relations(gateway, draft, fresh)
+    limit_ends(gateway, draft, fresh)
     await check_recipients(gateway, draft, fresh)
     await check_references(gateway, draft, targets)
     await check_attachments(gateway, draft, fresh)

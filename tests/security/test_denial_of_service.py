@@ -4,6 +4,8 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,7 +20,21 @@ from gateway.fhir.xml_read import XmlReader
 from gateway.fhir.xml_shape import FHIR, Shapes
 from tests.conftest import packaged
 from tests.security.cost import seconds_of, seconds_of_request
-from tests.world import World, bundle, consent, device, document, entry, expression, issues, observation, unique
+from tests.world import (
+    World,
+    bundle,
+    care_team,
+    concept,
+    consent,
+    device,
+    document,
+    entry,
+    expression,
+    instant,
+    issues,
+    observation,
+    unique,
+)
 
 MEGABYTE = 1 << 20
 
@@ -196,3 +212,42 @@ async def test_the_largest_allowed_bodies(world: World) -> None:
         seconds, answer = await seconds_of_request(owner.post(body[0], body[1].encode()))
         assert answer.status_code in (200, 201), answer.text[:200]
         assert seconds < 8
+
+
+async def test_what_every_request_about_a_record_reads_does_not_grow_without_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Professionals may declare, and deposit, without any relation to the patient."""
+    owner, doctor = await world.patient(), await world.professional()
+    policy = world.gateway.policy
+    narrow = replace(policy, most_relations=3, labels=replace(policy.labels, most_ends=3))
+    monkeypatch.setattr(type(world.gateway), "policy", property(lambda _: narrow))
+
+    async def kept(name: str) -> int:
+        [head] = await world.stored("heads", _id=owner.patient)
+        return len(head.get(name, {}))
+
+    def team(**elements: Any) -> dict[str, Any]:
+        return care_team(owner.patient, doctor.reference, world.clock(), **elements)
+
+    crowd = team(participant=[{"member": {"reference": doctor.reference}}] * 31)
+    answer = await doctor.post("CareTeam", crowd)
+    assert (answer.status_code, expression(answer)) == (422, "CareTeam.participant")
+    answer = await doctor.post("", bundle("transaction", *(entry("POST", "CareTeam", team()) for _ in range(4))))
+    assert (answer.status_code, expression(answer)) == (422, "Bundle.entry[3].resource")
+    assert await kept("care") == 0
+    long_ago = {"start": instant(world.clock() - timedelta(days=3)), "end": instant(world.clock() - timedelta(days=2))}
+    for _ in range(6):
+        await doctor.create(team(period=long_ago))
+    assert await kept("care") <= 4  # (what is too much goes with the next)
+
+    visible = "https://mos.esante.gouv.fr/NOS/TRE_A07-StatutVisibiliteDocument/FHIR/TRE-A07-StatutVisibiliteDocument"
+    hidden = document(owner.patient, securityLabel=[concept(visible, "INVISIBLE_PATIENT")])
+    several = bundle("transaction", *(entry("POST", "DocumentReference", hidden) for _ in range(4)))
+    answer = await doctor.post("", several)
+    assert (answer.status_code, expression(answer)) == (422, "Bundle.entry[3].resource.securityLabel")
+    made = [await doctor.create(hidden) for _ in range(3)]
+    answer = await doctor.post("DocumentReference", hidden)
+    assert (answer.status_code, expression(answer)) == (422, "DocumentReference.securityLabel")
+    assert (await doctor.post(f"DocumentReference/{made[0]['id']}/$withdraw", None)).status_code == 200
+    await doctor.create(hidden)

@@ -133,6 +133,7 @@ def _withdrawal(kind: ResourceType, document: Document, sealed: list[Document]) 
         digest=document.get("digest"),
         former=document,
         sealed=sealed,
+        kept={f"ends.{document['_id']}": None} if "hidden_until" in document else {},
     )
 
 
