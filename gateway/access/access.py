@@ -245,6 +245,11 @@ class Access:
             return True
         return not values.get("touched") and matches(self._deposited(kind), values)
 
+    def is_of_another(self, values: Values) -> bool:
+        """Whether somebody else deposited the resource with these values, or the same person by other software."""
+        me = self.caller.depositor
+        return values["source"] != self.caller.source or (me is not None and values.get("depositor") != me)
+
     def withdrawable(self, kind: ResourceType) -> Clause:
         """What the caller deposited, and takes back as a mistake: whatever patients permit by now, it is not of theirs.
 
@@ -261,8 +266,9 @@ class Access:
         return every(self._deposited(kind), Test("_depositor", "missing", True))
 
     def _deposited(self, kind: ResourceType) -> Clause:
-        """What the caller deposited itself in the records it asks about."""
-        own = Test("_source", "is", self.caller.source)
+        """What the caller deposited itself in the records it asks about: a professional by person, as all share software."""
+        is_carer = self.caller.kind == "professional"
+        own = self._rights.deposited_by_me() if is_carer else Test("_source", "is", self.caller.source)
         # Patients share the portal they use, and the phones of many the same app: what another one sent is not theirs.
         only = self.caller.patient if self.caller.kind in ("patient", "proxy", "app") else None
         mine = (

@@ -99,7 +99,8 @@ async def _settle(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
     async for entry in paced(entries):
         if entry.deposit is not None:
             seed = f"{entry.patient}\0{entry.deposit.media}\0".encode() + entry.deposit.sha256
-            entry.key = content_key(gateway.ids.digest(seed), draft.access.caller.source)
+            caller = draft.access.caller
+            entry.key = content_key(gateway.ids.digest(seed), caller.depositor or caller.source)
         else:
             localize = partial(draft.localize, there=draft.server_of(entry)) if entry.kind.natural else None
             entry.key = business_key(entry.kind, entry.identity, entry.patient, draft.access.caller.source, localize)

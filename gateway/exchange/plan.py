@@ -235,7 +235,7 @@ def _writing(gateway: Gateway, access: Access, entry: Entry) -> Change:
         key=key,
         digest=digest,
         former=former,
-        touched=former is not None and (bool(former.get("touched")) or former["source"] != access.caller.source),
+        touched=former is not None and (bool(former.get("touched")) or access.is_of_another(former)),
         place=entry.call.place,
         depositor=access.caller.depositor if former is None else former.get("depositor"),
         kept={**relations_kept(gateway, access, entry), **ends_kept(access, entry, values)},

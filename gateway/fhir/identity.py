@@ -62,7 +62,7 @@ def identifier_key(kind: ResourceType, identity: Any, patient: str | None) -> by
 
 
 def content_key(digest: bytes, source: str) -> bytes:
-    """The hash under which content is unique. `digest`: a hash of its patient, media type and bytes."""
+    """The hash under which content is unique. `digest`: a hash of its patient, media type and bytes; `source`: whose it is."""
     return digest[:IDENTIFIER_BYTES] + _hash(source, SOURCE_BYTES)
 
 

@@ -281,6 +281,8 @@ async def test_software_of_several_doctors_withdraws_for_the_one_who_deposited(w
         for who in (await world.professional(), await world.professional())
     ]
     document, _ = await submitted(one, owner.patient)
+    assert (await patched(other, document, status("entered-in-error"))).status_code == 404
+    await world.relation(owner, other)
     assert (await patched(other, document, status("entered-in-error"))).status_code == 403
     assert (await patched(one, document, status("entered-in-error"))).status_code == 200
 

@@ -1,6 +1,7 @@
 """What belongs to somebody else answers, by every route and to every stranger, exactly like what never existed (T-01, T-02)."""
 
 import asyncio
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 
 from gateway.fhir.registry import Registry
 from tests.conftest import packaged
+from tests.documents.papers import attaching, deposited, pdf
 from tests.security.scene import CANARY, REASONS, STRANGERS, SYSTEM, Scene, build_scene, minimal, owned_types
-from tests.world import Actor, World, bundle, entry, unique
+from tests.world import Actor, World, bundle, entry, issues, observation, practitioner, unique
 
 FORM = "application/x-www-form-urlencoded"
 TYPES = [kind.name for kind in owned_types(packaged().registry)]
@@ -147,3 +149,39 @@ async def test_patients_of_one_portal_do_not_find_each_others_deposits(scene: Sc
     )
     assert answer.status_code in (400, 405)
     assert (await other.delete(target)).status_code == 404
+
+
+async def test_the_same_software_does_not_make_one_professional_of_two(world: World) -> None:
+    """What is changed, attached or replaced as one's own deposit is the person's, for whom the record is closed otherwise."""
+    owner = await world.patient()
+    software = unique("software")
+
+    async def user() -> Actor:
+        made = await world.operator.create(practitioner())
+        reference = f"Practitioner/{made['id']}"
+        return await world.actor("professional", "user/*.cruds", software, reference, user=reference)
+
+    one, other = await user(), await user()
+    content = pdf()
+    made, raw = await deposited(one, owner.patient, content)
+    reading = await one.create(observation(owner.patient))
+    names = (made, f"Observation/{reading['id']}")
+    before = await world.fingerprint()
+    for name in names:
+        patch = json.dumps([{"op": "replace", "path": "/status", "value": "entered-in-error"}]).encode()
+        answer = await other.send("PATCH", name, patch, Content_Type="application/json-patch+json")
+        assert answer.status_code == 404, answer.text
+    assert (await other.put(names[1], reading)).status_code == 405  # as for an id that nobody has
+    assert (await other.delete(names[1])).status_code == 404
+    relates = [{"code": "replaces", "target": {"reference": made}}]
+    for sent in (attaching(owner.patient, raw), attaching(owner.patient, "https://elsewhere.example/x.pdf", relatesTo=relates)):
+        answer = await other.post("DocumentReference", sent)
+        assert (answer.status_code, issues(answer)[0]["code"]) == (422, "not-found"), answer.text
+    assert await world.fingerprint() == before
+    # Whoever has the same file deposits it, too; and everybody goes on with what is theirs.
+    _, same = await deposited(other, owner.patient, content)
+    assert same != raw
+    assert (await other.get(same)).content == content
+    assert (await other.get(raw)).status_code == 404
+    assert (await one.post("DocumentReference", attaching(owner.patient, raw))).status_code == 201
+    assert (await one.delete(names[1])).status_code == 204
