@@ -27,7 +27,7 @@ from gateway.exchange.owners import check_described, settle_ids
 from gateway.exchange.pace import paced
 from gateway.exchange.recipients import check_recipients
 from gateway.exchange.sought import check_sought, resolve_sought
-from gateway.exchange.submission import is_publication, make_sets, warnings_of
+from gateway.exchange.submission import is_publication, label_sets, make_sets, warnings_of
 from gateway.fhir.dates import read_span
 from gateway.fhir.identity import business_key, identifier_key
 from gateway.fhir.plausible import flag
@@ -71,6 +71,7 @@ async def _make(gateway: Gateway, draft: Draft) -> Plan:
     _refuse_overlap(draft.entries)
     fresh = await _to_be_written(gateway, draft)
     fresh += make_sets(gateway, draft, fresh)
+    label_sets(gateway, draft, fresh)
     targets = resolve_references(gateway, draft, fresh)
     fresh += await supersede(gateway, draft, fresh)
     async for entry in paced(fresh):

@@ -17,6 +17,7 @@ from gateway.exchange.entries import Entry, decode_entry
 from gateway.exchange.gateway import Gateway
 from gateway.fhir.dates import write_instant
 from gateway.fhir.submissions import Kind
+from gateway.fhir.values import token_values
 from gateway.problem import Issue, Problem
 
 _DOCUMENT, _LIST, _CONTENT, _PATIENT = "DocumentReference", "List", "Binary", "Patient"
@@ -126,6 +127,35 @@ def _submission_set(gateway: Gateway, draft: Draft, entry: Entry) -> dict[str, A
     if str(author.get("reference", "")).startswith(_SOURCES):
         found["source"] = {"reference": author["reference"]}
     return found
+
+
+def label_sets(gateway: Gateway, draft: Draft, fresh: list[Entry]) -> None:
+    """Give the submission sets that were sent the labels by which their documents hide, whatever else they say of them."""
+    for entry in fresh:
+        is_sent = entry.kind.name == _LIST and entry.is_create and entry.call.submitted
+        if not is_sent or not gateway.submissions.is_submission_set(entry.resource):
+            continue
+        wanted: dict[tuple[str | None, ...], dict[str, Any]] = {}
+        for document in (one for one in draft.entries if one.kind.name == _DOCUMENT and one.is_create):
+            if document.resource is None:  # it is known, from the same submission
+                decode_entry(gateway, document)
+            for coding in _labels(msgspec.json.decode(gateway.codec.encode(document.resource))):
+                if _hides(gateway, coding):
+                    wanted[(coding.get("system"), coding.get("code"), coding.get("display"))] = coding
+        for own in entry.resource.meta.security or () if entry.resource.meta is not None else ():
+            wanted.pop((own.system, own.code, own.display), None)
+        if wanted:
+            coding_type, meta_type = (gateway.registry.types.struct(name) for name in ("Coding", "Meta"))
+            meta: Any = entry.resource.meta or meta_type()
+            entry.resource.meta = meta
+            meta.security = [*(meta.security or ()), *(msgspec.convert(one, coding_type) for one in wanted.values())]
+
+
+def _hides(gateway: Gateway, coding: dict[str, Any]) -> bool:
+    """Whether a label hides anything from anybody; one that nobody knows does."""
+    labels, system = gateway.policy.labels, coding.get("system")
+    tokens = token_values(system, coding.get("code"))[:1] if coding.get("code") else ()
+    return system not in labels.systems or any(token in rule.tokens for rule in labels.rules for token in tokens)
 
 
 def _labels(told: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """What is hidden is not told by what is made beside it, by how often the database is asked, or by asking after what is gone."""
 
+import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -8,7 +9,8 @@ import pytest
 
 from gateway.api.long_binary import LongBinary
 from gateway.problem import Problem
-from tests.documents.papers import pdf
+from tests.documents.papers import ids_of, pdf
+from tests.documents.submissions import submission
 from tests.documents.test_publication import PROFILES, publication
 from tests.world import World, concept, document
 
@@ -95,3 +97,30 @@ async def test_bytes_that_come_one_by_one_cost_no_more() -> None:
     with pytest.raises(Problem):
         await LongBinary(pieces()).begin()
     assert time.process_time() - begun < 2  # (looked at each time, it would be half a minute)
+
+
+async def test_the_set_that_a_producer_sends_is_hidden_with_its_document(world: World) -> None:
+    owner, doctor = await world.patient(), await world.professional()
+    hiding = [concept(CONFIDENTIALITY, "N"), concept(VISIBILITY, "INVISIBLE_PATIENT")]
+    sent = submission(owner.patient, securityLabel=hiding)
+    made = ids_of(await doctor.post("", sent))
+    for path in (*made, f"List?patient={owner.patient}", f"Patient/{owner.patient}/$everything?_type=List,DocumentReference"):
+        answer = await owner.get(path)
+        assert answer.status_code == 404 or answer.json()["total"] == 0, (path, answer.text)
+    [found] = await doctor.search(f"List?patient={owner.patient}")
+    assert [one["code"] for one in found["meta"]["security"]] == ["INVISIBLE_PATIENT"]
+    outcome = (await doctor.post("List/$validate", found)).json()
+    assert [issue["severity"] for issue in outcome["issue"]] == ["information"], outcome
+    # It is known when it comes again, in whatever bytes.
+    before = await world.fingerprint()
+    for again in (sent, json.loads(json.dumps(sent, sort_keys=True))):
+        answer = await doctor.post("", again)
+        assert [one["response"]["status"][:3] for one in answer.json()["entry"]] == ["200"] * 3, answer.text
+    assert await world.fingerprint() == before
+
+
+async def test_a_set_of_documents_that_nothing_hides_is_as_it_was_sent(world: World) -> None:
+    owner, doctor = await world.patient(), await world.professional()
+    await doctor.post("", submission(owner.patient))
+    [found] = await owner.search(f"List?patient={owner.patient}")
+    assert "security" not in found["meta"]
