@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from gateway.conformance.consent import consent_given
 from gateway.conformance.target import Target
 from gateway.conformance.verdicts import Report, read_report
 
@@ -47,7 +48,8 @@ def run_checks(target: Target, only: Sequence[str], processes: int, version: str
         command += ["-p", "xdist", "-n", str(processes)] if processes > 1 else []
         environ = os.environ | {"GATEWAY_CONFORMANCE_TARGET": target.to_json(), "GATEWAY_CONFORMANCE_VERSION": version}
         environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
-        ended = subprocess.run(command, env=environ, cwd=folder, check=False)  # noqa: S603 (its own interpreter)
+        with consent_given(target):
+            ended = subprocess.run(command, env=environ, cwd=folder, check=False)  # noqa: S603 (its own interpreter)
         if ended.returncode not in (0, 1) or not path.exists():
             raise KitError(f"nothing was checked; groups are: {', '.join(sorted(groups))}")
         return read_report(path)

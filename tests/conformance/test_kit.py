@@ -68,6 +68,24 @@ def test_each_kind_of_report_is_what_its_readers_expect(reports: tuple[int, str,
     assert all(verdict.rule in page for verdict in report.verdicts)
 
 
+def test_a_consent_taken_back_before_is_given_for_the_run_and_taken_back_after(site: str, description: str) -> None:
+    target = read_target(f"{site}/fhir", description)
+    url, bearer = f"{target.base}/Consent/{target.consent}", {"authorization": f"Bearer {target.tokens['owner']}"}
+
+    def set_status(status: str) -> None:
+        changed = {**httpx.get(url, headers=bearer).json(), "status": status}
+        assert httpx.put(url, headers={**bearer, "content-type": "application/fhir+json"}, json=changed).status_code == 200
+
+    set_status("inactive")
+    try:
+        report = run_checks(target, ["EXT-06", "AUD-01"], 1, "test")
+        assert httpx.get(url, headers=bearer).json()["status"] == "inactive"
+    finally:
+        set_status("active")
+    assert {verdict.rule: (verdict.outcome, verdict.reason) for verdict in report.verdicts if verdict.outcome != "passed"} == {}
+    assert {verdict.rule for verdict in report.verdicts} >= {"EXT-06", "AUD-01"}
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_caught(name: str, site: str, description: str) -> None:
     rule = FAULTS[name][1]
