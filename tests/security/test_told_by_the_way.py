@@ -12,7 +12,7 @@ from gateway.problem import Problem
 from tests.documents.papers import ids_of, pdf
 from tests.documents.submissions import submission
 from tests.documents.test_publication import PROFILES, publication
-from tests.world import World, concept, document
+from tests.world import World, concept, consent, document
 
 VISIBILITY = "https://mos.esante.gouv.fr/NOS/TRE_A07-StatutVisibiliteDocument/FHIR/TRE-A07-StatutVisibiliteDocument"
 CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
@@ -124,3 +124,15 @@ async def test_a_set_of_documents_that_nothing_hides_is_as_it_was_sent(world: Wo
     await doctor.post("", submission(owner.patient))
     [found] = await owner.search(f"List?patient={owner.patient}")
     assert "security" not in found["meta"]
+
+
+@pytest.mark.parametrize("kind", ["DocumentReference", "Observation"])
+async def test_a_feed_does_not_tell_strangers_that_they_are_refused(world: World, kind: str) -> None:
+    owner, doctor = await world.patient(), await world.professional()
+    begun = await doctor.get(f"{kind}/$changes?patient={owner.patient}")
+    following = begun.json()["link"][1]["url"]
+    refusal = await owner.create(consent(owner, doctor, type="deny"))
+    assert (await doctor.get(following)).status_code == 200
+    await world.revoke(owner, refusal)
+    await world.relation(owner, doctor)
+    assert (await doctor.get(following)).status_code == 410  # now there may be something older

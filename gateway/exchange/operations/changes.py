@@ -61,7 +61,7 @@ async def changes(gateway: Gateway, access: Access, call: Call, session: Session
     if "," in patient:
         raise Problem("invalid", "a feed is of one patient", "patient")
     access, clause, about = await read_clause(gateway, access, kind, pairs)
-    place = _settled(access, kind, place, pairs)
+    place = _settled(access, kind, place, pairs, patient)
     ids = sorted(access.ids_of(patient))
     if start == "now":
         place.marks = {one: (_until(access, one), "") for one in ids}
@@ -113,10 +113,14 @@ def _until(access: Access, patient: str) -> datetime:
     return access.now.replace(microsecond=access.now.microsecond // 1_000 * 1_000)
 
 
-def _settled(access: Access, kind: ResourceType, place: _Place | None, pairs: Pairs) -> _Place:
-    """The place to go on from. Raises Problem where it was reached with other rights."""
+def _settled(access: Access, kind: ResourceType, place: _Place | None, pairs: Pairs, patient: str) -> _Place:
+    """The place to go on from. Raises Problem where it was reached with other rights.
+
+    To whom nothing of the record is open, whatever the patient says of them is no news: nobody would say it who is not here.
+    """
     ended = [end for one in access.records.values() if one.ends for end in access.ends_of_labels(one) if end <= access.now]
     spelled = f"{_spelled(access.clause(kind, 'search-type'))} {max(ended, default='')}"
+    spelled = spelled if access.reaches(kind, "search-type", patient) else ""
     rights = blake2b(spelled.encode(), digest_size=16).digest()
     if place is not None and place.rights != rights:
         text = "what you may see here has changed, and what that newly shows may be older: begin without a cursor"
