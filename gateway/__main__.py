@@ -45,7 +45,12 @@ from gateway.store.ids import Ids
 from gateway.store.schema import StoreError
 from gateway.telemetry import set_up_logging
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A FHIR R4 document exchange gateway, with its sandbox and its conformance kit. To begin with: gateway demo.",
+)
 token_app = typer.Typer(no_args_is_help=True, help="Issue and revoke access tokens.")
 accounts_app = typer.Typer(no_args_is_help=True, help="Accounts of people who log in here.")
 audit_app = typer.Typer(no_args_is_help=True, help="Verify the audit.")

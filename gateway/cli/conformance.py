@@ -49,7 +49,7 @@ def client(
     role: Annotated[str, typer.Argument(help="pushing-app, document-producer, document-consumer or external-service.")],
     sandbox: Annotated[str, typer.Option(help="FHIR base address of the sandbox.")] = "http://127.0.0.1:8000/fhir",
     port: Annotated[int, typer.Option(help="Port for the client to speak to.", min=1, max=65_535)] = 9000,
-    minutes: Annotated[float, typer.Option(help="How long it may take.", min=0.1)] = 10.0,
+    minutes: Annotated[float, typer.Option(help="How long it may take; Ctrl-C ends it earlier, and grades.", min=0.1)] = 10.0,
     report: Annotated[Path | None, typer.Option(help="Folder for the reports (HTML, JUnit, TestReport, badge).")] = None,
 ) -> None:
     """Examine a client: point it at this port in place of the sandbox, and let it work. Ends with 1 if it fails."""

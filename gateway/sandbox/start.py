@@ -93,10 +93,10 @@ def _in_languages(base: str, step: Step) -> tuple[str, str, str]:
         return (
             curl,
             f"{python}}},\n)\nprint(answer.status_code, answer.text)",
-            f"{script}}},\n}});\nconsole.log(await answer.text());",
+            f"{script}}},\n}});\nconsole.log(answer.status, await answer.text());",
         )
     curl += f" \\\n  -H 'Content-Type: {_FHIR}' \\\n  -d '{body}'"
     python += f", 'Content-Type': {_FHIR!r}}},\n    content={body!r},\n)\nprint(answer.status_code, answer.text)"
-    script += f", 'Content-Type': '{_FHIR}'}},\n  body: {json.dumps(body, ensure_ascii=False)},\n}});\n"
-    script += "console.log(await answer.text());"
+    script += f", 'Content-Type': '{_FHIR}'}},\n  body: JSON.stringify({body}),\n}});\n"
+    script += "console.log(answer.status, await answer.text());"
     return curl, python, script

@@ -64,6 +64,8 @@ taken back):
    curl '{base}/Observation?patient={camille}&code=http://loinc.org|99504-3&_sort=-date&_count=2' \\
      -H 'Authorization: Bearer demo-professional'
 
+   (Line 5 with "active" and "inactive" changed over gives it again.)
+
 7. Camille sees who looked, and who tried.
 
    curl '{base}/AuditEvent?_count=5' -H 'Authorization: Bearer demo-camille'

@@ -1,5 +1,6 @@
-"""The README's tour, typed as it stands, gives the answers it shows."""
+"""The README's first hour and its tour, typed as they stand, give the answers they show."""
 
+import os
 import re
 import shutil
 import signal
@@ -48,7 +49,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_the_tour_gives_the_answers_it_shows(tmp_path: Path) -> None:
+def test_the_first_hour_and_the_tour_give_the_answers_they_show(tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         pytest.skip("the tour is typed with curl")
     port = free_port()
@@ -56,7 +57,9 @@ def test_the_tour_gives_the_answers_it_shows(tmp_path: Path) -> None:
     script = "".join(f"{command}printf '\\n{MARK}\\n'\n" for command, _ in commands)
     with running_demo(port):
         script = script.replace("127.0.0.1:8000", f"127.0.0.1:{port}")
-        done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120)
+        env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # where `gateway` is
+        command = ["bash", "-c", script]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True, timeout=120)
     answers = done.stdout.replace(f"127.0.0.1:{port}", "127.0.0.1:8000").split(f"{MARK}\n")[:-1]
     assert len(commands) == len(answers) > 10
     for (command, shown), answer in zip(commands, answers, strict=True):

@@ -2,6 +2,7 @@
 
 import html
 import re
+import shutil
 import subprocess
 import sys
 
@@ -27,5 +28,10 @@ def test_each_call_of_the_page_gives_what_it_says() -> None:
             # (what curl has pushed is known when Python pushes it)
             assert told.split()[0] == {"201": "200"}.get(status, status), python
             assert script.startswith("const answer = await fetch(")
+            if node := shutil.which("node"):
+                said = subprocess.run(
+                    [node, "--input-type=module", "-e", script], capture_output=True, text=True, timeout=60, check=True
+                )
+                assert said.stdout.split()[0] == {"201": "200"}.get(status, status), script
         for address in re.findall(r'href="([^"]+)"', answer.text):
             assert httpx.get(html.unescape(address)).status_code < 400, address
