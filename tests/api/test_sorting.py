@@ -1,7 +1,7 @@
 """Sorting: every declared key of every type, both ways, page by page, whatever has no value or a wide one."""
 
 import itertools
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from tests.world import (
     Actor,
     World,
     bundle,
+    care_team,
     concept,
     consent,
     device,
@@ -22,6 +23,7 @@ from tests.world import (
     entry,
     expression,
     finding,
+    instant,
     issues,
     observation,
     organization,
@@ -99,6 +101,12 @@ async def fill(world: World, owner: Actor, kind: str) -> tuple[Actor, str, int]:
             sent.pop("dateTime", None)
             await owner.create(sent | ({"dateTime": date} if date else {}))
         return owner, f"Consent?patient={owner.patient}", len(DATES)
+    if kind == "CareTeam":
+        for days in (1, 3, 2, 3, 5):
+            now, doctor = world.clock(), await world.professional()
+            period = {"start": instant(now - timedelta(days=days)), "end": instant(now + timedelta(days=1))}
+            await owner.create(care_team(owner.patient, doctor.reference, now, period=period))
+        return owner, f"CareTeam?patient={owner.patient}", 5
     if REGISTRY[kind].group == "clinical":
         for date in DATES:
             await owner.create(clinical(kind, owner.patient, date))
@@ -196,6 +204,8 @@ def key_of(kind: str, name: str, resource: dict[str, Any]) -> Any:
     text = resource["meta"]["lastUpdated"] if name == "_lastUpdated" else None
     if kind == "DocumentReference" and name == "period":
         text = resource["context"].get("period", {}).get("start")
+    elif kind == "CareTeam" and name == "date":
+        text = resource["period"]["start"]
     elif text is None:
         named = {"AuditEvent": "recorded", "Consent": "dateTime", "ServiceRequest": "authoredOn", "Provenance": "recorded"}
         text = resource.get(named.get(kind, "date"), resource.get("effectiveDateTime"))

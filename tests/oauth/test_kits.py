@@ -7,7 +7,7 @@ of it. `NOT_HERE` says of every other id why it is none of ours; `UNTESTED`, whi
 import ast
 import base64
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,14 @@ async def from_record(world: World) -> tuple[Launch, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-async def runs(session_world: World) -> Runs:
+def looked_up_each_time() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cors, "_FRESH", 0.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+async def runs(session_world: World, looked_up_each_time: None) -> Runs:
     world = session_world
     secret = await app_of(world, authentication="client_secret_basic")
     signing = await app_of(world, authentication="private_key_jwt", keys=[EC.as_dict(private=False)])
@@ -118,11 +125,6 @@ async def runs(session_world: World) -> Runs:
         launched=handed,
         system=await register(world),
     )
-
-
-@pytest.fixture(autouse=True)
-def looked_up_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cors, "_FRESH", 0.0)
 
 
 Check = Callable[[Runs], Awaitable[None]]

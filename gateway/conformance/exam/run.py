@@ -5,9 +5,10 @@ Knows: how long it takes. Must not know: what is judged.
 
 import asyncio
 import contextlib
+import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -40,18 +41,29 @@ def hold_exam(role: str, sandbox: str, port: int, seconds: float, version: str, 
             raise ExamError(f"port {port} cannot be used: {error.strerror or error}") from None
         exam = Exam(ROLES[role])
         began = time.monotonic()
-        asyncio.run(_hold(exam, sandbox, listener, seconds, tell))
+        with _quietly():
+            asyncio.run(_hold(exam, sandbox, listener, seconds, tell))
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return Report(version, sandbox, f"a client: {ROLES[role].text}", now, round(time.monotonic() - began, 1), exam.verdicts())
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep from the person who watches what uvicorn says of answers that are not finished: that is on purpose."""
+    logger = logging.getLogger("uvicorn.error")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 async def _hold(exam: Exam, sandbox: str, listener: socket.socket, seconds: float, tell: Callable[[Scene], None]) -> None:
     parts = urlsplit(sandbox)
     site, here = f"{parts.scheme}://{parts.netloc}", f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with httpx.AsyncClient(timeout=60.0, trust_env=False) as http:
-        config = uvicorn.Config(
-            create_proxy(exam, site, here, http), log_config=None, log_level="critical", access_log=False, lifespan="off"
-        )
+        config = uvicorn.Config(create_proxy(exam, site, here, http), log_config=None, access_log=False, lifespan="off")
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve([listener]))
         with contextlib.suppress(asyncio.CancelledError):
