@@ -111,11 +111,13 @@ async def end_elsewhere(gateway: Gateway, provider: Provider, token: str) -> Non
     Raises Refused where it is no notice of this provider, and Unreachable where that cannot be known now.
     """
     notice = await gateway.providers.notice(provider, token, gateway.clock())
-    if not await store.is_new(gateway.mongo, notice.id, notice.ends):
+    if await store.has_come(gateway.mongo, notice.id):
         raise Refused("jti")
     account = account_of(provider, notice.subject) if notice.subject is not None else None
     sid = account_of(provider, notice.session) if notice.session is not None else None
     ended = await end_sessions_elsewhere(gateway.mongo, account, sid)
+    # (Only now: what could not be done is sent again.)
+    await store.write_down(gateway.mongo, notice.id, notice.ends)
     log("logout.noticed", detail=provider.name, count=ended)
 
 

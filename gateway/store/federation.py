@@ -5,6 +5,7 @@ identifier means. Nothing of it is told to a caller before it is known that it i
 Must not know: HTTP, providers, FHIR resources.
 """
 
+from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
 
@@ -29,13 +30,15 @@ async def take_login(mongo: Mongo, state: str, browser: str, provider: str, now:
     return found if found is not None and await mongo.delete(LOGINS, {"_id": found["_id"]}) else None
 
 
-async def is_new(mongo: Mongo, notice: bytes, ends: datetime) -> bool:
-    """Write down that a provider's notice came. Returns whether it is the first of this name."""
-    try:
+async def has_come(mongo: Mongo, notice: bytes) -> bool:
+    """Whether a provider's notice of this name has come, and done what it says."""
+    return await mongo.find_one(ASSERTIONS, {"_id": notice}, {"_id": 1}) is not None
+
+
+async def write_down(mongo: Mongo, notice: bytes, ends: datetime) -> None:
+    """Write down that a provider's notice came. (Of two that come at once, both have done the same.)"""
+    with suppress(Stale):
         await mongo.insert(ASSERTIONS, [{"_id": notice, "ends": ends}])
-    except Stale:
-        return False
-    return True
 
 
 async def find_people(mongo: Mongo, type_name: str, token: str) -> list[str]:

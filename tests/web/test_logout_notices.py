@@ -1,11 +1,17 @@
 """Somebody logs out at the provider where they logged in, and is out here: OpenID Connect Back-Channel Logout 1.0."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
+from gateway.exchange.accounts import begin_session, find_session
+from gateway.exchange.federation import account_of, end_elsewhere
+from gateway.issuers.claims import Refused
+from gateway.issuers.logout import Notice
 from tests.web.test_federation import Scene, standing
 from tests.world import World, unique
 
@@ -118,3 +124,30 @@ async def test_an_id_token_is_no_notice(scene: Scene) -> None:
     await scene.log_in(person, "realm", name)
     assert (await send_notice(scene, hint)).status_code == 400
     assert await scene.session(person) is not None
+
+
+async def test_a_notice_that_could_not_be_followed_may_come_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, where the database can be made to fail; what the provider signed stands here as it was read."""
+    now, subject = world.clock(), unique("subject")
+    provider: Any = SimpleNamespace(name="realm")
+    account = {"_id": account_of(provider, subject), "name": "Camille", "references": [], "operator": False}
+    cookie = await begin_session(world.gateway, account, level="realm", elsewhere={"provider": "realm"})
+    read = Notice(subject, None, unique("notice").encode(), now + timedelta(minutes=10))
+
+    async def signed(*_: Any) -> Notice:
+        return read
+
+    async def failing(*_: Any) -> int:
+        raise ConnectionResetError
+
+    mongo = world.gateway.mongo
+    here: Any = SimpleNamespace(mongo=mongo, clock=world.clock, providers=SimpleNamespace(notice=signed))
+    with monkeypatch.context() as broken:
+        broken.setattr(mongo, "delete", failing)
+        with pytest.raises(ConnectionResetError):
+            await end_elsewhere(here, provider, "token")
+    assert await find_session(world.gateway, cookie) is not None
+    await end_elsewhere(here, provider, "token")
+    assert await find_session(world.gateway, cookie) is None
+    with pytest.raises(Refused, match="jti"):
+        await end_elsewhere(here, provider, "token")
