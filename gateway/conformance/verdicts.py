@@ -17,7 +17,7 @@ _RANK = {"failed": 0, "broken": 1, "not applicable": 2, "passed": 3}
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A request and its answer, without secrets. `curl`: the line that does it again."""
+    """A request and its answer, without secrets. `curl`: the line that does it again; empty of a client's."""
 
     request: str
     answer: str

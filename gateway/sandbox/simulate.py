@@ -6,6 +6,7 @@ and speaks HTTP by the standard library. Must not know: the server.
 
 import http.client
 import json
+import socket
 import threading
 import time
 from collections import Counter
@@ -99,7 +100,7 @@ class Pusher:
         parts = require_address(url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = kind(parts.hostname or "", parts.port, timeout=_SECONDS)
-        self._path = parts.path.rstrip("/")
+        self._path, self._site = parts.path.rstrip("/"), f"{parts.scheme}://{parts.hostname}:{self._connection.port}"
         self._device = ""
 
     def announce(self) -> None:
@@ -148,7 +149,10 @@ class Pusher:
                 self._connection.request("POST", self._path + path, body, headers)
                 answer = self._connection.getresponse()
                 status, wait, told = answer.status, answer.headers.get("Retry-After"), answer.read()
-            except (OSError, http.client.HTTPException):
+            except (OSError, http.client.HTTPException) as error:
+                # (at the very beginning that is a wrong address, later a gateway that starts again)
+                if isinstance(error, ConnectionRefusedError | socket.gaierror) and not self._summary.requests:
+                    raise SimulationError(f"nothing answers at {self._site}") from None
                 self._connection.close()
                 status, wait, told = 0, None, b""
             with self._lock:
@@ -159,7 +163,7 @@ class Pusher:
             if status not in (0, 429, 503, 504):
                 raise SimulationError(f"the gateway answers {status}: {_outcome(told)}")
             time.sleep(int(wait) if wait and wait.isdigit() else min(0.2 * 2**attempt, 5))
-        raise SimulationError("the gateway does not answer")
+        raise SimulationError(f"{self._site} does not answer")
 
 
 def require_address(url: str) -> SplitResult:

@@ -1,10 +1,12 @@
 """Exams: a careful client and a naive one get the grades they deserve, on a real gateway behind the proxy."""
 
+import io
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from gateway.__main__ import app
@@ -14,6 +16,7 @@ from gateway.conformance.exam.roles import ROLES
 from gateway.conformance.exam.run import ExamError, hold_exam
 from gateway.conformance.exam.sent import read_sent
 from gateway.conformance.reports.files import write_reports
+from gateway.conformance.reports.terminal import print_report
 from gateway.conformance.target import read_target
 from gateway.conformance.verdicts import Report
 from tests.conformance.clients import Careful, Naive, Reader
@@ -58,7 +61,7 @@ def test_a_careful_app_passes(site: str, patient: str, tmp_path: Path) -> None:
     assert "demo-app" not in "".join(file.read_text("utf-8") for file in tmp_path.iterdir())
 
 
-def test_a_naive_app_fails_where_it_should(site: str, patient: str) -> None:
+def test_a_naive_app_fails_where_it_should(site: str, patient: str, tmp_path: Path) -> None:
     report = examined("pushing-app", site, 15, lambda base: Naive(base, patient, "demo-app").push(12))
     told = grades(report)
     failed = {rule for rule, outcome in told.items() if outcome == "failed"}
@@ -67,6 +70,10 @@ def test_a_naive_app_fails_where_it_should(site: str, patient: str) -> None:
     assert not report.is_conformant
     reasons = {verdict.rule: verdict.reason for verdict in report.verdicts}
     assert "under another key" in reasons["EXAM-01"]
+    write_reports(report, tmp_path)
+    assert "<pre></pre>" not in (tmp_path / "index.html").read_text("utf-8"), "no curl line sends again what a client sent"
+    print_report(report, console := Console(file=io.StringIO(), width=200))
+    assert "POST /fhir/Observation" in console.file.getvalue()
 
 
 def test_a_reader_that_stops_when_it_should(site: str, patient: str) -> None:

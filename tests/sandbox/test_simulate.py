@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from gateway.sandbox.glucose import Sensor, VirtualPatient
 from gateway.sandbox.uploads import SYSTEM, Wearer, corrections, uploads
 from tests.process import process_world
-from tests.unit.test_cli import environment, refused, run_apart
+from tests.unit.test_cli import environment, free_port, refused, run_apart
 from tests.world import Actor, World
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -119,3 +120,8 @@ def test_what_cannot_be_simulated_is_said_in_one_line(tmp_path: Path) -> None:
     assert "line 1" in refused(run_apart("simulate", "--tokens", str(wrong), env=env))
     assert "every 1, 5 or 15" in refused(run_apart("simulate", "--step", "7", env=env))
     assert "http(s)" in refused(run_apart("simulate", "ftp://x/fhir", env=env))
+    port, began = free_port(), time.monotonic()
+    assert (
+        f"nothing answers at http://127.0.0.1:{port}" in run_apart("simulate", f"http://127.0.0.1:{port}/fhir", env=env).stderr
+    )
+    assert time.monotonic() - began < 15, "a wrong address is told at once, not after every attempt (more than 20 s)"

@@ -48,5 +48,6 @@ def _print_failure(verdict: Verdict, console: Console) -> None:
     console.print(f"  [{colour}]{escape(verdict.reason)}[/]", soft_wrap=True)
     if verdict.exchanges:
         last = verdict.exchanges[-1]
-        console.print(f"  {escape(last.curl)}", soft_wrap=True, style="dim")
+        asked = last.curl or last.request.partition("\n")[0]  # what a client sent, no curl line sends again
+        console.print(f"  {escape(asked)}", soft_wrap=True, style="dim")
         console.print(f"  → {escape(last.answer.splitlines()[0])}", style="dim")
