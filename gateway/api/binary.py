@@ -77,7 +77,7 @@ async def deposit(request: Request) -> Response:
     require_no_query(request)
     media = request.headers.get("content-type", "")
     if gateway.media_types.find(media) is None:
-        raise Problem("not-supported", "content of this media type is not taken here", "Content-Type", status=415)
+        raise Problem("not-supported", gateway.media_types.not_taken, "Content-Type", status=415)
     patient = _owner_of(request, request.headers.get("x-security-context"), "X-Security-Context")
     return await _deposit(request, patient, media=media, upload=request.stream())
 
@@ -90,7 +90,7 @@ async def deposit_long(request: Request) -> Response:
     said = await binary.begin()
     media, context = said.get("contentType"), said.get("securityContext")
     if not isinstance(media, str) or gateway.media_types.find(media) is None:
-        text = "content of this media type is not taken here" if media else "it is to stand before data of this length"
+        text = gateway.media_types.not_taken if media else "it is to stand before data of this length"
         raise Problem("value" if media else "required", text, "Binary.contentType")
     reference = context.get("reference") if isinstance(context, dict) else context
     expression = "Binary.securityContext.reference"

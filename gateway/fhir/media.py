@@ -52,10 +52,11 @@ class MediaType:
 
 
 class MediaTypes:
-    """The media types of the data file."""
+    """The media types of the data file. `not_taken`: what is said of any other."""
 
     def __init__(self, types: Mapping[str, MediaType]) -> None:
         self._types = types
+        self.not_taken = f"content of this media type is not taken here; taken are {', '.join(sorted(types))}"
 
     def find(self, content_type: str | None) -> MediaType | None:
         """The type that a `Content-Type` names, whatever its parameters; None where it may not be deposited."""
@@ -68,7 +69,7 @@ class MediaTypes:
         """
         found = self.find(content_type)
         if found is None:
-            raise Problem("value", "content of this media type is not taken here", expression)
+            raise Problem("value", self.not_taken, expression)
         if not self._fits(found, first):
             raise Problem("value", "the content is not of the media type it is said to be", expression)
         if found.is_xml and not declares_nothing(first):

@@ -111,8 +111,17 @@ async def app_page(request: Request) -> Response:
                 f"curl '{gateway.settings.base_url}/Observation?patient={issued.approval['patient']}&_sort=-date&_count=2' \\",
                 f"  -H 'Authorization: Bearer {issued.access_token}'",
                 "",
-                f"Taking it back: {gateway.settings.site}/me",
             ]
+            if issued.refresh_token is not None:
+                asked = f"-d grant_type=refresh_token -d client_id={APP} -d 'refresh_token={issued.refresh_token}'"
+                site = gateway.settings.site
+                lines += [
+                    "The next token (examined by the conformance kit, ask at its port):",
+                    "",
+                    f"curl '{site}/oauth/token' {asked}",
+                    "",
+                ]
+            lines.append(f"Taking it back: {gateway.settings.site}/me")
     return PlainTextResponse("\n".join(lines) + "\n")
 
 

@@ -81,12 +81,11 @@ class Naive:
 
     def _push(self, count: int) -> None:
         for n in range(count):
+            taken = reading(self._patient, n)  # (once: at another second it would be another reading)
             for _ in range(3):
                 named = [{"system": "https://naive.example", "value": str(uuid.uuid4())}]
                 try:
-                    if self._http.post(
-                        f"{self._base}/Observation", json=reading(self._patient, n) | {"identifier": named}
-                    ).is_success:
+                    if self._http.post(f"{self._base}/Observation", json=taken | {"identifier": named}).is_success:
                         break
                 except httpx.TransportError:
                     continue

@@ -210,6 +210,7 @@ async def test_a_type_that_is_not_listed_is_not_taken(world: World, media: str) 
     owner = await world.patient()
     answer = await send_raw(owner, b"\x1f\x8b\x08\x00", media)
     assert (answer.status_code, issues(answer)[0]["code"]) == (415, "not-supported")
+    assert "application/pdf" in issues(answer)[0]["diagnostics"], "it says what is taken"
     if media:
         answer = await owner.post("Binary", binary(b"\x1f\x8b\x08\x00", media))
         assert (answer.status_code, expression(answer)) == (422, "Binary.contentType")

@@ -202,3 +202,13 @@ def test_its_app_is_decided_on_in_a_browser_with_its_accounts() -> None:
         command = re.search(r"(?m)^curl .*\\\n.*$", said)
         assert command is not None
         assert shell(command[0]).count('"resourceType":"Observation"') == 2
+        renewal = re.search(r"(?m)^curl '[^']+/oauth/token' .*$", said)
+        assert renewal is not None
+        renewed = json.loads(shell(renewal[0]))
+        assert renewed["access_token"] not in command[0]
+        assert (
+            shell(command[0].partition("Bearer ")[0] + f"Bearer {renewed['access_token']}'").count(
+                '"resourceType":"Observation"'
+            )
+            == 2
+        )
