@@ -36,11 +36,13 @@ def test_own_deposits_can_be_pointed_at_but_not_across_the_patients_of_one_app(
     registry: Registry, policy: Policy, kind: str, patient: str | None, others: bool
 ) -> None:
     clause = access(registry, policy, kind, patient).referable(registry["Device"])
-    deposits = {owner: {"_id": f"{owner}-d", "patient": owner, "source": "source", "search": {}} for owner in (MINE, OTHER)}
+    by_me = {"source": "source", "search": {}, **({"depositor": "Device/me"} if kind == "professional" else {})}
+    deposits = {owner: {"_id": f"{owner}-d", "patient": owner, **by_me} for owner in (MINE, OTHER)}
     assert matches(clause, deposits[MINE])
     assert matches(clause, deposits[OTHER]) is others
-    foreign = deposits[OTHER] | {"source": "another"}
-    assert not matches(clause, foreign)
+    # A professional's are theirs in person, whatever software was used; others' are those of their service.
+    foreign = {"depositor": "Practitioner/another"} if kind == "professional" else {"source": "another"}
+    assert not matches(clause, deposits[OTHER] | foreign)
 
 
 def test_a_limit_that_refuses_everything_still_says_what_its_refusal_looks_at(registry: Registry, policy: Policy) -> None:
