@@ -5,11 +5,12 @@ Knows: what is said of a rule. Must not know: how it is checked.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
-Strength = Literal["SHALL", "SHOULD", "MAY"]
+from gateway.conformance.verdicts import Strength
+
 C = TypeVar("C", bound=Callable[..., Any])
 
 R4 = "https://hl7.org/fhir/R4/"

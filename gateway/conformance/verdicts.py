@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+Strength = Literal["SHALL", "SHOULD", "MAY"]
 Outcome = Literal["passed", "failed", "not applicable", "broken"]
 """`broken`: the check itself could not be done: a fault of the kit's, or a server that does not answer."""
 

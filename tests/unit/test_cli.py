@@ -310,3 +310,11 @@ def test_the_version_and_help_are_told() -> None:
     ended = run("--help", env=environment(None))
     for command in ("serve", "demo", "check", "import", "token", "accounts", "audit"):
         assert command in ended.stdout
+
+
+def test_the_command_needs_nothing_that_only_tests_and_the_kit_need() -> None:
+    """`pip install -e '.[embedded]' && gateway demo`: without pytest and all that comes with the other extras."""
+    extras = "filelock, pytest, xdist, hypothesis, respx, fhirclient, fhirpy, schemathesis, websockets, yaml"
+    script = f"import sys\nsys.modules.update(dict.fromkeys({extras.split(', ')}))\nimport gateway.__main__"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")

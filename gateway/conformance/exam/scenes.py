@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Literal
 
 from gateway.conformance.exam.sent import Sent
-from gateway.conformance.rule import Strength
+from gateway.conformance.verdicts import Strength
 
 Way = Literal["forward", "lose", "refuse", "delay", "twice"]
 SOON = 0.3  # seconds: who comes back sooner did not wait
