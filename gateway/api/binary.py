@@ -41,7 +41,6 @@ _FHIR: Mapping[str, Form] = {
 _BEFORE, _BEHIND = b',"data":"', b'"}'
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 _OWNER = re.compile(r"Patient/([A-Za-z0-9.-]{1,64})")
-_SERIES = "/$glucose-series"
 _QUALITY = re.compile(r"[01](?:\.[0-9]{0,3})?")
 
 
@@ -52,7 +51,8 @@ def is_fhir(content_type: str) -> bool:
 
 def is_transfer(registry: Registry, body_bytes: int, scope: Scope) -> bool:
     """Whether a request sends content as such, or asks for it or for a series: that may take long, and be long."""
-    if scope["path"].endswith(_SERIES):
+    operation = registry.operations.get(scope["path"].rpartition("/$")[2])
+    if operation is not None and operation.gives:
         return scope["method"] in ("GET", "HEAD")
     kind = (
         registry.find(scope["path"].removeprefix("/fhir/").partition("/")[0]) if scope["path"].startswith("/fhir/B") else None

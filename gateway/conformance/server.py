@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from gateway.conformance.target import Target
-from gateway.conformance.wire import Caller, Record
+from gateway.conformance.wire import Caller, Record, place_of
 
 
 def not_applicable(reason: str) -> None:
@@ -61,7 +61,7 @@ class Server:
         self.needs("Patient", "create")
         answer = self.caller("owner").create({"resourceType": "Patient", "name": [{"family": "Kit"}]})
         assert answer.status_code == 201, "a Patient is created with 201"
-        return str(answer.headers.get("location", "")).split("Patient/")[-1].split("/")[0] or str(answer.json()["id"])
+        return place_of(answer.headers.get("location", "")).partition("/")[2] or str(answer.json()["id"])
 
     @property
     def stranger(self) -> str:
@@ -79,10 +79,13 @@ class Server:
         """What is declared of each resource type."""
         return {told["type"]: told for told in self._rest.get("resource", [])}
 
+    def declares(self, type_name: str, interaction: str) -> bool:
+        """Whether the server declares this interaction of the type."""
+        return interaction in {one["code"] for one in self.types.get(type_name, {}).get("interaction", [])}
+
     def needs(self, type_name: str, *interactions: str) -> None:
         """Not applicable where the server does not declare these interactions of the type."""
-        declared = {one["code"] for one in self.types.get(type_name, {}).get("interaction", [])}
-        missing = [one for one in interactions if one not in declared]
+        missing = [one for one in interactions if not self.declares(type_name, one)]
         if missing or type_name not in self.types:
             not_applicable(f"the server does not declare {', '.join(missing) or 'anything'} of {type_name}")
 

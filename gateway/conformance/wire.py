@@ -17,6 +17,7 @@ from gateway.conformance.target import Target
 from gateway.conformance.verdicts import Exchange
 
 FHIR_JSON = "application/fhir+json"
+JSON_PATCH = {"content-type": "application/json-patch+json"}
 _SHOWN = 4_000  # characters of a body in a report: enough to see what is wrong
 _KEPT = 40  # exchanges of a check: the last are those that decided
 _SECRETS = re.compile(r'("(?:access_token|refresh_token|id_token|client_secret)"\s*:\s*")[^"]+')
@@ -97,16 +98,22 @@ class Caller:
 
     def remember(self, location: str) -> None:
         """Remove what stands at this Location, at the end of the check."""
-        found = re.search(r"([A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64})(?:/_history/[^/]*)?$", location)
-        if found:
-            self.made.append((self, found[1]))
+        reference = place_of(location)
+        if reference:
+            self.made.append((self, reference))
+
+
+def place_of(location: str) -> str:
+    """The `Type/id` that a Location names, with or without a version; nothing where it names none."""
+    found = re.search(r"([A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64})(?:/_history/[^/]*)?$", location)
+    return found[1] if found else ""
 
 
 def remove(made: list[tuple[Caller, str]]) -> None:
     """Delete what was made, newest first; withdraw what is never deleted. What a server keeps for good stays."""
     for caller, reference in reversed(made):
         if caller.ask("DELETE", reference).status_code == 405:
-            caller.ask("PATCH", reference, _WITHDRAWN, {"content-type": "application/json-patch+json"})
+            caller.ask("PATCH", reference, _WITHDRAWN, JSON_PATCH)
 
 
 def _text(answer: httpx.Response) -> str:

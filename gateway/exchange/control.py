@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.exchange.gateway import Gateway
-from gateway.exchange.parameters import PRESENTATION, Pairs
+from gateway.exchange.parameters import PRESENTATION, Pairs, read_number
 from gateway.fhir.registry import ResourceType
 from gateway.fhir.search import clip
 from gateway.fhir.subset import Subset
@@ -72,9 +72,10 @@ def _read_subset(gateway: Gateway, kind: ResourceType, values: dict[str, str], m
 def _read_count(value: str | None, default: int, most: int) -> int:
     if value is None:
         return default
-    if not (value.isascii() and value.isdecimal()) or len(value) > 9:
+    count = read_number(value, 9)
+    if count is None:
         raise Problem("invalid", "the value of '_count' is not a number", "_count")
-    return min(int(value), most)
+    return min(count, most)
 
 
 def _choice(values: dict[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:

@@ -20,6 +20,11 @@ def format_asked(pairs: Pairs) -> Pairs:
     return tuple(pair for pair in pairs if pair[0] == "_format")
 
 
+def read_number(text: str, digits: int) -> int | None:
+    """The number that a value is, None where it is anything else or of more digits."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= digits else None
+
+
 def read_pairs(text: bytes) -> Pairs:
     """The decoded parameters, in order.
 

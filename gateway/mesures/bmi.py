@@ -49,12 +49,14 @@ def body_mass_indexes(weights: Sequence[Found], heights: Sequence[Found]) -> lis
     known = sorted(measure for one in heights if (measure := _amount(_decode(one.body), _METRES)) is not None)
     found: list[Found] = []
     for one in weights:
-        weight = _amount(_decode(one.body), _KILOGRAMS) if one.mode == "match" else None
+        if one.mode != "match":
+            found.append(one)
+            continue
+        measured = _decode(one.body)
+        weight = _amount(measured, _KILOGRAMS)
         if weight is not None and known:
             before = [height for height in known if height[0] <= weight[0]]
-            found.append(Found(_index(_decode(one.body), weight[1], before[-1] if before else known[0]), "match"))
-        elif one.mode != "match":
-            found.append(one)
+            found.append(Found(_index(measured, weight[1], before[-1] if before else known[0]), "match"))
     return found
 
 

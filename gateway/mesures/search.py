@@ -13,7 +13,7 @@ import msgspec
 from gateway.exchange.audit import refused
 from gateway.exchange.call import Call, Origin
 from gateway.exchange.gateway import Gateway
-from gateway.exchange.parameters import PRESENTATION, Pairs
+from gateway.exchange.parameters import PRESENTATION, Pairs, read_number
 from gateway.exchange.perform import perform
 from gateway.fhir.bundle import build_bundle
 from gateway.fhir.search import clip
@@ -123,10 +123,10 @@ def _is_period(dates: tuple[str, ...]) -> bool:
 
 
 def _number(given: dict[str, str], name: str, default: int, *, least: int = 1) -> int:
-    text = given.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= least):
+    number = read_number(given.get(name, str(default)), 9)
+    if number is None or number < least:
         raise Problem("invalid", f"'{name}' is a number from {least}", name)
-    return int(text)
+    return number
 
 
 async def _find(gateway: Gateway, pairing: Pairing, asked: Asked, call: Call, code: str) -> tuple[list[Found], int]:

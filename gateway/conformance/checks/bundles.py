@@ -3,14 +3,13 @@
 Knows: https://hl7.org/fhir/R4/http.html#transaction. Must not know: whose server it is.
 """
 
-import re
 import uuid
 from typing import Any
 
 from gateway.conformance.checks.core import TYPE, refused
 from gateway.conformance.rule import rule
 from gateway.conformance.server import Server, reference_of
-from gateway.conformance.wire import Caller
+from gateway.conformance.wire import Caller, place_of
 
 
 def bundle(kind: str, *entries: dict[str, Any]) -> dict[str, Any]:
@@ -102,12 +101,11 @@ def check_references(server: Server, owner: Caller) -> None:
         server.heart_rate(derivedFrom=[link], extension=[{"url": "https://kit.example/why", "valueReference": link}])
     )
     entries = done(owner, bundle("transaction", second, first))
-    made = re.search(rf"{TYPE}/[A-Za-z0-9.-]+", entries[1]["response"]["location"])
-    assert made is not None, "the answer names what was created"
-    where = re.search(rf"{TYPE}/[A-Za-z0-9.-]+", entries[0]["response"]["location"])
-    stored = owner.get(where[0] if where else "").json()
-    assert stored["derivedFrom"][0]["reference"] == made[0], "the reference names what was created"
-    assert stored["extension"][0]["valueReference"]["reference"] == made[0], "in extensions, too"
+    made = place_of(entries[1]["response"]["location"])
+    assert made, "the answer names what was created"
+    stored = owner.get(place_of(entries[0]["response"]["location"])).json()
+    assert stored["derivedFrom"][0]["reference"] == made, "the reference names what was created"
+    assert stored["extension"][0]["valueReference"]["reference"] == made, "in extensions, too"
 
 
 @rule(
@@ -128,8 +126,7 @@ def check_reference_to_found(server: Server, owner: Caller) -> None:
     second = create(server.heart_rate(derivedFrom=[{"reference": again["fullUrl"]}]))
     entries = done(owner, bundle("transaction", again, second))
     assert statuses(entries) == ["200", "201"], "what is there is not created again"
-    where = re.search(rf"{TYPE}/[A-Za-z0-9.-]+", entries[1]["response"]["location"])
-    stored = owner.get(where[0] if where else "").json()
+    stored = owner.get(place_of(entries[1]["response"]["location"])).json()
     assert stored["derivedFrom"][0]["reference"] == found, "the reference names what was found"
 
 

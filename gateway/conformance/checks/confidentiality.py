@@ -3,6 +3,8 @@
 Knows: what a patient is owed. Must not know: whose server it is.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -53,13 +55,10 @@ def check_revocation(server: Server, owner: Caller, professional: Caller) -> Non
     consent = consent_of(server, owner)
     path = reference_of(server.made_by(owner, server.heart_rate()))
     assert professional.get(path).status_code == 200, "with consent, the professional reads"
-    try:
-        assert owner.ask("PUT", f"Consent/{consent['id']}", {**consent, "status": "inactive"}).status_code == 200, "taken back"
+    with taken_back(owner, consent):
         assert professional.get(path).status_code in (403, 404), "the next read is refused"
         searched = professional.get(TYPE, patient=server.patient, code="http://loinc.org|8867-4")
         assert searched.status_code == 403 or found(searched) == [], "the next search finds nothing"
-    finally:
-        owner.ask("PUT", f"Consent/{consent['id']}", {**consent, "status": "active"})
     assert professional.get(path).status_code == 200, "given again, the professional reads again"
 
 
@@ -69,13 +68,10 @@ def check_counts(server: Server, owner: Caller, professional: Caller) -> None:
     server.needs_tokens()
     consent = consent_of(server, owner)
     server.made_by(owner, server.heart_rate())
-    try:
-        owner.ask("PUT", f"Consent/{consent['id']}", {**consent, "status": "inactive"})
+    with taken_back(owner, consent):
         for shape in ({"_summary": "count"}, {"_total": "accurate"}, {"_count": "0"}):
             answer = professional.get(TYPE, patient=server.patient, code="http://loinc.org|8867-4", **shape)
             assert answer.status_code == 403 or not answer.json().get("total"), f"{shape} counts nothing"
-    finally:
-        owner.ask("PUT", f"Consent/{consent['id']}", {**consent, "status": "active"})
 
 
 @rule("CON-001", "SHALL", "Without consent nothing of a record is read.", "house")
@@ -85,6 +81,17 @@ def check_without_consent(server: Server, professional: Caller, app: Caller) -> 
     for caller in (professional, app):
         answer = caller.get(TYPE, patient=server.stranger)
         assert answer.status_code == 403 or found(answer) == [], "nothing is found"
+
+
+@contextmanager
+def taken_back(owner: Caller, consent: dict[str, Any]) -> Iterator[None]:
+    """For a while, the person takes the Consent back; whatever happens then, it is given again."""
+    path = f"Consent/{consent['id']}"
+    try:
+        assert owner.ask("PUT", path, {**consent, "status": "inactive"}).status_code == 200, "taken back"
+        yield
+    finally:
+        owner.ask("PUT", path, {**consent, "status": "active"})
 
 
 def consent_of(server: Server, owner: Caller) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from gateway.conformance.checks.core import refused
 from gateway.conformance.checks.search import found
 from gateway.conformance.rule import rule
 from gateway.conformance.server import Server, moment
-from gateway.conformance.wire import Caller
+from gateway.conformance.wire import JSON_PATCH, Caller, place_of
 
 MHD = "https://profiles.ihe.net/ITI/MHD/StructureDefinition/"
 PROVIDE = f"{MHD}IHE.MHD.Minimal.ProvideBundle"
@@ -99,8 +99,8 @@ def provided(caller: Caller, sent: dict[str, Any]) -> str:
     """Deposit it; `DocumentReference/id`."""
     entries = done(caller, sent)
     assert statuses(entries) == ["201"] * len(sent["entry"]), "each entry is created"
-    places: list[str] = [one["response"]["location"].split("/_history")[0] for one in entries]
-    return next("/".join(place.split("/")[-2:]) for place in places if f"{DOCUMENTS}/" in place)
+    places = (place_of(one["response"]["location"]) for one in entries)
+    return next(place for place in places if place.startswith(f"{DOCUMENTS}/"))
 
 
 @rule(
@@ -219,7 +219,7 @@ def check_restricted_patch(owner: Caller, submission: Submission) -> None:
     """A new title."""
     stored = provided(owner, submission.bundle())
     patch = [{"op": "add", "path": "/description", "value": "another"}]
-    refused(owner.ask("PATCH", stored, patch, {"content-type": "application/json-patch+json"}), 405, 422)
+    refused(owner.ask("PATCH", stored, patch, JSON_PATCH), 405, 422)
     assert "description" not in owner.get(stored).json(), "nothing has changed"
 
 
@@ -229,7 +229,7 @@ def check_withdraw(owner: Caller, submission: Submission) -> None:
     stored = provided(owner, submission.bundle())
     url = owner.get(stored).json()["content"][0]["attachment"]["url"]
     patch = [{"op": "replace", "path": "/status", "value": "entered-in-error"}]
-    answer = owner.ask("PATCH", stored, patch, {"content-type": "application/json-patch+json"})
+    answer = owner.ask("PATCH", stored, patch, JSON_PATCH)
     assert answer.status_code in (200, 204), "who deposited it withdraws it"
     assert owner.get(stored).status_code in (404, 410), "it is not read any more"
     assert owner.get(url, {"accept": "application/pdf"}).status_code in (404, 410), "neither is its content"

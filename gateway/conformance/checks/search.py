@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.conformance.checks.core import TYPE, refused
+from gateway.conformance.checks.core import TYPE, links, refused
 from gateway.conformance.rule import rule
 from gateway.conformance.server import Server, moment, reference_of
 from gateway.conformance.wire import Caller
@@ -23,11 +23,6 @@ def found(answer: httpx.Response) -> list[dict[str, Any]]:
     assert (told["resourceType"], told["type"]) == ("Bundle", "searchset"), "the answer is a searchset"
     entries = told.get("entry", [])
     return [one["resource"] for one in entries if one.get("search", {}).get("mode", "match") == "match"]
-
-
-def links(answer: httpx.Response) -> dict[str, str]:
-    """The links of a Bundle, by relation."""
-    return {link["relation"]: link["url"] for link in answer.json().get("link", [])}
 
 
 @pytest.fixture

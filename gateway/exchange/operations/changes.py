@@ -19,7 +19,7 @@ from gateway.exchange.call import Answer, Call
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.history import version_entry
 from gateway.exchange.operations.lastn import of_somebody
-from gateway.exchange.parameters import Pairs
+from gateway.exchange.parameters import Pairs, read_number
 from gateway.exchange.read import Result
 from gateway.exchange.search import read_clause, record_named
 from gateway.fhir.bundle import build_bundle
@@ -145,9 +145,10 @@ def _spelled(clause: Clause) -> str:
 def _count(gateway: Gateway, text: str | None) -> int:
     if text is None:
         return gateway.limits.page_default
-    if not (text.isascii() and text.isdigit() and len(text) < 6 and int(text) > 0):
+    count = read_number(text, 5)
+    if not count:
         raise Problem("invalid", "'count' is a number from 1", "count")
-    return min(int(text), gateway.limits.history_most)
+    return min(count, gateway.limits.history_most)
 
 
 def _links(gateway: Gateway, path: str, place: _Place, sealed: str | None) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from gateway.exchange.call import Answer, Call
 from gateway.exchange.cursor import Cursor
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.operations.arguments import read_day
-from gateway.exchange.parameters import Pairs
+from gateway.exchange.parameters import Pairs, read_number
 from gateway.exchange.read import Result
 from gateway.exchange.standing import extend_to
 from gateway.fhir.bundle import Piece, build_searchset
@@ -131,9 +131,10 @@ def _clause(kind: ResourceType, patient: str, given: dict[str, str]) -> Clause:
 def _count(gateway: Gateway, text: str | None) -> int:
     if text is None:
         return gateway.limits.page_default
-    if not (text.isascii() and text.isdecimal()) or len(text) > 9 or int(text) < 1:
+    count = read_number(text, 9)
+    if not count:
         raise Problem("invalid", "the value of '_count' is not a number from 1", "_count")
-    return min(int(text), gateway.limits.page_most)
+    return min(count, gateway.limits.page_most)
 
 
 def _open(gateway: Gateway, path: str, pairs: Pairs) -> tuple[Pairs, _Start]:

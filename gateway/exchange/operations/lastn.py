@@ -10,7 +10,7 @@ from gateway.access.access import Access
 from gateway.exchange.audit import searched
 from gateway.exchange.call import Answer, Call
 from gateway.exchange.gateway import Gateway
-from gateway.exchange.parameters import Pairs
+from gateway.exchange.parameters import Pairs, read_number
 from gateway.exchange.read import Result
 from gateway.exchange.search import read_clause
 from gateway.fhir.bundle import Piece, build_searchset
@@ -64,8 +64,8 @@ def of_somebody(access: Access, pairs: Pairs) -> Pairs:
 
 
 def _read_max(gateway: Gateway, text: str, codes: int) -> int:
-    most = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
-    if most < 1:
+    most = read_number(text, 5)
+    if not most:
         raise Problem("invalid", "'max' is a number from 1", "max")
     if codes > _MOST_CODES:
         raise Problem("too-costly", f"at most {_MOST_CODES} codes are asked for at once", "code", status=400)
