@@ -62,7 +62,10 @@ class Codec:
             resource = self._decoder(type_name).decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise self._explain(type_name, bytes(data), error) from None
-        kept = self._encode(resource)
+        try:
+            kept = self._encode(resource)
+        except ValueError:  # since msgspec 0.23, for a decimal that is no number; before, it was written as text
+            raise Problem.of([self._doubt(type_name, resource) or _no_number(type_name)]) from None
         if not (calm and is_kept(bytes(data), kept)):
             _require_few_names(kept)
             issue = self._doubt(type_name, resource) or difference(type_name, bytes(data), kept)
@@ -127,7 +130,7 @@ class Codec:
         for place, it in _walk(resource, type_name):
             if isinstance(it, Decimal):
                 if not it.is_finite():
-                    return Issue("structure", "a number is sent as a JSON number, and nothing else is", place)
+                    return _no_number(place)
                 continue
             chosen: set[str] = set()
             for choice, names in self._choices_of(type(it).__name__):
@@ -167,6 +170,10 @@ class Codec:
         for issue in (first, *others):
             listed.setdefault(issue.expression, issue)
         return Problem.of([*listed.values()][:_LISTED_ISSUES])
+
+
+def _no_number(place: str) -> Issue:
+    return Issue("structure", "a number is sent as a JSON number, and nothing else is", place)
 
 
 class _Typed(msgspec.Struct):
