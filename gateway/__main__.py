@@ -3,6 +3,9 @@
 Knows: commands and their options, and how their results are told to a person. Must not know: what they do.
 """
 
+from gateway.cli import starting
+
+# isort: split
 import asyncio
 import json
 import os
@@ -66,6 +69,7 @@ app.command("withdrawn")(withdrawn)
 app.command("validate")(validate_files)
 
 _Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65_535)]
+starting.is_over()
 
 
 def main() -> None:

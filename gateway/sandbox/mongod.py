@@ -4,6 +4,7 @@ Knows: where a mongod may be (PATH first, then the `embedded` extra), how to sta
 Must not know: what is stored in it.
 """
 
+import ctypes
 import importlib.util
 import json
 import os
@@ -11,9 +12,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 _START_SECONDS = 30
 _STOP_SECONDS = 20
 _ALREADY_INITIALIZED = 23  # MongoDB's error code
+_PR_SET_PDEATHSIG = 1  # https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
 
 
 class MongodError(Exception):
@@ -114,8 +117,26 @@ def _start(binary: Path, folder: Path, port: int, cache_gb: float, further: Sequ
     arguments = [str(part) for pair in options.items() for part in pair]
     # A session of its own: Ctrl-C reaches the gateway alone, which then stops its database in good order.
     return subprocess.Popen(  # noqa: S603
-        [binary, *arguments, *further], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        [binary, *arguments, *further],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=_dying_with_us(),  # noqa: PLW1509 (it calls one function that was found before)
     )
+
+
+def _dying_with_us() -> Callable[[], None] | None:
+    """What a mongod does first: on Linux it asks to be told to stop when the thread that started it is gone, killed or not."""
+    if sys.platform != "linux":
+        return None
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it was gone before this was asked for
+            os._exit(1)
+
+    return ask
 
 
 def _wait_until_primary(process: subprocess.Popen[bytes], port: int, folder: Path) -> None:

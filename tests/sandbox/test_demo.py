@@ -136,6 +136,26 @@ def test_a_demo_that_is_stopped_while_it_starts_leaves_nothing(tmp_path: Path) -
     assert len(mongods) == 1
 
 
+@pytest.mark.parametrize("seconds", [0.2, 0.6, 1.2])
+def test_ctrl_c_while_it_is_read_in_leaves_no_trace(seconds: float) -> None:
+    command = [sys.executable, "-m", "gateway", "demo", "--port", str(free_port())]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(seconds)
+    ended = Demo(process).end(signal.SIGINT)
+    assert (ended.returncode in (0, -signal.SIGINT), ended.stderr) == (True, ""), ended
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for it")
+def test_a_demo_that_is_killed_takes_its_mongod_along() -> None:
+    with demo() as running:
+        [mongod] = running.mongods()
+        running.end(signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while is_running(mongod) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not is_running(mongod)
+
+
 def refusal(path: str, *options: str) -> str:
     env = os.environ | {"PATH": path}
     ended = run_apart("demo", "--port", str(free_port()), *options, env=env)
