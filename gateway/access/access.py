@@ -245,6 +245,11 @@ class Access:
             return True
         return not values.get("touched") and matches(self._deposited(kind), values)
 
+    def is_depositor(self, values: Values) -> bool:
+        """Whether the caller deposited the resource with these values: a professional whatever software was used."""
+        depositor = values.get("depositor")
+        return depositor in self.caller.actors if depositor is not None else values["source"] == self.caller.source
+
     def is_of_another(self, values: Values) -> bool:
         """Whether somebody else deposited the resource with these values, or the same person by other software."""
         me = self.caller.depositor

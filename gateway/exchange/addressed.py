@@ -16,7 +16,7 @@ from gateway.fhir.clause import Any as AnyOf
 from gateway.fhir.registry import ResourceType
 from gateway.fhir.search import find_parameter, patient_identifiers, split_name
 from gateway.problem import Problem
-from gateway.store import resources as store
+from gateway.store.owners import find_holders, find_owners, find_patient
 
 
 async def find_addressed(gateway: Gateway, token: str) -> str:
@@ -25,7 +25,7 @@ async def find_addressed(gateway: Gateway, token: str) -> str:
     Who is not known gets an id that nobody has: what is asked about them is answered, and takes, as if they were somebody
     else's.
     """
-    return await store.find_patient(gateway.mongo, token) or _nobody(gateway, token)
+    return await find_patient(gateway.mongo, token) or _nobody(gateway, token)
 
 
 async def reach(
@@ -74,9 +74,9 @@ async def _holders(gateway: Gateway, access: Access, kind: ResourceType, clause:
     ids, tokens = _values_fixed(clause, "_id"), _values_fixed(clause, "identifier")
     if not (ids or tokens) or is_confined(access):
         return []
-    found = await store.find_owners(gateway.mongo, kind.name, ids) if ids else set[str]()
+    found = await find_owners(gateway.mongo, kind.name, ids) if ids else set[str]()
     if not ids:
-        found = await store.find_holders(gateway.mongo, kind.name, tokens, limit=gateway.limits.or_values + 1)
+        found = await find_holders(gateway.mongo, kind.name, tokens, limit=gateway.limits.or_values + 1)
     refuse_many(gateway, len(found))
     return sorted(found) or [_nobody(gateway, (ids or tokens)[0])]
 

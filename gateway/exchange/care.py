@@ -59,16 +59,20 @@ def _check_time(access: Access, entry: Entry, declared: Declared) -> None:
 
 
 def limit_relations(gateway: Gateway, draft: Draft, fresh: Iterable[Entry]) -> None:
-    """Each request about a record reads its relations of care, so they are not too many; those of one Bundle count together."""
-    new: dict[str, int] = {}
-    for entry in fresh:
-        record = draft.access.records.get(entry.patient or "")
-        if entry.kind.group != "care" or record is None or entry.resource.status != "active" or entry.id in record.declared:
-            continue
-        new[record.patient] = new.get(record.patient, 0) + 1
-        if new[record.patient] + len(running(record.declared, draft.access.now)) > gateway.policy.most_relations:
-            text = f"a record has at most {gateway.policy.most_relations} relations of care in force here"
-            draft.refuse(entry, entry.locate(Problem("too-costly", text, "CareTeam")))
+    """Each request about a record reads its relations of care, so they are not too many."""
+    records, most = draft.access.records, gateway.policy.most_relations
+    new = (
+        entry
+        for entry in fresh
+        if entry.kind.group == "care" and entry.resource.status == "active" and entry.patient in records
+        if entry.id not in records[entry.patient or ""].declared
+    )
+    draft.limit(
+        new,
+        lambda patient: len(running(records[patient].declared, draft.access.now)),
+        most,
+        lambda _: Problem("too-costly", f"a record has at most {most} relations of care in force here", "CareTeam"),
+    )
 
 
 def relations_kept(gateway: Gateway, access: Access, entry: Entry) -> Document:

@@ -3,7 +3,10 @@
 Knows: what holds for a Consent beyond what it says. Must not know: HTTP, MongoDB, what a Consent provides.
 """
 
+from collections.abc import Iterable
+
 from gateway.access.access import Access
+from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry
 from gateway.exchange.gateway import Gateway
 from gateway.problem import Problem
@@ -19,18 +22,21 @@ def check_consent(_: Gateway, access: Access, entry: Entry) -> None:
             raise Problem("business-rule", text, f"Consent.performer[{n}]")
 
 
-async def limit_consents(gateway: Gateway, fresh: list[Entry]) -> None:
+async def limit_consents(gateway: Gateway, draft: Draft, fresh: Iterable[Entry]) -> None:
     """Each request about a record reads and weighs all its Consents, so they are short, and not too many."""
     limits = gateway.limits
-    created: dict[str, int] = {}
-    for entry in fresh:
-        if entry.kind.name != "Consent":
-            continue
+    written = [entry for entry in fresh if entry.kind.name == "Consent"]
+    for entry in written:
         if len(entry.call.body or b"") > limits.consent_bytes:
-            raise entry.locate(Problem("too-long", f"a Consent has at most {limits.consent_bytes} bytes here", "Consent"))
-        if entry.is_create and entry.patient:
-            created[entry.patient] = created.get(entry.patient, 0) + 1
-    if created:
-        for patient, record in (await gateway.standings.find_records(created)).items():
-            if created[patient] + sum(not consent.get("deleted") for consent in record.consents) > limits.consents:
-                raise Problem("too-costly", f"a record has at most {limits.consents} Consents here", "Consent")
+            text = f"a Consent has at most {limits.consent_bytes} bytes here"
+            draft.refuse(entry, entry.locate(Problem("too-long", text, "Consent")))
+    new = [entry for entry in written if entry.is_create and entry.patient]
+    # (The records of an Access have those Consents alone that speak of its caller.)
+    records = await gateway.standings.find_records(dict.fromkeys(entry.patient or "" for entry in new)) if new else {}
+    there = {patient: sum(not one.get("deleted") for one in record.consents) for patient, record in records.items()}
+    draft.limit(
+        new,
+        lambda patient: there.get(patient, 0),
+        limits.consents,
+        lambda _: Problem("too-costly", f"a record has at most {limits.consents} Consents here", "Consent"),
+    )

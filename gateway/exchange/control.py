@@ -12,7 +12,7 @@ from gateway.fhir.registry import ResourceType
 from gateway.fhir.search import clip
 from gateway.fhir.subset import Subset
 from gateway.problem import Problem
-from gateway.store.resources import Key, Order
+from gateway.store.order import Key, Order
 
 CONTROLS = ("_count", "_cursor", "_elements", "_format", "_pretty", "_sort", "_summary", "_total")
 _PARTS = ("true", "text", "data")

@@ -3,7 +3,8 @@
 Knows: what the names in a Bundle stand for. Must not know: how any of it is found out, HTTP, MongoDB.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.access.access import Access
@@ -53,6 +54,18 @@ class Draft:
         if entry.refusal is None:
             about = [entry.patient] if entry.patient else []
             entry.refusal = problem.about(existing(self.access, about))
+
+    def limit(self, new: Iterable[Entry], there: Callable[[str], int], most: int, refusal: Callable[[Entry], Problem]) -> None:
+        """Refuse those of these new things of patients by which there are too many: those of one request count together.
+
+        `there`: how many a patient has already; `refusal`: what to say of an entry.
+        """
+        count: Counter[str] = Counter()
+        for entry in new:
+            if entry.patient is not None:
+                count[entry.patient] += 1
+                if count[entry.patient] + there(entry.patient) > most:
+                    self.refuse(entry, entry.locate(refusal(entry)))
 
     def settle(self) -> None:
         """Raise Refused where any entry has been refused so far: what is planned of the others may rest on it."""

@@ -16,7 +16,7 @@ from gateway.outbound import Unreachable
 from gateway.problem import Problem
 from gateway.store.ids import bucket_of
 from gateway.store.mongo import Document
-from gateway.store.resources import find_identified
+from gateway.store.owners import find_identified
 from gateway.store.standing import token_key
 
 

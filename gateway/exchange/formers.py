@@ -14,6 +14,7 @@ from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.change import require_write
 from gateway.store.mongo import Stale
+from gateway.store.owners import find_owners
 
 
 async def find_formers(gateway: Gateway, draft: Draft, entries: Iterable[Entry]) -> None:
@@ -25,7 +26,7 @@ async def find_formers(gateway: Gateway, draft: Draft, entries: Iterable[Entry])
         kind = gateway.registry[name]
         ids = [entry.id or "" for entry in alike]
         if not is_confined(draft.access):
-            draft.access = await extend_to(gateway, draft.access, await store.find_owners(gateway.mongo, name, ids))
+            draft.access = await extend_to(gateway, draft.access, await find_owners(gateway.mongo, name, ids))
         draft.access = await whole(gateway, draft.access)
         found = await store.find_for_change(draft.access, gateway.mongo, kind, ids)
         for entry in alike:

@@ -50,16 +50,16 @@ def ends_kept(access: Access, entry: Entry, values: Document) -> Document:
 
 
 def limit_ends(gateway: Gateway, draft: Draft, fresh: Iterable[Entry]) -> None:
-    """Each request about a record reads when its labels end, so they are not too many; those of one Bundle count together."""
-    most, new = gateway.policy.labels.most_ends, dict[str, int]()
-    for entry in fresh:
-        record = draft.access.records.get(entry.patient or "")
-        is_hidden = entry.change is not None and "hidden_until" in entry.change.values
-        if not is_hidden or record is None or entry.id in record.ends:
-            continue
-        new[record.patient] = new.get(record.patient, 0) + 1
-        if new[record.patient] + len(record.ends) > most:
-            draft.refuse(entry, _refuse(entry, f"a record has at most {most} resources hidden for a time here", "too-costly"))
+    """Each request about a record reads when its labels end, so they are not too many."""
+    records, most = draft.access.records, gateway.policy.labels.most_ends
+    new = (
+        entry
+        for entry in fresh
+        if entry.change is not None and "hidden_until" in entry.change.values and entry.patient in records
+        if entry.id not in records[entry.patient or ""].ends
+    )
+    text = f"a record has at most {most} resources hidden for a time here"
+    draft.limit(new, lambda patient: len(records[patient].ends), most, lambda one: _refusal(one, text, "too-costly"))
 
 
 def check_labels(gateway: Gateway, access: Access, entry: Entry, labels: set[str]) -> None:
@@ -70,24 +70,19 @@ def check_labels(gateway: Gateway, access: Access, entry: Entry, labels: set[str
         return
     record = access.records.get(entry.patient or "")
     who = {access.kind_of_actor(record) if record is not None else access.caller.kind}
-    if entry.former is None or _is_author(access, former):
+    if entry.former is None or access.is_depositor(former):
         who.add("author")
     rules = gateway.policy.labels
     if rules.refused_to_set(has - had, frozenset(who)):
-        raise _refuse(entry, "this security label is not put on by who writes this")
+        raise entry.locate(_refusal(entry, "this security label is not put on by who writes this"))
     if rules.refused_to_remove(had - has, has, frozenset(who)):
-        raise _refuse(entry, "a security label is taken off by the patient or by who deposited the resource")
+        raise entry.locate(_refusal(entry, "a security label is taken off by the patient or by who deposited the resource"))
 
 
 def forget_ends(kind: ResourceType, resource: Any) -> None:
     """Take the ends off labels: what is the same but for them was sent before it was told when they end."""
     for coding in _codings(kind, resource):
         coding.extension = [one for one in coding.extension or () if one.url != HIDDEN_UNTIL] or None
-
-
-def _is_author(access: Access, former: Document) -> bool:
-    depositor = former.get("depositor")
-    return depositor in access.caller.actors if depositor is not None else former["source"] == access.caller.source
 
 
 def _end(gateway: Gateway, access: Access, entry: Entry, coding: Any) -> datetime | None:
@@ -105,10 +100,10 @@ def _end(gateway: Gateway, access: Access, entry: Entry, coding: Any) -> datetim
         coding.extension = [*(coding.extension or ()), extension]
         return end
     if len(told) > 1 or told[0] is None:
-        raise _refuse(entry, "the end of a label is one dateTime", "value")
+        raise entry.locate(_refusal(entry, "the end of a label is one dateTime", "value"))
     end = read_span(told[0]).low
     if end > max(latest, known or latest):
-        raise _refuse(entry, f"this security label hides for {longest.days} days at most", "business-rule")
+        raise entry.locate(_refusal(entry, f"this security label hides for {longest.days} days at most", "business-rule"))
     return end
 
 
@@ -118,6 +113,6 @@ def _codings(kind: ResourceType, resource: Any) -> Iterator[Any]:
             yield from getattr(label, "coding", None) or ((label,) if hasattr(label, "code") else ())
 
 
-def _refuse(entry: Entry, text: str, code: str = "forbidden") -> Problem:
+def _refusal(entry: Entry, text: str, code: str = "forbidden") -> Problem:
     where = "meta.security" if len(entry.kind.labels) == 1 else entry.kind.labels[-1].first
-    return entry.locate(Problem(code, text, f"{entry.kind.name}.{where}"))
+    return Problem(code, text, f"{entry.kind.name}.{where}")

@@ -25,8 +25,8 @@ from gateway.fhir.registry import ResourceType
 from gateway.fhir.values import token_values
 from gateway.problem import Issue, Problem
 from gateway.store.change import require
-from gateway.store.identified import find_identifiers
 from gateway.store.ids import bucket_of
+from gateway.store.owners import find_identifiers
 from gateway.store.standing import About
 
 # A stranger's body is not worth more work than looking up the token.

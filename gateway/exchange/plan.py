@@ -80,7 +80,7 @@ async def _make(gateway: Gateway, draft: Draft) -> Plan:
                 _check(gateway, draft, entry)
             except Problem as problem:
                 draft.refuse(entry, problem)
-    await limit_consents(gateway, fresh)
+    await limit_consents(gateway, draft, fresh)
     limit_relations(gateway, draft, fresh)
     limit_ends(gateway, draft, fresh)
     await check_recipients(gateway, draft, fresh)

@@ -21,8 +21,9 @@ from gateway.exchange.standing import extend_to, whole
 from gateway.fhir.balp import Event
 from gateway.problem import Problem
 from gateway.store.mongo import Document
+from gateway.store.owners import find_owners
 from gateway.store.receipts import Done, read_written
-from gateway.store.resources import as_values, find_owners
+from gateway.store.resources import as_values
 
 Repeat = tuple[Entry, Done]
 

@@ -35,7 +35,7 @@ from gateway.fhir.subset import Subset
 from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.mongo import Document, Session
-from gateway.store.resources import Key, Order, Place
+from gateway.store.order import Key, Order, Place, merge_pages, value_at
 
 Told = tuple[str | None, dict[str, Any] | None]  # the watermark, and an OperationOutcome
 
@@ -171,7 +171,7 @@ async def _find(
         if not several:
             return [(kind, document) for document in page]
         pages.append([{**document, "kind": kind} for document in page])
-    merged = store.merge_pages(pages, control.order)[: control.count + 1]
+    merged = merge_pages(pages, control.order)[: control.count + 1]
     return [(document["kind"], document) for document in merged]
 
 
@@ -288,7 +288,7 @@ def _cursor(gateway: Gateway, asked: _Asked, order: Order, last: Found) -> Curso
     pairs = tuple(pair for pair in (*asked.types, *asked.pairs) if pair[0] != "_cursor")
     kind, document = last
     if len(asked.kinds) > 1:
-        keys = tuple(store.value_at(document, key.field) for key in order.complete()[:-1])
+        keys = tuple(value_at(document, key.field) for key in order.complete()[:-1])
     else:
         keys = tuple(_sort_key(gateway, kind, name, document) for name in order.parameters)
     return Cursor(pairs, keys, document["_id"])

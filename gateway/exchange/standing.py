@@ -22,7 +22,7 @@ from gateway.fhir.codec import Codec
 from gateway.fhir.merging import merging_links
 from gateway.problem import Problem
 from gateway.store.mongo import Document
-from gateway.store.resources import find_owner
+from gateway.store.owners import find_owner
 from gateway.store.standing import About, Standing, StoredRecord
 
 _LONGEST_TOKEN = 512  # of ours

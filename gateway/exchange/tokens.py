@@ -15,7 +15,7 @@ from gateway.exchange.professions import find_professions
 from gateway.issuers.issuers import OWN_PREFIX
 from gateway.problem import Problem
 from gateway.store.mongo import Document
-from gateway.store.resources import find_owner
+from gateway.store.owners import find_owner
 from gateway.store.standing import delete_token, put_token
 
 CHALLENGE = 'Bearer realm="fhir"'

@@ -14,7 +14,8 @@ from gateway.fhir.registry import ResourceType
 from gateway.store.cost import is_bounded, require_bounded
 from gateway.store.filter import stored_field, to_filter
 from gateway.store.mongo import Document, Mongo, Session
-from gateway.store.resources import BY_ID, LIVE, choose_index
+from gateway.store.order import BY_ID, choose_index
+from gateway.store.resources import LIVE
 
 _FACTS: Mapping[str, Any] = {"version": 1, "patient": 1, "updated": 1, "source": 1}
 _MANY = 1_000  # documents; where more meet several conditions, each is asked for itself

@@ -19,6 +19,7 @@ from gateway.fhir.registry import ResourceType
 from gateway.store.filter import stored_field
 from gateway.store.ids import bucket_of
 from gateway.store.mongo import Document, Mongo, Part, Session, Stale
+from gateway.store.resources import find_current
 from gateway.store.schema import CHUNKS, CONTENTS, PATIENT_KEYS
 
 _SWEPT_AT_ONCE = 100
@@ -176,8 +177,8 @@ async def find_readable_all(
     """The same of several, in as many calls as of one."""
     resources: dict[str, Document] = {}
     for identifier in identifiers:
-        resource = await _find_resource(access, mongo, kind, identifier, session)
-        if resource is not None and matches(access.scopes(kind, "read"), resource):
+        resource = await find_current(access, mongo, kind, identifier, access.scopes(kind, "read"), session)
+        if resource is not None and "withdrawn" not in resource:
             resources[identifier] = resource
     patients = sorted({resource["patient"] for resource in resources.values()}) or [""]
     buckets = sorted({patient[:3] for patient in patients})
@@ -272,19 +273,6 @@ def _see(
     if any(map(sees, sound)):
         return "open"
     return "void" if any(map(sees, void)) else None
-
-
-async def _find_resource(
-    access: Access, mongo: Mongo, kind: ResourceType, identifier: str, session: Session
-) -> Document | None:
-    if bucket_of(identifier) is None:
-        return None
-    reference = f"{kind.name}/{identifier}"
-    if session is None and reference in access.prefetched.resources:
-        found = access.prefetched.resources[reference]
-    else:
-        found = await mongo.find_one(kind.name, {"_id": identifier, "bucket": identifier[:3]}, session=session)
-    return dict(found) if found is not None and "withdrawn" not in found else None
 
 
 def _chunk_id(content: str, number: int) -> str:

@@ -1,6 +1,6 @@
 """Reading resources: every function takes the caller's Access and puts its limits into the filter.
 
-Knows: the shape of a stored document, paging, which index serves a search.
+Knows: the shape of a stored document, what of it is shown. (What is looked up without an Access is in `owners.py`.)
 Must not know: how limits came about, HTTP.
 
 One document per resource: `{_id, bucket, version, updated, patient, source, commit, key, digest, touched, labels, search,
@@ -9,74 +9,27 @@ back). Former versions lie in `<type>_history` with `id` beside their own `_id`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from gateway.access.access import Access
 from gateway.fhir.clause import Any as AnyOf
-from gateway.fhir.clause import Clause, Test, Values, every, matches, parts_of
+from gateway.fhir.clause import Clause, Test, Values, every, matches
 from gateway.fhir.registry import ResourceType
 from gateway.store.cost import require_bounded
 from gateway.store.filter import stored_field, to_filter
 from gateway.store.ids import bucket_of
 from gateway.store.mongo import Document, Mongo, Session
-from gateway.store.schema import history_of, index_name, sort_field
+from gateway.store.order import BY_ID, Order, Place, behind_place, choose_index, fixed_parameters
+from gateway.store.schema import history_of
 from gateway.store.search_filter import search_filter
 
 BODY: Mapping[str, Any] = {"body": 1, "event": 1, "version": 1, "updated": 1, "patient": 1, "deleted": 1, "retracted": 1}
 LIVE: Document = {"deleted": {"$exists": False}}
 
 
-class Key(NamedTuple):
-    """One parameter that a search is sorted by."""
-
-    parameter: str
-    descending: bool
-
-    @property
-    def field(self) -> str:
-        """Where its values are stored."""
-        return sort_field(self.parameter)
-
-    @property
-    def direction(self) -> int:
-        """The direction as MongoDB writes it."""
-        return -1 if self.descending else 1
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """How a search is sorted: by the first of these keys, then by the next. Ties are broken by id."""
-
-    keys: tuple[Key, ...]
-
-    @property
-    def parameters(self) -> list[str]:
-        """What it is sorted by before the id."""
-        return [key.parameter for key in self.keys if key.parameter != "_id"]
-
-    def complete(self) -> list[Key]:
-        """The keys with the id as the last of them: against the direction of the first, as the indexes have it."""
-        if self.keys[-1].parameter == "_id":
-            return [*self.keys]
-        return [*self.keys, Key("_id", not self.keys[0].descending)]
-
-
-BY_ID = Order((Key("_id", descending=False),))
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The last resource of a page: its sort keys (None where it has none) and id. The next page begins behind it."""
-
-    keys: tuple[Any, ...]
-    id: str
-
-
 async def read(access: Access, mongo: Mongo, kind: ResourceType, identifier: str, session: Session = None) -> Document | None:
     """The current version (or tombstone) of a resource, None where there is none that the caller may read."""
-    return await _current(access, mongo, kind, identifier, access.clause(kind, "read"), session)
+    return await find_current(access, mongo, kind, identifier, access.clause(kind, "read"), session, BODY)
 
 
 async def read_version(
@@ -84,7 +37,7 @@ async def read_version(
 ) -> Document | None:
     """One version of a resource. It is visible only if it and the current version are."""
     clause = access.clause(kind, "vread")
-    current = await _current(access, mongo, kind, identifier, clause, session)
+    current = await find_current(access, mongo, kind, identifier, clause, session, BODY)
     if current is None or current["version"] == version or current.get("retracted"):
         return current
     where = {**_versions_of(identifier), "version": version}
@@ -108,7 +61,7 @@ async def read_history(
     place of both where the resource itself is not visible.
     """
     clause = access.clause(kind, "history-instance")
-    current = await _current(access, mongo, kind, identifier, clause, session)
+    current = await find_current(access, mongo, kind, identifier, clause, session, BODY)
     if current is None:
         return None
     if current.get("retracted"):
@@ -147,9 +100,9 @@ async def find(
     """
     asked = _within_limits(access, kind, clause, order)
     sort = [(key.field, key.direction) for key in order.complete()]
-    behind = [] if after is None else [_behind(order, after)]
+    behind = [] if after is None else [behind_place(order, after)]
     fields: Document = {"event": 1, "updated": 1, "patient": 1} if kind.name == "AuditEvent" else {"body": 1}
-    if kind.in_compartment and "patient" not in _fixed(asked):
+    if kind.in_compartment and "patient" not in fixed_parameters(asked):
         fields["patient"] = 1
     fields |= {stored_field(name): 1 for name in values}
     if with_updated:
@@ -252,115 +205,21 @@ async def find_for_change(access: Access, mongo: Mongo, kind: ResourceType, ids:
     return {document["_id"]: document for document in await mongo.find(kind.name, where)}
 
 
-async def find_owner(mongo: Mongo, type_name: str, identifier: str) -> str | None:
-    """Whose record a resource belongs to, so that that record's consents can be looked up. Never told to a caller."""
-    if type_name == "Patient" or bucket_of(identifier) is None:
-        return identifier if type_name == "Patient" else None
-    found = await mongo.find_one(type_name, {"_id": identifier, "bucket": identifier[:3]}, {"patient": 1})
-    return found.get("patient") if found else None
-
-
-async def find_owners(mongo: Mongo, type_name: str, identifiers: Sequence[str]) -> set[str]:
-    """Whose records these resources belong to. Never told to a caller."""
-    if type_name == "Patient":
-        return set(identifiers)
-    ids = [identifier for identifier in identifiers if bucket_of(identifier)]
-    where: Document = {"_id": {"$in": ids}, "bucket": {"$in": sorted({i[:3] for i in ids})}}
-    found = await mongo.find(type_name, where, {"patient": 1}) if ids else []
-    # What is missing comes as null where an index alone answers.
-    return {document["patient"] for document in found if document.get("patient") is not None}
-
-
-async def find_holders(mongo: Mongo, type_name: str, tokens: Sequence[str], *, limit: int) -> set[str]:
-    """In whose records there is a resource with one of these identifiers. Never told to a caller."""
-    where: Document = {"search.identifier": {"$in": list(tokens)}, **LIVE}
-    found = await mongo.find(type_name, where, {"patient": 1}, limit=limit, hint=index_name(("identifier",)))
-    return {document["patient"] for document in found if document.get("patient") is not None}
-
-
-async def find_patient(mongo: Mongo, token: str) -> str | None:
-    """The id of the one patient with this identifier (`system|value`), None for none or several.
-
-    This addresses a record; it gives no right to it, and its result is never told as such.
-    """
-    found = await find_identified(mongo, "Patient", token, with_body=False)
-    return found["_id"] if found is not None else None
-
-
-async def find_identified(mongo: Mongo, type_name: str, token: str, *, with_body: bool) -> Document | None:
-    """The id of the one resource with this identifier (`system|value`), and its body; None for none or several.
-
-    Never told to a caller.
-    """
-    fields = {"body": 1} if with_body else {"_id": 1}
-    found = await mongo.find(type_name, {"search.identifier": token, **LIVE}, fields, limit=2)
-    return found[0] if len(found) == 1 else None
-
-
-def merge_pages(pages: list[list[Document]], order: Order) -> list[Document]:
-    """Pages sorted alike as one. What has no key sorts before everything, as in MongoDB."""
-
-    def value(document: Document, field: str) -> tuple[bool, Any]:
-        found = value_at(document, field)
-        return (found is not None, found or 0)
-
-    found = [document for page in pages for document in page]
-    for key in reversed(order.complete()):
-        found.sort(key=partial(value, field=key.field), reverse=key.descending)
-    return found
-
-
-def value_at(document: Document, field: str) -> Any:
-    """What stands in a stored document at `a.b.c`, None where nothing does."""
-    found: Any = document
-    for name in field.split("."):
-        found = found.get(name) if found else None
-    return found
-
-
 def as_values(document: Document) -> Values:
     """A stored document as the index values of its resource, also when it is a former version."""
     return {**document, "_id": document["id"]} if "id" in document else document
 
 
-def choose_index(kind: ResourceType, clause: Clause, order: Order) -> str | None:
-    """The declared index that serves a search, None to leave it to the server.
-
-    What hardly two resources (of a record, where it says whose) share wins; then the longest run of keys that the search
-    fixes, if the sort key follows it; else the longest run alone.
-    """
-    fixed = set(_fixed(clause))
-    if "_id" in fixed:
-        return None
-    best: tuple[int, int, int] = (0, 0, 0)
-    chosen: str | None = None
-    for index in kind.indexes:
-        run = next((n for n, key in enumerate(index) if key not in fixed), len(index))
-        sorts = run < len(index) and index[run].lstrip("-") == order.keys[0].parameter
-        is_own = index[0] == "patient" or "patient" not in fixed
-        alone = is_own and any(key in kind.unique for key in index[:run])
-        score = (int(alone), int(run > 0 and sorts), run)
-        if run > 0 and score > best:
-            best, chosen = score, index_name(index)
-    return chosen
-
-
-def _fixed(clause: Clause) -> list[str]:
-    """The parameters that a clause fixes to one value or a few."""
-    found: list[str] = []
-    for part in parts_of(clause):
-        if isinstance(part, Test) and part.op == "is":
-            found.append(part.parameter)
-        elif isinstance(part, AnyOf) and part.of:
-            names = {t.parameter if isinstance(t, Test) and t.op == "is" else "" for t in part.of}
-            if len(names) == 1:
-                found.append(names.pop())
-    return found
-
-
-async def _current(
-    access: Access, mongo: Mongo, kind: ResourceType, identifier: str, clause: Clause, session: Session
+async def find_current(
+    access: Access,
+    mongo: Mongo,
+    kind: ResourceType,
+    identifier: str,
+    clause: Clause,
+    session: Session,
+    fields: Mapping[str, Any] | None = None,
 ) -> Document | None:
+    """The current version (or tombstone) of a resource that satisfies this clause, read beforehand or now."""
     if bucket_of(identifier) is None:
         return None
     reference = f"{kind.name}/{identifier}"
@@ -368,32 +227,8 @@ async def _current(
         found = access.prefetched.resources[reference]
         return dict(found) if found is not None and matches(clause, found) else None
     where = to_filter(every(Test("_id", "is", identifier), clause))
-    return await mongo.find_one(kind.name, where, BODY, session)
+    return await mongo.find_one(kind.name, where, fields, session)
 
 
 def _versions_of(identifier: str) -> Document:
     return {"bucket": identifier[:3], "id": identifier}
-
-
-def _behind(order: Order, place: Place) -> Document:
-    """What comes after a place in this order: reached by the first key, and not passed already.
-
-    MongoDB sorts what has no key before everything else.
-    """
-    keys = order.complete()
-    at = (*place.keys, place.id)
-    if len(keys) == 1:
-        return {"_id": {"$lt" if keys[0].descending else "$gt": place.id}}
-    passed: list[Document] = []
-    for n, key in enumerate(keys[1:], start=1):
-        same = {before.field: value for before, value in zip(keys[:n], at, strict=False)}
-        if key.parameter == "_id":
-            passed.append(same | {"_id": {"$gte" if key.descending else "$lte": place.id}})
-        elif key.descending:
-            passed.append(same | {key.field: {"$ne": None} if at[n] is None else {"$gt": at[n]}})
-        elif at[n] is not None:
-            passed.append(same | {key.field: {"$not": {"$gte": at[n]}}})
-    first, value = keys[0], at[0]
-    if value is None:
-        return {"$nor": passed} | ({first.field: None} if first.descending else {})
-    return {first.field: {"$not": {"$gt": value}} if first.descending else {"$gte": value}, "$nor": passed}

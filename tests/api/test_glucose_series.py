@@ -76,7 +76,7 @@ async def test_as_json_line_by_line(camille: Actor, accept: str) -> None:
 async def test_what_cannot_be_asked(camille: Actor) -> None:
     for query, status, where in [
         ("start=ge2026", 400, "start"),
-        ("end=2026-13-01", 400, "date"),
+        ("end=2026-13-01", 400, "end"),
         ("unit=g/L", 400, "unit"),
         ("colour=red", 400, "colour"),
     ]:

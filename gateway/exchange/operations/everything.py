@@ -25,7 +25,7 @@ from gateway.fhir.registry import ResourceType
 from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.mongo import Document, Session
-from gateway.store.resources import Key, Order, Place
+from gateway.store.order import Key, Order, Place
 
 _CHANGED = Order((Key("_lastUpdated", descending=False),))
 

@@ -13,6 +13,7 @@ from gateway.access.access import Access
 from gateway.exchange.audit import searched
 from gateway.exchange.call import Answer, Call
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.operations.arguments import read_day
 from gateway.exchange.operations.lastn import of_somebody
 from gateway.exchange.operations.readings import CODES, UNITS, Reading, decode
 from gateway.exchange.parameters import Pairs
@@ -25,7 +26,7 @@ from gateway.glucose.bands import Unit, convert
 from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.mongo import Session
-from gateway.store.resources import Key, Order, Place
+from gateway.store.order import Key, Order, Place
 
 _OLDEST = Order((Key("date", descending=False),))
 _PIECE = 1_000
@@ -114,8 +115,7 @@ async def glucose_series(gateway: Gateway, access: Access, call: Call, _session:
     pairs: Pairs = of_somebody(access, tuple(pair for pair in given.items() if pair[0] == "patient"))
     for name, prefix in (("start", "ge"), ("end", "lt")):
         if name in given:
-            if not given[name][:1].isdigit():
-                raise Problem("value", f"'{name}' is a date or a time", name, status=400)
+            read_day(name, given[name])
             pairs = (*pairs, ("date", prefix + given[name]))
     clauses: list[Clause] = []
     about: list[str] = []

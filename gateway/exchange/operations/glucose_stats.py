@@ -13,6 +13,7 @@ from gateway.access.access import Access
 from gateway.exchange.audit import searched
 from gateway.exchange.call import Answer, Call
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.operations.arguments import read_day
 from gateway.exchange.operations.lastn import of_somebody
 from gateway.exchange.operations.readings import CODES, UCUM, UNITS, Reading, decode
 from gateway.exchange.read import Result
@@ -22,7 +23,7 @@ from gateway.glucose.bands import BANDS, Summary, Unit, convert, summarize
 from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.mongo import Document, Session
-from gateway.store.resources import Key, Order
+from gateway.store.order import Key, Order
 
 _LENGTHS: Mapping[str, int] = {"day": len("2026-11-25"), "hour": len("2026-11-25T08")}
 _MOST = 30_000  # a hundred days of a sensor that measures every five minutes
@@ -39,8 +40,9 @@ async def glucose_stats(gateway: Gateway, access: Access, call: Call, session: S
             raise Problem("value", f"'{name}' is {' or '.join(allowed)}", name, status=400)
     pairs = list(of_somebody(access, tuple(pair for pair in given.items() if pair[0] == "patient")))
     for name, prefix in (("start", "ge"), ("end", "lt")):
-        if not given.get(name, "")[:1].isdigit():
+        if name not in given:
             raise Problem("required", f"'{name}' is a date or a time", name, status=400)
+        read_day(name, given[name])
         pairs.append(("date", prefix + given[name]))
     found: list[Document] = []
     about: list[str] = []

@@ -18,7 +18,7 @@ from gateway.fhir.clause import Clause
 from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.mongo import Document, Session
-from gateway.store.resources import Key, Order
+from gateway.store.order import Key, Order
 
 _MOST_CODES = 20  # each costs a call
 _NEWEST = Order((Key("date", descending=True),))

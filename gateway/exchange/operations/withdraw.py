@@ -29,12 +29,12 @@ from gateway.fhir.clause import matches
 from gateway.fhir.operations import Operation
 from gateway.fhir.registry import ResourceType
 from gateway.problem import Problem
-from gateway.store import resources as store
 from gateway.store import withdrawn as kept
 from gateway.store.change import Change, Plan
 from gateway.store.commit import Work
 from gateway.store.contents import find_key
 from gateway.store.mongo import Document, Stale
+from gateway.store.owners import find_owners
 from gateway.store.receipts import Once
 
 _LIST = "List"
@@ -45,7 +45,7 @@ async def withdraw(gateway: Gateway, access: Access, call: Call, _operation: Ope
     """Withdraw a resource; who did, and asks again, is told again. Raises Problem 403 or, to who may not read it, 404."""
     kind = gateway.registry[call.type]
     if not is_confined(access):
-        access = await extend_to(gateway, access, await store.find_owners(gateway.mongo, kind.name, [call.id or ""]))
+        access = await extend_to(gateway, access, await find_owners(gateway.mongo, kind.name, [call.id or ""]))
     held: frozenset[str] = frozenset()
     for _ in range(ATTEMPTS):
         async with gateway.committer.turn(held):

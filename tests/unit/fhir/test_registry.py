@@ -11,7 +11,7 @@ from gateway.fhir.clause import Test as Comparison  # (pytest would take a class
 from gateway.fhir.registry import Registry, read_registry
 from gateway.fhir.types import Types
 from gateway.schemas import SchemaError
-from gateway.store.resources import Key, Order, choose_index
+from gateway.store.order import Key, Order, choose_index
 
 PATIENT = """
 type = "Patient"
