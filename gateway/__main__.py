@@ -153,6 +153,21 @@ def version() -> None:
     print(__version__)  # noqa: T201 (the result of the command)
 
 
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """What holds for every command."""
+
+
 @token_app.command("issue")
 def token_issue(
     client: Annotated[str, typer.Option(help="Client id.")],

@@ -7,13 +7,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 Strength = Literal["SHALL", "SHOULD", "MAY"]
-Outcome = Literal["passed", "failed", "not applicable", "broken"]
-"""`broken`: the check itself could not be done: a fault of the kit's, or a server that does not answer."""
+Outcome = Literal["passed", "failed", "broken", "not reached", "not applicable"]
+"""`broken`: the check itself could not be done: a fault of the kit's, or a server that does not answer. `not reached`: an exam
+ended before this scene of it."""
 
-_RANK = {"failed": 0, "broken": 1, "not applicable": 2, "passed": 3}
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+"""In the order in which reports tell them."""
+
+_UNKNOWN: tuple[Outcome, ...] = ("broken", "not reached")
+_RANK = {"failed": 0, "broken": 1, "not reached": 2, "not applicable": 3, "passed": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +64,22 @@ class Report:
 
     @property
     def is_conformant(self) -> bool:
-        """Whether something was checked, no SHALL failed and nothing was broken."""
-        bad = any(v.outcome == "broken" or (v.outcome == "failed" and v.strength == "SHALL") for v in self.verdicts)
+        """Whether something was checked, no SHALL failed, nothing was broken and no scene of an exam is missing."""
+        bad = any(v.outcome in _UNKNOWN or (v.outcome == "failed" and v.strength == "SHALL") for v in self.verdicts)
         return not bad and self.count("passed") > 0
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every scene of an exam was played."""
+        return self.count("not reached") == 0
+
+    @property
+    def conclusion(self) -> str:
+        """What comes out of it, in a word or two. What failed counts for more than what is missing."""
+        if self.is_conformant:
+            return "conformant"
+        only_missing = not self.is_finished and self.count("failed") + self.count("broken") == 0
+        return "not finished" if only_missing else "not conformant"
 
     def write(self, path: Path) -> None:
         """Keep it as JSON, for `read_report`."""
@@ -90,8 +108,8 @@ class Difference:
 
     @property
     def is_regression(self) -> bool:
-        """Whether it was fine and is no more."""
-        return self.before == "passed" and self.after in ("failed", "broken")
+        """Whether it was fine and is no more, or nobody knows."""
+        return self.before == "passed" and self.after in ("failed", *_UNKNOWN)
 
 
 def compare(before: Report, after: Report) -> list[Difference]:
@@ -103,7 +121,7 @@ def compare(before: Report, after: Report) -> list[Difference]:
         for check, told in {**old, **new}.items()
         if _outcome(old, check) != _outcome(new, check)
     ]
-    return sorted(found, key=lambda d: (not d.is_regression, _RANK[d.after] if d.after else 4, d.rule))
+    return sorted(found, key=lambda d: (not d.is_regression, _RANK[d.after] if d.after else 5, d.rule))
 
 
 def _outcome(verdicts: dict[str, Verdict], check: str) -> Outcome | None:

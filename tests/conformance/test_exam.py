@@ -1,11 +1,15 @@
 """Exams: a careful client and a naive one get the grades they deserve, on a real gateway behind the proxy."""
 
 import io
+import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
+from fhir.resources.R4B import testreport
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -18,7 +22,7 @@ from gateway.conformance.exam.sent import read_sent
 from gateway.conformance.reports.files import write_reports
 from gateway.conformance.reports.terminal import print_report
 from gateway.conformance.target import read_target
-from gateway.conformance.verdicts import Report
+from gateway.conformance.verdicts import Report, compare
 from tests.conformance.clients import Careful, Naive, Reader
 from tests.unit.test_cli import free_port
 
@@ -83,10 +87,31 @@ def test_a_reader_that_stops_when_it_should(site: str, patient: str) -> None:
     assert told["EXAM-06"] == "failed"  # it has one token only, and gives up
 
 
-def test_what_was_not_played_is_not_judged(site: str) -> None:
+def test_what_was_not_played_is_not_reached_and_no_pass(site: str, tmp_path: Path) -> None:
     report = hold_exam("document-producer", f"{site}/fhir", free_port(), 0.5, "test", lambda _: None)
-    assert set(grades(report).values()) == {"not applicable"}
-    assert not report.is_conformant
+    assert set(grades(report).values()) == {"not reached"}
+    assert (report.is_conformant, report.conclusion) == (False, "not finished")
+    passed = replace(report, verdicts=[replace(report.verdicts[0], outcome="passed"), *report.verdicts[1:]])
+    assert not passed.is_conformant, "one scene of many is no pass"
+    write_reports(passed, tmp_path)
+    skipped = ET.parse(tmp_path / "junit.xml").getroot().findall(".//skipped")
+    assert len(skipped) == len(report.verdicts) - 1
+    assert skipped[0].get("message", "").startswith("not reached: the client sent too little")
+    told = testreport.TestReport.model_validate_json((tmp_path / "TestReport.json").read_text("utf-8"))
+    assert (told.status, told.result) == ("stopped", "fail")
+    assert told.test[-1].action[0].assert_fhir.message.startswith("not reached: ")
+    assert json.loads((tmp_path / "badge.json").read_text("utf-8"))["message"] == f"1 of {len(report.verdicts)} rules"
+    page = (tmp_path / "index.html").read_text("utf-8")
+    assert page.count('<span class="not-reached">not reached</span>') == len(report.verdicts) - 1
+    print_report(passed, console := Console(file=io.StringIO(), width=200))
+    assert "not reached" in console.file.getvalue()
+    assert "not finished" in console.file.getvalue()
+    done = replace(report, verdicts=[replace(verdict, outcome="passed") for verdict in report.verdicts])
+    assert [one.is_regression for one in compare(done, passed)] == [True] * (len(report.verdicts) - 1)
+    assert [one.is_regression for one in compare(passed, done)] == [False] * (len(report.verdicts) - 1)
+
+
+def test_there_are_exams_for_roles_alone(site: str) -> None:
     with pytest.raises(ExamError, match="there is no exam for 'kitten'"):
         hold_exam("kitten", site, free_port(), 1, "test", lambda _: None)
     ended = CliRunner().invoke(app, ["conformance", "client", "kitten"])

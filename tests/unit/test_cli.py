@@ -306,7 +306,9 @@ def wait_until_closed(port: int) -> None:
 
 
 def test_the_version_and_help_are_told() -> None:
-    assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", run("version", env=environment(None)).stdout)
+    told = [run(command, env=environment(None)).stdout for command in ("version", "--version")]
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", told[0])
+    assert told[1] == told[0]
     ended = run("--help", env=environment(None))
     for command in ("serve", "demo", "check", "import", "token", "accounts", "audit"):
         assert command in ended.stdout

@@ -15,6 +15,7 @@ from gateway.conformance.verdicts import Exchange, Outcome, Verdict
 _AFTERWARDS = 8.0  # seconds that are watched after consent was taken back
 _IDLE = 20.0  # seconds without an attempt after which a scene is over, whatever became of it
 _WELL = Event("forward")
+_NOT_REACHED = "the client sent too little for this: let it work longer, or with more to send"
 
 
 @dataclass
@@ -82,9 +83,7 @@ class Exam:
         for scene in self.role.scenes:
             content = by_scene.get(id(scene))
             if content is None:
-                found.append(
-                    _verdict(scene.rule, scene.strength, scene.text, "not applicable", "too little was sent to come to this")
-                )
+                found.append(_verdict(scene.rule, scene.strength, scene.text, "not reached", _NOT_REACHED))
             else:
                 course = self.courses[content]
                 wrong = scene.judge(course)

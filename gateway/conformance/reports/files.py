@@ -12,7 +12,8 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 
 from gateway.conformance.verdicts import Report, Verdict
 
-_RESULTS = {"passed": "pass", "failed": "fail", "not applicable": "skip", "broken": "error"}
+_RESULTS = {"passed": "pass", "failed": "fail", "broken": "error", "not reached": "skip", "not applicable": "skip"}
+_SKIPPED = ("not applicable", "not reached")
 _FORBIDDEN = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF))  # what XML 1.0 cannot say
 
 
@@ -22,8 +23,8 @@ def junit(report: Report) -> bytes:
     for group in sorted({verdict.group for verdict in report.verdicts}):
         rows = [verdict for verdict in report.verdicts if verdict.group == group]
         counts = {"tests": len(rows)}
-        for name, outcome in (("failures", "failed"), ("errors", "broken"), ("skipped", "not applicable")):
-            counts[name] = sum(verdict.outcome == outcome for verdict in rows)
+        for name, outcomes in (("failures", ("failed",)), ("errors", ("broken",)), ("skipped", _SKIPPED)):
+            counts[name] = sum(verdict.outcome in outcomes for verdict in rows)
         suite = ET.SubElement(root, "testsuite", {"name": group, **{name: str(count) for name, count in counts.items()}})
         for verdict in rows:
             _case(suite, verdict)
@@ -35,8 +36,8 @@ def _case(suite: ET.Element, verdict: Verdict) -> None:
     name = f"{verdict.rule} {verdict.text}"
     case = ET.SubElement(suite, "testcase", classname=verdict.group, name=name, time=str(verdict.seconds))
     reason = verdict.reason.translate(_FORBIDDEN)
-    if verdict.outcome == "not applicable":
-        ET.SubElement(case, "skipped", message=reason)
+    if verdict.outcome in _SKIPPED:
+        ET.SubElement(case, "skipped", message=f"{verdict.outcome}: {reason}")
     elif verdict.outcome != "passed":
         element = ET.SubElement(case, "failure" if verdict.outcome == "failed" else "error", message=reason.split("\n")[0])
         shown = "\n\n".join(f"{said.curl}\n\n{said.request}\n\n{said.answer}" for said in verdict.exchanges[-2:])
@@ -51,7 +52,7 @@ def test_report(report: Report) -> dict[str, Any]:
     return {
         "resourceType": "TestReport",
         "name": "gateway conformance",
-        "status": "completed",
+        "status": "completed" if report.is_finished else "stopped",
         "testScript": {"display": "the rules of the gateway's conformance kit"},
         "result": "pass" if report.is_conformant else "fail",
         "score": round(100 * report.count("passed") / checked, 2) if checked else 0,
@@ -65,7 +66,7 @@ def test_report(report: Report) -> dict[str, Any]:
 def _test(verdict: Verdict) -> dict[str, Any]:
     told = {"result": _RESULTS[verdict.outcome]}
     if verdict.reason:
-        told["message"] = verdict.reason
+        told["message"] = f"{verdict.outcome}: {verdict.reason}" if verdict.outcome in _SKIPPED else verdict.reason
     if verdict.link:
         told["detail"] = verdict.link
     return {"name": verdict.rule, "description": f"{verdict.strength}: {verdict.text}", "action": [{"assert": told}]}
@@ -74,7 +75,7 @@ def _test(verdict: Verdict) -> dict[str, Any]:
 def badge(report: Report) -> dict[str, Any]:
     """What a service of badges reads: label, message, colour."""
     rules = {verdict.rule for verdict in report.verdicts if verdict.outcome != "not applicable"}
-    bad = {verdict.rule for verdict in report.verdicts if verdict.outcome in ("failed", "broken")}
+    bad = {verdict.rule for verdict in report.verdicts if verdict.outcome in ("failed", "broken", "not reached")}
     message = f"{len(rules - bad)} of {len(rules)} rules"
     colour = ("yellow" if bad else "brightgreen") if report.is_conformant else "red"
     return {"schemaVersion": 1, "label": "FHIR conformance", "message": message, "color": colour}

@@ -9,26 +9,31 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from gateway.conformance.verdicts import Difference, Report, Verdict
+from gateway.conformance.verdicts import OUTCOMES, Difference, Report, Verdict
 
-_COLOURS = {"passed": "green", "failed": "red", "not applicable": "dim", "broken": "magenta"}
+_COLOURS = {"failed": "red", "broken": "magenta"}
 
 
 def print_report(report: Report, console: Console) -> None:
     """A table of the groups, then each check that failed, with its rule, its reason and a line that shows it again."""
     table = Table(title=f"{report.base}  {report.software}", title_justify="left")
-    for heading in ("group", "passed", "failed", "broken", "not applicable"):
+    shown = [outcome for outcome in OUTCOMES if outcome != "not reached" or report.count(outcome)]  # (in exams alone)
+    for heading in ("group", *shown):
         table.add_column(heading, justify="left" if heading == "group" else "right")
     for group in sorted({verdict.group for verdict in report.verdicts}):
         row = [verdict for verdict in report.verdicts if verdict.group == group]
-        counts = (sum(v.outcome == outcome for v in row) for outcome in ("passed", "failed", "broken", "not applicable"))
+        counts = (sum(v.outcome == outcome for v in row) for outcome in shown)
         table.add_row(group, *(str(count or "") for count in counts))
     console.print(table)
     for verdict in report.verdicts:
         if verdict.outcome in ("failed", "broken"):
             _print_failure(verdict, console)
-    word = "[green]conformant[/]" if report.is_conformant else "[red]not conformant[/]"
-    console.print(f"{report.count('passed')} passed, {report.count('failed')} failed in {report.seconds} s: {word}")
+    for verdict in report.verdicts:
+        if verdict.outcome == "not reached":
+            console.print(f"[yellow]{verdict.rule} not reached[/]  {escape(verdict.text)}", soft_wrap=True)
+    word = f"[{'green' if report.is_conformant else 'red'}]{report.conclusion}[/]"
+    told = ", ".join(f"{report.count(outcome)} {outcome}" for outcome in shown if report.count(outcome) or outcome == "failed")
+    console.print(f"{told} in {report.seconds} s: {word}")
 
 
 def print_differences(differences: Sequence[Difference], console: Console) -> None:
