@@ -7,9 +7,10 @@ Must not know: HTTP, MongoDB, how a token was checked. An Access lives for one r
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
-from gateway.access.policy import DIRECTIONS, PERMISSIONS, Policy
+from gateway.access.policy import DIRECTIONS, PERMISSIONS, Policy, Through
 from gateway.access.record import NOTHING_PREFETCHED, Caller, Prefetched, Record
 from gateway.access.relation import Relation
 from gateway.access.rights import Rights, reason_of
@@ -18,6 +19,8 @@ from gateway.fhir.clause import EVERYTHING, NOTHING, All, Clause, Not, Test, Val
 from gateway.fhir.clause import Any as AnyOf
 from gateway.fhir.registry import Registry, ResourceType
 from gateway.problem import Problem
+
+NOTHING_SEEN: Mapping[str, frozenset[str]] = MappingProxyType({})
 
 __all__ = ["NOTHING_PREFETCHED", "Access", "Caller", "Prefetched", "Record", "unknown_reference"]
 
@@ -32,6 +35,8 @@ class Access:
         "_policy",
         "_registry",
         "_rights",
+        "_seen",
+        "_sought",
         "absent",
         "caller",
         "now",
@@ -48,6 +53,7 @@ class Access:
         records: Iterable[Record] = (),
         prefetched: Prefetched = NOTHING_PREFETCHED,
         absent: frozenset[str] = frozenset(),
+        seen: Mapping[str, frozenset[str]] = NOTHING_SEEN,
     ) -> None:
         self.caller = caller
         self.absent = absent  # patients who were looked up, and are not here
@@ -60,18 +66,21 @@ class Access:
         self._cache: dict[tuple[str, str], Clause] = {}
         self._in_scope: dict[tuple[str, str], Clause] = {}
         self._allowed: set[tuple[str, str]] = set()
+        self._seen = dict(seen)  # by type: the ids of what was found to be seen through something else
+        self._sought: set[str] = set()  # the types of which all such are known
 
     def over(self, records: Iterable[Record], absent: Iterable[str] = ()) -> "Access":
         """The same caller's access over these records as well. `absent`: who was looked up with them, and is not here."""
         known = (*self.records.values(), *records)
         missing = self.absent.union(absent)
-        return Access(self.caller, self._registry, self._policy, self.now, known, self.prefetched, missing)
+        return Access(self.caller, self._registry, self._policy, self.now, known, self.prefetched, missing, self._seen)
 
     def looking_at(self, resources: Mapping[str, Values | None], contents: Mapping[str, Any] | None = None) -> "Access":
         """The same access with these documents read beforehand as well, and contents that are behind its own door."""
         read = self.prefetched
         prefetched = Prefetched({**read.resources, **resources}, read.known, {**read.contents, **(contents or {})})
-        return Access(self.caller, self._registry, self._policy, self.now, self.records.values(), prefetched, self.absent)
+        records = self.records.values()
+        return Access(self.caller, self._registry, self._policy, self.now, records, prefetched, self.absent, self._seen)
 
     def afresh(self) -> "Access":
         """The same access without what was read beforehand, which has turned out to be outdated."""
@@ -226,11 +235,35 @@ class Access:
         else:
             deposits = deposits and direction == "read"
             owned = some(*(self._of_record(one, kind, direction, deposits=deposits) for one in self.records.values()))
+        if direction == "read" and self.through(kind) is not None:
+            owned = every(owned, some(*(Test("_id", "is", one) for one in sorted(self._seen.get(kind.name, ())))))
         if kind.is_patient or kind.patient_required:
             return owned
         directory = direction == "read" or self.caller.kind in self._policy.directory_writers
         unowned: Clause = EVERYTHING if not kind.in_compartment else Test("patient", "missing", True)
         return some(owned, unowned if directory else NOTHING)
+
+    def through(self, kind: ResourceType) -> Through | None:
+        """Through what alone the caller sees resources of this type that belong to a patient, None where that is no matter.
+
+        None of them is there for the caller until it was found out (`see`) which those are.
+        """
+        return self._policy.through.get((self.caller.kind, kind.name))
+
+    def unseen(self, kind: ResourceType) -> Clause:
+        """What the caller might see of such a type, were it seen through something; nothing where all of it is known."""
+        if kind.name in self._sought:
+            return NOTHING
+        return some(*(self._of_record(record, kind, "read") for record in self.records.values()))
+
+    def see(self, kind: ResourceType, ids: Iterable[str], *, are_all: bool) -> bool:
+        """Take note of what is seen through something else; returns whether any of it was not known before."""
+        known = self._seen.get(kind.name, frozenset())
+        self._seen[kind.name] = known.union(ids)
+        if are_all:
+            self._sought.add(kind.name)
+        self._cache = {key: clause for key, clause in self._cache.items() if key[0] != kind.name}
+        return self._seen[kind.name] != known
 
     def referable(self, kind: ResourceType) -> Clause:
         """What the caller may point at: what it may read, and what it deposited itself."""

@@ -16,7 +16,7 @@ from gateway.access.entitlement import Entitlements, read_entitlements
 from gateway.access.relation import RelationRule
 from gateway.access.visibility import LabelRule, Labels, bearing
 from gateway.fhir.index import UNKNOWN_LABEL
-from gateway.fhir.registry import Registry
+from gateway.fhir.registry import Registry, ResourceType
 from gateway.fhir.type_file import Group
 from gateway.fhir.values import token_values
 from gateway.schemas import SchemaError, read_schema
@@ -68,6 +68,13 @@ class _WriteFile(msgspec.Struct, forbid_unknown_fields=True):
 
 class _ConsentFile(msgspec.Struct, forbid_unknown_fields=True):
     never_opens: list[Group]
+
+
+class _ThroughFile(msgspec.Struct, forbid_unknown_fields=True):
+    type: str
+    by: str
+    parameter: str
+    actors: list[Kind]
 
 
 class _SearchFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -143,6 +150,7 @@ class _PolicyFile(msgspec.Struct, forbid_unknown_fields=True):
     base: list[_BaseFile]
     write: list[_WriteFile]
     consent: _ConsentFile
+    through: list[_ThroughFile]
     search: _SearchFile
     history: _HistoryFile
     directory: _DirectoryFile
@@ -157,10 +165,19 @@ class _PolicyFile(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Through:
+    """That resources are seen only through those of the type `by` that point at them by this parameter."""
+
+    by: ResourceType
+    parameter: str
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """The tables. `holds`: (actor, direction, type) needing no Consent, where the direction `deposited` stands for reading what
     one deposited; `may_write`: (actor, type, interaction).
 
+    `through`: by (actor, type), through what alone it is seen;
     `may_ask`: (actor, operation) where that is a right of its own; `closed_to`: who deposits nothing in a closed record;
     `relations`: those of care that there can be, the strongest first; `most_relations`: how many a record holds at a time, and
     `most_members`: of how many participants each;
@@ -171,6 +188,7 @@ class Policy:
     holds: frozenset[tuple[str, str, str]]
     may_write: frozenset[tuple[str, str, str]]
     never_opened: frozenset[str]
+    through: Mapping[tuple[str, str], Through]
     patient_required: frozenset[str]
     historians: frozenset[str]
     directory_writers: frozenset[str]
@@ -218,6 +236,7 @@ def read_policy(schemas: Path, registry: Registry) -> Policy:
             for interaction in row.interactions
         ),
         never_opened=frozenset(types_of(raw.consent.never_opens)),
+        through=_through(file, raw.through, registry),
         patient_required=frozenset(raw.search.patient_required),
         historians=frozenset(raw.history.actors),
         directory_writers=frozenset(raw.directory.writers),
@@ -235,6 +254,22 @@ def read_policy(schemas: Path, registry: Registry) -> Policy:
         most_members=raw.care.most_members,
         relations_remembered=timedelta(days=raw.care.remembered_days),
     )
+
+
+def _through(file: Path, rows: list[_ThroughFile], registry: Registry) -> Mapping[tuple[str, str], Through]:
+    found: dict[tuple[str, str], Through] = {}
+    for n, row in enumerate(rows):
+        seen, by = registry.find(row.type), registry.find(row.by)
+        if seen is None or not seen.in_compartment:
+            raise SchemaError(file, f"through[{n}].type", f"'{row.type}' is no type of a patient's data")
+        if by is None or row.parameter not in by.search or by.search[row.parameter].type != "reference":
+            raise SchemaError(
+                file, f"through[{n}].parameter", f"'{row.parameter}' is no reference that {row.by} is searched by"
+            )
+        if ("patient", row.parameter) not in {index[:2] for index in by.indexes}:
+            raise SchemaError(file, f"through[{n}].parameter", f"{row.by} has no index of patient and {row.parameter}")
+        found |= {(actor, row.type): Through(by, row.parameter) for actor in row.actors}
+    return found
 
 
 def _labels(file: Path, raw: _PolicyFile) -> Labels:

@@ -16,6 +16,7 @@ from gateway.store.filter import stored_field, to_filter
 from gateway.store.mongo import Document, Mongo, Session
 from gateway.store.order import BY_ID, choose_index
 from gateway.store.resources import LIVE
+from gateway.store.through import look_through
 
 _FACTS: Mapping[str, Any] = {"version": 1, "patient": 1, "updated": 1, "source": 1}
 _MANY = 1_000  # documents; where more meet several conditions, each is asked for itself
@@ -42,7 +43,20 @@ def require_findable(access: Access, kind: ResourceType, clause: Clause) -> None
 async def find_matches(
     access: Access, mongo: Mongo, kind: ResourceType, clauses: Sequence[Clause], *, seconds: float
 ) -> list[list[Document]]:
-    """For each condition at most two resources that meet it, among those the caller's conditions may find."""
+    """For each condition at most two resources that meet it, among those the caller's conditions may find.
+
+    What the caller deposited itself answers before what it sees through something else.
+    """
+    found = await _find_matches(access, mongo, kind, clauses, seconds=seconds)
+    if all(found) or not await look_through(access, mongo, kind):
+        return found
+    seen = await _find_matches(access, mongo, kind, clauses, seconds=seconds)
+    return [mine or others for mine, others in zip(found, seen, strict=True)]
+
+
+async def _find_matches(
+    access: Access, mongo: Mongo, kind: ResourceType, clauses: Sequence[Clause], *, seconds: float
+) -> list[list[Document]]:
     allowed = access.matchable(kind)
     # Whether what is found may answer a create can depend on what it says.
     facts = {**_FACTS, **{stored_field(name): 1 for name in access.parameters_weighed(kind, "create")}}

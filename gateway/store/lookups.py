@@ -17,6 +17,7 @@ from gateway.store.filter import stored_field
 from gateway.store.gather import Gather
 from gateway.store.ids import bucket_of
 from gateway.store.mongo import Document, Mongo
+from gateway.store.through import look_through
 
 _MOST = 4_096  # keys or ids in one call
 _KNOWN = frozenset({"key", "digest", "version", "updated", "patient", "source", "deleted", "withdrawn"})
@@ -66,6 +67,14 @@ class Lookups:
 
     async def find_targets(self, access: Access, kind: ResourceType, ids: Sequence[str]) -> dict[str, str | None]:
         """Which of these resources exist and may be pointed at by the caller, with the patient each belongs to."""
+        found = await self._find_targets(access, kind, ids)
+        missing = [identifier for identifier in ids if identifier not in found]
+        # (What one deposited itself may be pointed at whether or not it is seen through anything: that costs no call.)
+        if missing and await look_through(access, self._mongo, kind, missing):
+            found |= await self._find_targets(access, kind, missing)
+        return found
+
+    async def _find_targets(self, access: Access, kind: ResourceType, ids: Sequence[str]) -> dict[str, str | None]:
         clause = access.referable(kind)
         prefetched = access.prefetched.resources
         if all(f"{kind.name}/{identifier}" in prefetched for identifier in ids):

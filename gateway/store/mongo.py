@@ -186,10 +186,12 @@ class Mongo:
         with self._reading(seconds):
             return int(await self._collection(collection).count_documents(where, session=session))
 
-    async def aggregate(self, collection: str, pipeline: list[Document]) -> list[Document]:
-        """The result of a pipeline."""
-        with self._reading(None):
-            cursor = self._collection(collection).aggregate(pipeline)
+    async def aggregate(
+        self, collection: str, pipeline: list[Document], *, seconds: float | None = None, session: Session = None
+    ) -> list[Document]:
+        """The result of a pipeline. `seconds`: refuse as too costly what takes longer."""
+        with self._reading(seconds):
+            cursor = self._collection(collection).aggregate(pipeline, session=session)
             if not self._is_motor:
                 cursor = await cursor
             found: list[Document] = await cursor.to_list(None)
@@ -391,10 +393,6 @@ async def _repeated(once: Callable[[], Awaitable[T]], deadline: float) -> T:
             problem = conflict.problem
             if time.monotonic() > deadline:
                 break
-        await asyncio.sleep(_jitter() * min(0.002 * 2 ** min(attempt, 6), 0.1))
+        jitter = secrets.randbelow(1_000) / 1_000
+        await asyncio.sleep(jitter * min(0.002 * 2 ** min(attempt, 6), 0.1))
     raise problem or Problem("transient", "the store could not carry out this write in time", headers={"Retry-After": "1"})
-
-
-def _jitter() -> float:
-    """A random number from 0 to 1."""
-    return secrets.randbelow(1_000) / 1_000

@@ -84,6 +84,8 @@ async def test_who_writes_what(world: World, kind: str) -> None:
     creator = owner if "patient" in WRITERS[kind] else world.operator
     stored = await creator.create(body_of(kind, owner, everybody["service"]))
     path = f"{kind}/{stored['id']}"
+    if kind == "Device":  # apps and services see one through a measure only
+        await owner.create(observation(owner.patient, device={"reference": path}))
     for name, actor in everybody.items():
         created = await actor.post(kind, body_of(kind, owner, everybody["service"]))
         updated = await actor.put(path, stored)

@@ -1,0 +1,54 @@
+"""What is seen only through something else: the device of a measure, through a measure that may be seen.
+
+Knows: how one call finds which resources are pointed at by any that the caller may see. Both readers of a clause then have
+their ids to look at (`Access.see`), so that what is in no visible measure is in no filter and satisfies no clause.
+Must not know: which types that are, and for whom (`[[through]]` of policy.toml).
+"""
+
+from collections.abc import Sequence
+
+from gateway.access.access import Access
+from gateway.fhir.clause import NOTHING, Test, every, some
+from gateway.fhir.clause import Any as AnyOf
+from gateway.fhir.registry import ResourceType
+from gateway.store.filter import stored_field, to_filter
+from gateway.store.mongo import Document, Mongo, Session
+
+SECONDS = 5.0  # for one such call
+
+
+async def look_through(
+    access: Access, mongo: Mongo, kind: ResourceType, ids: Sequence[str] | None = None, session: Session = None
+) -> bool:
+    """Find out which of these resources (None: of all) the caller sees; returns whether that is more than was known.
+
+    One call at most, the same whether any of them is there, and none for types and callers whom it does not concern.
+    """
+    through = access.through(kind)
+    if through is None:
+        return False
+    unseen = access.unseen(kind)
+    visible = some(access.clause(through.by, "read"), access.clause(through.by, "search-type"))
+    if NOTHING in (unseen, visible):
+        return False
+    asked = unseen if ids is None else every(AnyOf(tuple(Test("_id", "is", one) for one in ids)), unseen)
+    pointing: Document = {
+        "from": through.by.name,
+        "localField": "reference",
+        "foreignField": stored_field(through.parameter),
+        "pipeline": [{"$match": to_filter(visible) | {"deleted": {"$exists": False}}}, {"$limit": 1}, {"$project": {"_id": 1}}],
+        "as": "pointing",
+    }
+    found = await mongo.aggregate(
+        kind.name,
+        [
+            {"$match": to_filter(asked)},
+            {"$project": {"reference": {"$concat": [f"{kind.name}/", "$_id"]}}},
+            {"$lookup": pointing},
+            {"$match": {"pointing": {"$ne": []}}},
+            {"$project": {"_id": 1}},
+        ],
+        seconds=SECONDS,
+        session=session,
+    )
+    return access.see(kind, [document["_id"] for document in found], are_all=ids is None)
