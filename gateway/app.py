@@ -43,7 +43,8 @@ from gateway.fhir.index import Index
 from gateway.fhir.media import MediaTypes, read_media_types
 from gateway.fhir.plausible import Plausibility, read_plausibility
 from gateway.fhir.references import References
-from gateway.fhir.registry import Registry, read_registry
+from gateway.fhir.registry import Registry
+from gateway.fhir.registry_reading import read_registry
 from gateway.fhir.search import Reading
 from gateway.fhir.submissions import Submissions, read_submissions
 from gateway.fhir.subset import Subsets

@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from datetime import UTC
 from typing import Any, TypeVar
 
@@ -24,9 +23,9 @@ from pymongo.write_concern import WriteConcern
 from gateway.problem import Problem
 from gateway.settings import SettingsError
 from gateway.store.driver_errors import Conflict, Stale, Unmatched, driver_errors, instead, require_unknown_outcome, too_costly
+from gateway.store.statements import Document, Part, Step
 
 T = TypeVar("T")
-Document = dict[str, Any]
 Session = Any
 
 __all__ = ["Document", "Mongo", "Part", "Session", "Stale", "Step", "Unmatched"]
@@ -57,54 +56,6 @@ _BEFORE_ASKING_AGAIN = 0.05  # seconds
 _THREADS = 32
 _THERE_ALREADY = frozenset({48})  # NamespaceExists
 _OTHER_INDEX = frozenset({85, 86})  # IndexOptionsConflict, IndexKeySpecsConflict
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What to find in one collection; each document found says `of` what it is. `fields`: as in a projection."""
-
-    collection: str
-    where: Document
-    of: str
-    fields: Mapping[str, Any] | None = None
-
-    def stages(self) -> list[Document]:
-        """The part as stages of a pipeline."""
-        projection: list[Document] = [{"$project": self.fields}] if self.fields else []
-        return [{"$match": self.where}, *projection, {"$set": {"of": {"$literal": self.of}}}]
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Writes to one collection, done in one call. Each of `updates` and `replacements` is to find its one document.
-
-    `deletes`: filters of what is to be gone; `otherwise`: the Problem to raise where the store cannot do it, in place of its
-    own; `contended`: where others are at the same documents for too long.
-    """
-
-    collection: str
-    inserts: Sequence[Document] = ()
-    updates: Sequence[tuple[Document, Document]] = ()
-    replacements: Sequence[tuple[Document, Document]] = ()
-    deletes: Sequence[Document] = ()
-    otherwise: Callable[[], Problem] | None = None
-    contended: Callable[[], Problem] | None = None
-
-    def requests(self) -> list[Any]:
-        """The step as the driver takes it."""
-        changes: list[Any] = [pymongo.UpdateOne(*update) for update in self.updates]
-        changes += [pymongo.ReplaceOne(*one) for one in self.replacements]
-        return [*changes, *map(pymongo.DeleteMany, self.deletes), *map(pymongo.InsertOne, self.inserts)]
-
-    @property
-    def is_mixed(self) -> bool:
-        """Whether it takes several commands: one that fails ends the transaction, and nothing may be tried behind it."""
-        return bool(self.inserts) and bool(self.updates or self.replacements)
-
-    def require_all(self, matched: int) -> None:
-        """Raise Unmatched where a document was not found."""
-        if matched < len(self.updates) + len(self.replacements):
-            raise Unmatched(self.collection)
 
 
 class Mongo:
@@ -230,7 +181,7 @@ class Mongo:
     async def write(self, step: Step, session: Session) -> None:
         """Carry out a step of a transaction. Raises Stale where a unique key is taken, Unmatched where something is gone."""
         with instead(step.otherwise, step.contended), self._writing():
-            answer = await self._collection(step.collection).bulk_write(step.requests(), ordered=step.is_mixed, session=session)
+            answer = await self._collection(step.collection).bulk_write(_requests(step), ordered=step.is_mixed, session=session)
         step.require_all(answer.matched_count)
 
     async def delete(self, collection: str, where: Document) -> int:
@@ -320,7 +271,7 @@ class Mongo:
             session.start_transaction(read_concern=_SNAPSHOT, write_concern=_WRITE)  # aborted by the end of its session
             for step in steps:
                 with instead(step.otherwise, step.contended), self._writing():
-                    answer = database[step.collection].bulk_write(step.requests(), ordered=step.is_mixed, session=session)
+                    answer = database[step.collection].bulk_write(_requests(step), ordered=step.is_mixed, session=session)
                 step.require_all(answer.matched_count)
             while True:
                 self.calls += 1
@@ -380,6 +331,13 @@ class Mongo:
         self.calls += 1
         with driver_errors():
             yield
+
+
+def _requests(step: Step) -> list[Any]:
+    """A step as the driver takes it."""
+    changes: list[Any] = [pymongo.UpdateOne(*update) for update in step.updates]
+    changes += [pymongo.ReplaceOne(*one) for one in step.replacements]
+    return [*changes, *map(pymongo.DeleteMany, step.deletes), *map(pymongo.InsertOne, step.inserts)]
 
 
 async def _repeated(once: Callable[[], Awaitable[T]], deadline: float) -> T:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.fhir.registry import Registry, read_registry
+from gateway.fhir.registry import Registry
+from gateway.fhir.registry_reading import read_registry
 from gateway.mesures.bmi import Found, body_mass_indexes
 from gateway.mesures.measures import read_measures
 from gateway.schemas import SchemaError, find_schemas

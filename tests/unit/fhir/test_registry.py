@@ -8,7 +8,8 @@ import pytest
 from gateway.fhir.bindings import check_bindings
 from gateway.fhir.clause import FIELDS, every
 from gateway.fhir.clause import Test as Comparison  # (pytest would take a class called Test for tests)
-from gateway.fhir.registry import Registry, read_registry
+from gateway.fhir.registry import Registry
+from gateway.fhir.registry_reading import read_registry
 from gateway.fhir.types import Types
 from gateway.schemas import SchemaError
 from gateway.store.order import Key, Order, choose_index
