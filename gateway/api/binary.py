@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Scope
 
-from gateway.api.formats import JSON, XML, read_media_type
+from gateway.api.formats import JSON, XML, read_media_ranges, read_media_type, read_quality
 from gateway.api.long_binary import LongBinary
 from gateway.api.negotiate import choose_format, query_pairs, require_no_query
 from gateway.api.once import KEY_HEADER
@@ -41,7 +41,6 @@ _FHIR: Mapping[str, Form] = {
 _BEFORE, _BEHIND = b',"data":"', b'"}'
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 _OWNER = re.compile(r"Patient/([A-Za-z0-9.-]{1,64})")
-_QUALITY = re.compile(r"[01](?:\.[0-9]{0,3})?")
 
 
 def is_fhir(content_type: str) -> bool:
@@ -236,15 +235,14 @@ def _choose(request: Request, media: str) -> tuple[Form | None, list[str]]:
     """
     own = plain_type(media)
     asked = [value.replace(" ", "+") for name, value in query_pairs(request) if name == "_format"]
-    ranges = [read_media_type(one) for one in ",".join(asked or request.headers.getlist("accept")).split(",") if one.strip()]
+    ranges = read_media_ranges(",".join(asked or request.headers.getlist("accept")))
     if not ranges:
         return "raw", []
     closeness = {own: 3, f"{own.partition('/')[0]}/*": 2, "*/*": 1}
     wanted: dict[Form, tuple[int, float]] = {}
     others: dict[str, float] = {}
     for name, parameters in ranges:
-        given = parameters.get("q", "1")
-        quality = min(1.0, float(given)) if _QUALITY.fullmatch(given) else 1.0
+        quality = read_quality(parameters)
         form: Form = "raw" if name in closeness else _FHIR.get(name, "raw")
         close = closeness.get(name, 0 if form == "raw" else 3)
         if close == 0 and "*" not in name:

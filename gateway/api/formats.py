@@ -28,7 +28,7 @@ def accepted_formats(accept: str) -> tuple[Format, ...]:
     """The formats of FHIR 4.0 that these media ranges want most: of each, what the closest range says counts."""
     qualities: dict[Format, float] = {"json": 1.0, "xml": 1.0}
     if accept.strip():
-        ranges = [read_media_type(media_range) for media_range in accept.split(",")]
+        ranges = read_media_ranges(accept)
         qualities = {name: _quality(ranges, name) for name in qualities}
     most = max(qualities.values())
     return tuple(name for name, quality in qualities.items() if quality == most > 0)
@@ -48,6 +48,17 @@ def read_media_type(text: str) -> tuple[str, dict[str, str]]:
     return media_type, {name.strip(): value.strip().strip('"') for name, _, value in split}
 
 
+def read_media_ranges(text: str) -> list[tuple[str, dict[str, str]]]:
+    """The media ranges of an `Accept` with their parameters: https://www.rfc-editor.org/rfc/rfc9110#section-12.5.1."""
+    return [read_media_type(media_range) for media_range in text.split(",") if media_range.strip()]
+
+
+def read_quality(parameters: Mapping[str, str]) -> float:
+    """How much a media range with these parameters is wanted, from 0 (not at all) to 1."""
+    asked = parameters.get("q", "1")
+    return float(asked) if _QUALITY.fullmatch(asked) else 1.0
+
+
 def is_utf8(parameters: Mapping[str, str]) -> bool:
     """Whether a media type with these parameters is in UTF-8."""
     return parameters.get("charset", "utf-8") in _UTF8
@@ -59,8 +70,7 @@ def _quality(ranges: list[tuple[str, dict[str, str]]], name: Format) -> float:
         closeness = _NAMED if _FORMATS.get(media_type) == name else _CLOSENESS.get(media_type, 0)
         if not closeness or closeness < closest or not _is_our_version(parameters):
             continue
-        asked = parameters.get("q", "1")
-        wanted = float(asked) if _QUALITY.fullmatch(asked) else 1.0
+        wanted = read_quality(parameters)
         closest, quality = closeness, wanted if closeness > closest else max(quality, wanted)
     return quality
 

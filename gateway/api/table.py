@@ -11,25 +11,36 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from gateway.api.formats import read_media_type
+from gateway.api.formats import read_media_ranges, read_quality
 from gateway.api.negotiate import query_pairs
 from gateway.exchange.operations.glucose_series import Row, Series
 from gateway.problem import Problem
 
 CSV, NDJSON = "text/csv", "application/x-ndjson"
-TABLES = (CSV, NDJSON)
-_NAMES: Mapping[str, str] = {
-    **dict.fromkeys(("csv", CSV, "*/*", "text/*", ""), CSV),
-    **dict.fromkeys(("ndjson", NDJSON, "application/ndjson", "application/fhir+ndjson", "application/*"), NDJSON),
+# How closely a media range, or an `_format`, names each of them.
+_CLOSENESS: Mapping[str, Mapping[str, int]] = {
+    CSV: {"*/*": 1, "text/*": 2, **dict.fromkeys(("csv", CSV), 3)},
+    NDJSON: {
+        "*/*": 1,
+        "application/*": 2,
+        **dict.fromkeys(("ndjson", NDJSON, "application/ndjson", "application/fhir+ndjson"), 3),
+    },
 }
 _ROWS = 500  # in one piece
 
 
 def choose_table(request: Request) -> str:
-    """The media type to answer with. Raises Problem 406 where it is neither of the two."""
-    asked = [value for name, value in query_pairs(request) if name == "_format"] or request.headers.getlist("accept") or [""]
-    ranges = (read_media_type(one)[0] for one in ",".join(asked).split(","))
-    found = next((_NAMES[one] for one in ranges if one in _NAMES), None)
+    """The media type to answer with; of two that are wanted alike the first that is named. Raises Problem 406 for neither."""
+    # An unescaped + arrives as a space.
+    asked = [value.replace(" ", "+") for name, value in query_pairs(request) if name == "_format"]
+    wanted: dict[str, tuple[int, float]] = {}
+    for media_range, parameters in read_media_ranges(",".join(asked or request.headers.getlist("accept"))) or [("*/*", {})]:
+        for table, closeness in _CLOSENESS.items():
+            close = closeness.get(media_range, 0)
+            if close > wanted.get(table, (0, 0.0))[0]:
+                wanted[table] = (close, read_quality(parameters))
+    best = max((quality for _, quality in wanted.values()), default=0.0)
+    found = next((table for table, (_, quality) in wanted.items() if quality == best > 0), None)
     if found is None:
         raise Problem("not-supported", f"a series is given as {CSV} or {NDJSON}", status=406)
     return found

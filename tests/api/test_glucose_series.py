@@ -62,7 +62,15 @@ async def test_in_one_unit_and_of_a_period(camille: Actor) -> None:
     assert [row["value"] for row in rows] == ["5.55", "5.5", "2.16"]
 
 
-@pytest.mark.parametrize("accept", ["application/x-ndjson", "application/xml, application/fhir+ndjson;q=0.5"])
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/x-ndjson",
+        "application/xml, application/fhir+ndjson;q=0.5",
+        "text/csv;q=0.4, application/ndjson;q=0.5",
+        "text/csv;q=0, */*",
+    ],
+)
 async def test_as_json_line_by_line(camille: Actor, accept: str) -> None:
     answer = await camille.get("Observation/$glucose-series", Accept=accept)
     assert answer.headers["content-type"] == "application/x-ndjson"
@@ -83,7 +91,8 @@ async def test_what_cannot_be_asked(camille: Actor) -> None:
         answer = await camille.get(f"Observation/$glucose-series?{query}")
         assert (answer.status_code, issues(answer)[0]["expression"]) == (status, [where]), query
     assert (await camille.get("Observation/$glucose-series?_format=pdf")).status_code == 406
-    assert (await camille.get("Observation/$glucose-series", Accept="image/png")).status_code == 406
+    for accept in ("image/png", "text/csv;q=0"):
+        assert (await camille.get("Observation/$glucose-series", Accept=accept)).status_code == 406
     assert (await camille.post("Observation/$glucose-series", {"resourceType": "Parameters"})).status_code == 405
     head = await camille.send("HEAD", "Observation/$glucose-series")
     assert (head.status_code, head.text) == (200, "")
