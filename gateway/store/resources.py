@@ -22,6 +22,7 @@ from gateway.store.mongo import Document, Mongo, Session
 from gateway.store.order import BY_ID, Order, Place, behind_place, choose_index, fixed_parameters
 from gateway.store.schema import history_of
 from gateway.store.search_filter import search_filter
+from gateway.store.through import look_through
 
 BODY: Mapping[str, Any] = {"body": 1, "event": 1, "version": 1, "updated": 1, "patient": 1, "deleted": 1, "retracted": 1}
 LIVE: Document = {"deleted": {"$exists": False}}
@@ -29,6 +30,7 @@ LIVE: Document = {"deleted": {"$exists": False}}
 
 async def read(access: Access, mongo: Mongo, kind: ResourceType, identifier: str, session: Session = None) -> Document | None:
     """The current version (or tombstone) of a resource, None where there is none that the caller may read."""
+    await look_through(access, mongo, kind, [identifier], session)
     return await find_current(access, mongo, kind, identifier, access.clause(kind, "read"), session, BODY)
 
 
@@ -36,6 +38,7 @@ async def read_version(
     access: Access, mongo: Mongo, kind: ResourceType, identifier: str, version: int, session: Session = None
 ) -> Document | None:
     """One version of a resource. It is visible only if it and the current version are."""
+    await look_through(access, mongo, kind, [identifier], session)
     clause = access.clause(kind, "vread")
     current = await find_current(access, mongo, kind, identifier, clause, session, BODY)
     if current is None or current["version"] == version or current.get("retracted"):
@@ -60,6 +63,7 @@ async def read_history(
     Looks at `limit` versions at most. Returns the visible ones and the version to go on before, None at the end; None in
     place of both where the resource itself is not visible.
     """
+    await look_through(access, mongo, kind, [identifier], session)
     clause = access.clause(kind, "history-instance")
     current = await find_current(access, mongo, kind, identifier, clause, session, BODY)
     if current is None:
@@ -98,7 +102,7 @@ async def find(
     `values`: the parameters whose index values are wanted as well; `with_keys`: and what it is sorted by; `with_updated`: and
     when each was last written; `skip`: how many are passed over.
     """
-    asked = _within_limits(access, kind, clause, order)
+    asked = await _within_limits(access, mongo, kind, clause, order, session=session)
     sort = [(key.field, key.direction) for key in order.complete()]
     behind = [] if after is None else [behind_place(order, after)]
     fields: Document = {"event": 1, "updated": 1, "patient": 1} if kind.name == "AuditEvent" else {"body": 1}
@@ -127,7 +131,7 @@ async def count(
     access: Access, mongo: Mongo, kind: ResourceType, clause: Clause, *, seconds: float, session: Session = None
 ) -> int:
     """How many resources satisfy the search among those the caller may see."""
-    asked = _within_limits(access, kind, clause)
+    asked = await _within_limits(access, mongo, kind, clause, session=session)
     return await mongo.count(kind.name, search_filter(access, kind, asked) | LIVE, seconds=seconds, session=session)
 
 
@@ -142,7 +146,7 @@ async def find_ids(
     session: Session = None,
 ) -> list[str]:
     """The ids of resources that satisfy the clause and that the caller may find, in no order."""
-    asked = _within_limits(access, kind, clause)
+    asked = await _within_limits(access, mongo, kind, clause, session=session)
     hint = choose_index(kind, asked, BY_ID)
     where = to_filter(asked) | LIVE
     found = await mongo.find(kind.name, where, {"_id": 1}, limit=limit, hint=hint, seconds=seconds, session=session)
@@ -159,6 +163,7 @@ async def find_referred(
     session: Session = None,
 ) -> list[Document]:
     """The resources with these ids that the caller may read, with the index values of these parameters."""
+    await look_through(access, mongo, kind, ids, session)
     named = AnyOf(tuple(Test("_id", "is", identifier) for identifier in ids))
     where = to_filter(every(named, access.clause(kind, "read"))) | LIVE
     return await mongo.find(kind.name, where, _shown(values), session=session)
@@ -176,16 +181,23 @@ async def find_referring(
     session: Session = None,
 ) -> list[Document]:
     """The resources that satisfy the clause and that the caller may find and read, in no order."""
-    asked = _within_limits(access, kind, clause, also="read")
+    asked = await _within_limits(access, mongo, kind, clause, also="read", session=session)
     hint = choose_index(kind, asked, BY_ID)
     where = to_filter(asked) | LIVE
     return await mongo.find(kind.name, where, _shown(values), limit=limit, hint=hint, seconds=seconds, session=session)
 
 
-def _within_limits(
-    access: Access, kind: ResourceType, clause: Clause, order: Order = BY_ID, also: str = "search-type"
+async def _within_limits(
+    access: Access,
+    mongo: Mongo,
+    kind: ResourceType,
+    clause: Clause,
+    order: Order = BY_ID,
+    also: str = "search-type",
+    session: Session = None,
 ) -> Clause:
     """A search within what the caller may find, and do `also`. Raises Problem where no index bounds it."""
+    await look_through(access, mongo, kind, session=session)
     limits = (access.clause(kind, interaction) for interaction in dict.fromkeys(("search-type", also)))
     asked = every(access.meant(kind, clause), *limits)
     require_bounded(kind, clause, asked, tuple(key.parameter for key in order.keys))
@@ -198,6 +210,15 @@ def _shown(values: Iterable[str]) -> Document:
 
 async def find_for_change(access: Access, mongo: Mongo, kind: ResourceType, ids: Sequence[str]) -> dict[str, Document]:
     """The whole documents (or tombstones) of resources that the caller may see or deposited, to be changed."""
+    found = await _find_for_change(access, mongo, kind, ids)
+    missing = [identifier for identifier in ids if identifier not in found]
+    # (What one deposited itself is found whether or not it is seen through anything: that costs no call.)
+    if missing and await look_through(access, mongo, kind, missing):
+        found |= await _find_for_change(access, mongo, kind, missing)
+    return found
+
+
+async def _find_for_change(access: Access, mongo: Mongo, kind: ResourceType, ids: Sequence[str]) -> dict[str, Document]:
     if len(ids) == 1 and f"{kind.name}/{ids[0]}" in access.prefetched.resources:
         found = access.prefetched.resources[f"{kind.name}/{ids[0]}"]
         return {ids[0]: dict(found)} if found is not None and matches(access.referable(kind), found) else {}
