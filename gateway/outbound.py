@@ -5,9 +5,10 @@ indirect an answer may be. Must not know: what is asked, and what for.
 """
 
 import asyncio
+import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -25,6 +26,7 @@ _CONNECT_SECONDS = 2.0
 _MOST_ADDRESSES = 4  # of one host, tried in turn
 _MOST_CONNECTIONS = 20  # to one host
 _NAT64 = ip_network("64:ff9b::/96")
+_MAX_AGE = re.compile(r"\bmax-age=(\d{1,9})\b")
 
 
 class Unreachable(Exception):
@@ -38,6 +40,39 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    @property
+    def fresh_seconds(self) -> float | None:
+        """For how long it may be kept (https://www.rfc-editor.org/rfc/rfc9111#section-5.2.2), None if it does not say."""
+        said = self.headers.get("cache-control", "").lower()
+        if "no-store" in said or "no-cache" in said:
+            return 0.0
+        told = _MAX_AGE.search(said)
+        return float(told[1]) if told else None
+
+
+class SharedFetch:
+    """One fetch for all who wait for it, and none within so many seconds of the last: nobody can make us flood a server."""
+
+    def __init__(self) -> None:
+        self._tried = float("-inf")
+        self._task: asyncio.Task[None] | None = None
+
+    async def run(self, fetch: Callable[[], Coroutine[Any, Any, None]], now: float, between: float) -> None:
+        """Return when a fetch has ended, whoever began it; at once where the last began less than `between` seconds ago."""
+        if self._task is None or self._task.done():
+            if 0 <= now - self._tried < between:
+                return
+            self._tried = now
+            self._task = asyncio.create_task(fetch())
+        # Whoever began it may go away: the others still wait for it.
+        await asyncio.shield(self._task)
+
+    async def close(self) -> None:
+        """Give up a fetch that is under way."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
 
 def json_object(reply: Reply, status: int | None = None) -> dict[str, Any]:

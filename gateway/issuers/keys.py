@@ -4,9 +4,7 @@ Knows: which members of a JSON Web Key Set (RFC 7517) can be used, how long they
 Must not know: tokens.
 """
 
-import asyncio
 import logging
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,13 +12,12 @@ import msgspec
 from joserfc.jwk import JWKRegistry, Key, RSAKey
 
 from gateway.issuers.files import PublishedKeys
-from gateway.outbound import Outbound, Unreachable
+from gateway.outbound import Outbound, SharedFetch, Unreachable
 from gateway.telemetry import log
 
 _MOST_BYTES = 262_144
 _MOST_KEYS = 100
 _RSA_BITS = range(2_048, 8_193)
-_MAX_AGE = re.compile(r"\bmax-age=(\d{1,9})\b")
 
 
 class Keys:
@@ -36,10 +33,10 @@ class Keys:
         self._rules = rules
         self._outbound = outbound
         self._keys: Mapping[str, Key] = {}
-        self._fetched = self._tried = float("-inf")
+        self._fetched = float("-inf")
         self._fresh = 0.0
         self._failure = ""  # of the last fetch
-        self._fetching: asyncio.Task[None] | None = None
+        self._fetching = SharedFetch()
 
     async def find(self, kid: str, now: float) -> Key | None:
         """The key of this name, None where the issuer has none. Raises Unreachable where that cannot be known."""
@@ -61,21 +58,13 @@ class Keys:
 
     async def close(self) -> None:
         """Give up a fetch that is under way."""
-        if self._fetching is not None:
-            self._fetching.cancel()
-            await asyncio.gather(self._fetching, return_exceptions=True)
+        await self._fetching.close()
 
     def _is_younger(self, seconds: float, now: float) -> bool:
         return 0 <= now - self._fetched < seconds  # a clock that was set back makes everything old
 
     async def _fetch_once(self, now: float) -> None:
-        if self._fetching is None or self._fetching.done():
-            if 0 <= now - self._tried < self._rules.refetch_seconds:
-                return
-            self._tried = now
-            self._fetching = asyncio.create_task(self._fetch(now))
-        # Whoever started it may go away: the others still wait for it.
-        await asyncio.shield(self._fetching)
+        await self._fetching.run(lambda: self._fetch(now), now, self._rules.refetch_seconds)
 
     async def _fetch(self, now: float) -> None:
         self._failure = "not answered yet"
@@ -93,14 +82,12 @@ class Keys:
         if keys.keys() != self._keys.keys():
             log("issuer.keys", detail=self._name, count=len(keys))
         self._keys, self._fetched, self._failure = keys, now, ""
-        self._fresh = self._lifetime(reply.headers.get("cache-control", ""))
+        self._fresh = self._lifetime(reply.fresh_seconds)
 
-    def _lifetime(self, cache_control: str) -> float:
+    def _lifetime(self, said: float | None) -> float:
         """For how long these keys are fresh: as the issuer says, within what its file says."""
-        told = _MAX_AGE.search(cache_control)
-        seconds = 0 if "no-store" in cache_control or "no-cache" in cache_control else int(told[1]) if told else None
         most = self._rules.cache_seconds
-        return most if seconds is None else max(self._rules.refetch_seconds, min(seconds, most))
+        return most if said is None else max(self._rules.refetch_seconds, min(said, most))
 
 
 def parse_keys(body: bytes) -> dict[str, Key]:

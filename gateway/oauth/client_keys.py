@@ -4,11 +4,9 @@ Knows: how long a set holds (as long as its client says, ten minutes at most), a
 assertions with invented names must not make the gateway flood a client. Must not know: assertions.
 """
 
-import asyncio
 import logging
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -17,25 +15,23 @@ from joserfc.jwk import Key
 
 from gateway.exchange.client import Client
 from gateway.oauth.key_sets import find_key, usable_keys
-from gateway.outbound import Outbound, Reply, Unreachable
+from gateway.outbound import Outbound, Reply, SharedFetch, Unreachable
 from gateway.telemetry import log
 
 _MOST_BYTES = 262_144
 _MOST_SETS = 1_000
 _LONGEST, _BETWEEN = 600.0, 30.0  # seconds
 _AT_ONCE = 1.0  # seconds; requests that come together share what one of them fetched, whatever the client says
-_MAX_AGE = re.compile(r"\bmax-age=(\d{1,9})\b")
 
 
 @dataclass(slots=True)
 class _Held:
-    """What is known of one address. `fetched`, `tried`: when, in seconds; `fresh`: for how long the keys hold."""
+    """What is known of one address. `fetched`: when, in seconds; `fresh`: for how long the keys hold."""
 
     keys: Sequence[Key] = ()
     fetched: float = float("-inf")
-    tried: float = float("-inf")
     fresh: float = 0.0
-    fetching: asyncio.Task[None] | None = None
+    fetching: SharedFetch = field(default_factory=SharedFetch)
 
 
 class ClientKeys:
@@ -89,20 +85,15 @@ class ClientKeys:
         return 0 <= self._clock().timestamp() - held.fetched < max(held.fresh, _AT_ONCE)
 
     async def _fetch_once(self, url: str, held: _Held, between: float) -> None:
-        if held.fetching is None or held.fetching.done():
-            now = self._clock().timestamp()
-            if 0 <= now - held.tried < between:
-                return
-            held.tried = now
-            held.fetching = asyncio.create_task(self._fetch(url, held, now))
-        # Whoever began it may go away: the others still wait for it.
-        await asyncio.shield(held.fetching)
+        now = self._clock().timestamp()
+        await held.fetching.run(lambda: self._fetch(url, held, now), now, between)
 
     async def _fetch(self, url: str, held: _Held, now: float) -> None:
         try:
             self._outbound.admit(url)
             reply = await self._outbound.ask("GET", url, most_bytes=_MOST_BYTES, headers={"Accept": "application/json"})
-            held.keys, held.fresh, held.fetched = _read(reply), _lifetime(reply), now
+            held.keys, held.fetched = _read(reply), now
+            held.fresh = _LONGEST if reply.fresh_seconds is None else min(reply.fresh_seconds, _LONGEST)
         except Unreachable as error:
             log("client.unreachable", level=logging.WARNING, detail=str(error))
 
@@ -114,11 +105,3 @@ def _read(reply: Reply) -> Sequence[Key]:
         return usable_keys(msgspec.json.decode(reply.body)["keys"])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
         raise Unreachable("no key set in the answer") from None
-
-
-def _lifetime(reply: Reply) -> float:
-    said = reply.headers.get("cache-control", "").lower()
-    if "no-store" in said or "no-cache" in said:
-        return 0.0
-    told = _MAX_AGE.search(said)
-    return min(float(told[1]), _LONGEST) if told else _LONGEST
