@@ -172,7 +172,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         issuers=Issuers(read_own_issuers(schemas, settings.issuers, networks, settings.base_url), reach),
         providers=Providers(read_own_providers(schemas, settings.providers, networks, settings.base_url), reach),
         clients=Clients(mongo),
-        standings=Standings(mongo),
+        standings=Standings(mongo, registry),
         lookups=Lookups(mongo),
         receipts=Receipts(mongo, settings.secret),
         audit=audit,

@@ -92,17 +92,27 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What belongs to a content: everything that attaches it, whoever may read that, and the stored key of its patient."""
+
+    attaching: tuple[Mapping[str, Any], ...]
+    key: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Prefetched:
     """Documents that were read together with the token, because the request names them.
 
     They are for the store alone, which gives them out only through a clause of the Access, like any other.
     `resources`: by `Type/id`, None where there is none; `known`: by the first part of a business key, of every source;
-    `contents`: those that have passed the door of this very Access, None for what has not.
+    `contents`: those that have passed the door of this very Access, None for what has not; `held`: where one of `resources` is
+    content, what belongs to that.
     """
 
     resources: Mapping[str, Values | None]
     known: Mapping[bytes, tuple[Values, ...]]
     contents: Mapping[str, Any] = field(default_factory=dict)
+    held: Held | None = None
 
 
 NOTHING_PREFETCHED = Prefetched({}, {})

@@ -21,7 +21,7 @@ from gateway.api.once import KEY_HEADER
 from gateway.api.respond import MEDIA_TYPE, respond
 from gateway.api.visit import about_resource, call_of, gateway_of, visitor
 from gateway.exchange.call import Answer
-from gateway.exchange.contents import Content
+from gateway.exchange.contents import CHUNK, Content
 from gateway.exchange.parameters import PRESENTATION
 from gateway.exchange.perform import perform
 from gateway.exchange.read import embedded_in, whole_of, with_data
@@ -38,6 +38,7 @@ _FHIR: Mapping[str, Form] = {
     **dict.fromkeys((JSON, "application/json", "text/json", "json"), "json"),
     **dict.fromkeys((XML, "xml"), "xml"),
 }
+_SHORT = 2 * CHUNK  # bytes; what is no longer goes out in one piece
 _BEFORE, _BEHIND = b',"data":"', b'"}'
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 _OWNER = re.compile(r"Patient/([A-Za-z0-9.-]{1,64})")
@@ -192,9 +193,11 @@ def _respond_embedded(request: Request, answer: Answer, found: Embedded) -> Resp
 
 
 async def _stream(request: Request, status: int, headers: Mapping[str, str], pieces: AsyncIterator[bytes]) -> Response:
-    """The answer, begun only when its first piece has been found sound."""
+    """The answer, begun only when its first piece has been found sound; of one piece, it needs no stream."""
     if request.method == "HEAD":
         return Response(status_code=status, headers=dict(headers))
+    if int(headers["content-length"]) <= _SHORT:
+        return Response(b"".join([piece async for piece in pieces]), status, dict(headers))
     first = await anext(pieces, b"")
 
     async def all_pieces() -> AsyncIterator[bytes]:

@@ -21,6 +21,7 @@ from gateway.store.ids import bucket_of
 from gateway.store.mongo import Document, Mongo, Part, Session, Stale
 from gateway.store.resources import find_current
 from gateway.store.schema import CHUNKS, CONTENTS, PATIENT_KEYS
+from gateway.store.standing import key_parts
 
 _SWEPT_AT_ONCE = 100
 _ANNULLED = "entered-in-error"  # what each of the statuses of what attaches content says of a mistake
@@ -180,16 +181,7 @@ async def find_readable_all(
         resource = await find_current(access, mongo, kind, identifier, access.scopes(kind, "read"), session)
         if resource is not None and "withdrawn" not in resource:
             resources[identifier] = resource
-    patients = sorted({resource["patient"] for resource in resources.values()}) or [""]
-    buckets = sorted({patient[:3] for patient in patients})
-    found = await mongo.find_all(
-        [
-            *(_holding(access, holder, identifiers) for holder in holders),
-            Part(PATIENT_KEYS, {"_id": {"$in": patients}, "bucket": {"$in": buckets}}, "key"),
-        ]
-    )
-    keys = {document["_id"]: document for document in found if document["of"] == "key"}
-    holding = [document for document in found if document["of"] != "key"]
+    holding, keys = await _find_around(access, mongo, kind, holders, identifiers, resources.values(), session)
     seen = {
         identifier: _see(access, holders, resource, [one for one in holding if identifier in one["attached"]])
         for identifier, resource in resources.items()
@@ -205,6 +197,24 @@ async def find_readable_all(
             content = contents.get(resource["content"], {"_id": resource["content"]})
             shown[identifier] = Found(resource, content, None if wrapped is None else bytes(wrapped), is_void=how == "void")
     return shown
+
+
+async def _find_around(
+    access: Access,
+    mongo: Mongo,
+    kind: ResourceType,
+    holders: Sequence[ResourceType],
+    identifiers: Sequence[str],
+    resources: Iterable[Document],
+    session: Session,
+) -> tuple[Sequence[Mapping[str, Any]], Mapping[str, Mapping[str, Any]]]:
+    """All that attaches these contents, and the stored keys of their patients."""
+    held = access.prefetched.held
+    if session is None and held is not None and [f"{kind.name}/{one}" for one in identifiers] == [*access.prefetched.resources]:
+        return held.attaching, {held.key["_id"]: held.key} if held.key is not None else {}
+    parts = [_holding(access, holder, identifiers) for holder in holders]
+    found = await mongo.find_all([*parts, *key_parts(resource["patient"] for resource in resources)])
+    return [d for d in found if d["of"] != "key"], {d["_id"]: d for d in found if d["of"] == "key"}
 
 
 async def find_attachable(
@@ -249,7 +259,7 @@ def _holding(access: Access, holder: ResourceType, ids: Sequence[str]) -> Part:
 
 
 def _see(
-    access: Access, holders: Sequence[ResourceType], resource: Document, holding: Sequence[Document]
+    access: Access, holders: Sequence[ResourceType], resource: Document, holding: Sequence[Mapping[str, Any]]
 ) -> Literal["open", "void"] | None:
     """Whether content may be read through what attaches it; `void` where all of that, for the caller, was a mistake or is gone.
 
@@ -262,7 +272,7 @@ def _see(
 
     ends = [document["hidden_until"] for document in (resource, *sound) if "hidden_until" in document]
 
-    def sees(document: Document) -> bool:
+    def sees(document: Mapping[str, Any]) -> bool:
         values = {
             **document,
             "labels": sorted(labels.union(document.get("labels", ()))),

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
-from gateway.access.access import Prefetched
+from gateway.access.record import Held, Prefetched
 from gateway.fhir.identity import IDENTIFIER_BYTES, SOURCE_BYTES
+from gateway.fhir.registry import Registry
 from gateway.store.gather import Gather
 from gateway.store.mongo import Document, Mongo, Part, Session
-from gateway.store.schema import HEADS, TOKENS
+from gateway.store.schema import HEADS, PATIENT_KEYS, TOKENS
 
 _PATIENCE = 0.02  # seconds
+_HOLDER = "holds:"  # before the type of what attaches the content that is asked for
 _CONSENT = {"patient": 1, "body": 1, "version": 1, "deleted": 1, "updated": 1, "actors": "$search.actor"}
 
 
@@ -66,8 +68,10 @@ class StoredRecord:
 class Standings:
     """Looks up standings, several in one call where several requests wait."""
 
-    def __init__(self, mongo: Mongo) -> None:
+    def __init__(self, mongo: Mongo, registry: Registry) -> None:
         self._mongo = mongo
+        self._raw = frozenset(kind.name for kind in registry.resource_types.values() if kind.is_raw)
+        self._holders = tuple(kind.name for kind in registry.holders)
         self._gather: Gather[_Question, Standing | None] = Gather(self._find, patience=_PATIENCE)
 
     async def find(self, token: str, about: About, now: datetime) -> Standing | None:
@@ -106,14 +110,27 @@ class Standings:
             *_record_parts(named),
             *_known_parts(abouts),
             *_resource_parts(abouts),
+            *self._holder_parts(abouts),
         ]
         found = _Found(await self._mongo.find_all(parts))
         found.tokens |= foreign
         wanted = [found.patient_of(key, about) for key, about in zip(keys, abouts, strict=True)]
         missing = {patient for patient in wanted if patient} - named
-        if missing:
-            found.add(await self._mongo.find_all(_record_parts(missing)))
+        owners = {
+            found.owner_of(about.resource)
+            for key, about in zip(keys, abouts, strict=True)
+            if key in found.tokens and about.resource and about.resource[0] in self._raw
+        }
+        if missing or owners:
+            found.add(await self._mongo.find_all([*_record_parts(missing), *key_parts(owners)]))
+            found.is_whole = bool(owners)
         return [found.standing(*one) for one in zip(keys, abouts, wanted, strict=True)]
+
+    def _holder_parts(self, abouts: list[About]) -> list[Part]:
+        """What attaches the contents that are asked for: it lies where they do."""
+        ids = sorted({about.resource[1] for about in abouts if about.resource and about.resource[0] in self._raw})
+        where = {"bucket": {"$in": sorted({i[:3] for i in ids})}, "attached": {"$in": ids}}
+        return [Part(name, where, _HOLDER + name, {"body": 0}) for name in self._holders] if ids else []
 
 
 class _Found:
@@ -125,6 +142,9 @@ class _Found:
         self.consents: dict[str, list[Document]] = {}
         self.known: dict[bytes, list[Document]] = {}
         self.resources: dict[str, Document] = {}
+        self.holders: list[Document] = []
+        self.keys: dict[str, Document] = {}
+        self.is_whole = False  # whether what belongs to contents was looked up
         self.add(documents)
 
     def add(self, documents: list[Document]) -> None:
@@ -138,6 +158,10 @@ class _Found:
                     self.consents.setdefault(document["patient"], []).append(document)
                 case "known":
                     self.known.setdefault(document["key"][:IDENTIFIER_BYTES], []).append(document)
+                case "key":
+                    self.keys[document["_id"]] = document
+                case name if name.startswith(_HOLDER):
+                    self.holders.append(document | {"of": name.removeprefix(_HOLDER)})
                 case type_name:
                     self.resources[f"{type_name}/{document['_id']}"] = document
 
@@ -157,6 +181,18 @@ class _Found:
             return about.resource[1] if is_nothing and token else (found or {}).get("patient")
         return about.patient if token else None
 
+    def owner_of(self, resource: tuple[str, str]) -> str:
+        """Whose a resource is; of what is not there, somebody who is not there either."""
+        found = self.resources.get("/".join(resource), {})
+        return str(found.get("patient", resource[1]))
+
+    def held(self, about: About) -> Held | None:
+        """What belongs to the content that is asked for, None where none is."""
+        if about.resource is None or not self.is_whole:
+            return None
+        attaching = tuple(one for one in self.holders if about.resource[1] in one["attached"])
+        return Held(attaching, self.keys.get(self.owner_of(about.resource)))
+
     def standing(self, key: bytes, about: About, patient: str | None) -> Standing | None:
         if key not in self.tokens:
             return None
@@ -167,8 +203,15 @@ class _Found:
             prefetched=Prefetched(
                 resources={reference: self.resources.get(reference) for reference in named},
                 known={first: tuple(self.known.get(first, ())) for _, _, first in about.keys},
+                held=self.held(about),
             ),
         )
+
+
+def key_parts(patients: Iterable[str]) -> list[Part]:
+    """The wrapped keys of these patients' contents; one part too where there are none of them."""
+    ids = sorted(set(patients)) or [""]
+    return [Part(PATIENT_KEYS, {"_id": {"$in": ids}, "bucket": {"$in": sorted({i[:3] for i in ids})}}, "key")]
 
 
 def _record_parts(patients: set[str]) -> list[Part]:

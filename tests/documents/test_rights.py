@@ -70,6 +70,16 @@ async def test_the_bytes_of_hidden_content_are_not_fetched(world: World, monkeyp
     assert "contents" in asked
 
 
+async def test_content_is_read_in_four_calls(world: World) -> None:
+    """Token and what attaches it; record and key; the content; the audit. Hidden, or not there, it takes three."""
+    owner, doctor = await world.patient(), await world.professional()
+    _, raw = await deposited(owner, owner.patient, pdf())
+    absent = f"Binary/{world.gateway.ids.new(owner.patient[:3])}"
+    asked = [(owner, raw), (doctor, raw), (doctor, absent), (owner, absent)]
+    counts = [await world.calls_of(lambda one=one: one[0].get(one[1])) for one in asked]  # type: ignore[misc]
+    assert counts == [4, 3, 3, 3]
+
+
 async def test_a_consent_opens_content_with_what_attaches_it_and_closes_it_again(world: World) -> None:
     owner, doctor, content = await world.patient(), await world.professional(), pdf()
     _, raw = await deposited(owner, owner.patient, content)
