@@ -27,6 +27,7 @@ from gateway.api.routes import add_routes, route_pattern
 from gateway.exchange.catalogue import REFERENCED
 from gateway.exchange.cursor import Cursors
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.lanes import Lanes
 from gateway.exchange.misses import Misses
 from gateway.exchange.passwords import Passwords
 from gateway.exchange.patient_keys import MasterKey, PatientKeys
@@ -185,6 +186,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         submissions=schemas.submissions,
         patient_keys=PatientKeys(mongo, MasterKey(settings.wrapping_secret, settings.former_master_key)),
         throttle=Throttle(schemas.rates, schemas.visitors) if settings.rates == "on" else Throttle({}, {}),
+        lanes=Lanes(limits.lanes, limits.lane_bytes),
         passwords=Passwords(),
         sealer=Sealer(settings.secret, b"gateway-seal"),
         refresh_tokens=RefreshTokens(settings.secret),

@@ -141,6 +141,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     page_most: Count
     history_most: Count
     explain_bytes: Count
+    lane_bytes: Count
+    lanes: Count
     request_seconds: Seconds
     transfer_seconds: Seconds
     search_seconds: Seconds

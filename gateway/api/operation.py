@@ -34,9 +34,10 @@ async def operation(request: Request) -> Response:
     body = await request.body()
     if body and require_resource_body(request) == "xml":
         body = gateway.xml.read(body)
-    gateway.codec.check_body(body)
+    calm = gateway.codec.check_body(body)
     parameters, resource = read_arguments(gateway, found, query_pairs(request), body)
-    call = call_of(request, found.interaction, parameters=parameters, body=resource)
+    said = calm if resource is body else None
+    call = call_of(request, found.interaction, parameters=parameters, body=resource, calm=said)
     once = read_once(request, body) if found.entries else None
     media_type = choose_table(request) if found.gives else None
     answer = await perform(gateway, access, call, once)

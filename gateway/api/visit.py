@@ -68,9 +68,15 @@ def call_of(
     criteria: Pairs | None = None,
     parameters: Pairs = (),
     raw: str | None = None,
+    calm: bool | None = None,
 ) -> Call:
-    """The call that this request makes. Raises Problem for JSON that is nested too deeply."""
+    """The call that this request makes. Raises Problem for JSON that is nested too deeply.
+
+    `calm`: what was said of this body already.
+    """
     headers, path = request.headers, request.path_params
+    if calm is None:
+        calm = body is not None and sent == "json" and gateway_of(request).codec.check_body(body)
     return Call(
         interaction=interaction,
         type=path.get("type", ""),
@@ -81,7 +87,7 @@ def call_of(
         parameters=parameters,
         body=body,
         sent=sent,
-        calm=body is not None and sent == "json" and gateway_of(request).codec.check_body(body),
+        calm=calm,
         patch=patch,
         if_match=headers.get("if-match"),
         if_none_match=headers.get("if-none-match"),

@@ -4,7 +4,7 @@ Knows: that what is wrong with one fails nothing but itself and what refers to i
 Must not know: HTTP, MongoDB.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from gateway.access.access import Access
@@ -12,11 +12,11 @@ from gateway.exchange.call import Answer, Call
 from gateway.exchange.draft import Refused
 from gateway.exchange.entries import Entry, read_entry
 from gateway.exchange.gateway import Gateway
-from gateway.exchange.pace import paced
 from gateway.exchange.plan import make_plan
 from gateway.exchange.replay import replay
 from gateway.exchange.write import ATTEMPTS, commit, too_often
 from gateway.fhir.balp import Event
+from gateway.pace import paced
 from gateway.problem import Problem
 from gateway.store.change import Plan
 from gateway.store.mongo import Stale
@@ -27,17 +27,23 @@ Outcome = Answer | Problem
 
 # How often the rest is planned again without what was refused: a report, its summary, its members, a device; and some more.
 _ROUNDS = 8
+_NONE: Mapping[str, str] = {}
 
 
 async def write_apart(
-    gateway: Gateway, access: Access, asked: Sequence[Asked | Problem], once: Once | None
+    gateway: Gateway,
+    access: Access,
+    asked: Sequence[Asked | Outcome],
+    once: Once | None,
+    urls: Mapping[str, str] = _NONE,
 ) -> tuple[list[Outcome], list[Event]]:
     """What became of each of these creates, and what is still to be audited of those that were done.
 
-    `asked`: each as it was asked, or why it is none; `once`: what was done before is answered again.
+    `asked`: each as it was asked, or what became of it already; `once`: what was done before is answered again; `urls`: what
+    the fullUrls of those stand for that are answered already.
     """
-    outcomes: dict[int, Outcome] = {n: one for n, one in enumerate(asked) if isinstance(one, Problem)}
-    calls = {n: one for n, one in enumerate(asked) if not isinstance(one, Problem)}
+    outcomes: dict[int, Outcome] = {n: one for n, one in enumerate(asked) if not isinstance(one, tuple)}
+    calls = {n: one for n, one in enumerate(asked) if isinstance(one, tuple)}
     events: list[Event] = []
     held: frozenset[str] = frozenset()
     rounds = 0
@@ -51,7 +57,7 @@ async def write_apart(
             plan, entries = Plan(), list[Entry]()
             try:
                 entries = await _read_entries(gateway, access, [calls[n] for n in rest])
-                widened, plan = await make_plan(gateway, access, entries, _urls(calls, outcomes), apart=True)
+                widened, plan = await make_plan(gateway, access, entries, {**urls, **_urls(calls, outcomes)}, apart=True)
                 kept = [] if once is None else _once(once, rest, entries)
                 answers, audited = await commit(gateway, widened, entries, plan, None, held, kept)
                 outcomes |= dict(zip(rest, answers, strict=True))
@@ -115,7 +121,7 @@ def _once(once: Once, rest: Sequence[int], entries: Sequence[Entry]) -> list[tup
 
 def _urls(calls: dict[int, Asked], outcomes: dict[int, Outcome]) -> dict[str, str]:
     """What the fullUrls of what is done already stand for."""
-    done = ((calls[n][1], answer) for n, answer in outcomes.items() if isinstance(answer, Answer))
+    done = ((calls[n][1], answer) for n, answer in outcomes.items() if n in calls and isinstance(answer, Answer))
     return {url: f"{answer.type}/{answer.id}" for url, answer in done if url is not None}
 
 

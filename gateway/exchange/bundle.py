@@ -25,6 +25,7 @@ from gateway.exchange.together import look_up_together
 from gateway.exchange.write import write
 from gateway.fhir.balp import Event
 from gateway.fhir.bundle import build_bundle, read_bundle
+from gateway.pace import give_way, paced
 from gateway.problem import Problem, as_problem
 from gateway.store.mongo import Session
 from gateway.store.receipts import Once
@@ -53,14 +54,17 @@ async def process_bundle(
     try:
         if sent == "xml":
             body = gateway.xml.read(body)
-        calm = gateway.codec.check_body(body)
-        bundle = read_bundle(gateway.codec, body, calm=calm, most_entries=gateway.limits.bundle_entries)
-        ways = Ways(origin, calm, prefer, lenient)
-        if bundle.type == "batch":
-            answers, replayed = await _batch(gateway, access, bundle.entry or [], ways, once)
-        else:
-            asked = [read_entry_request(gateway, entry, n, ways) for n, entry in enumerate(bundle.entry or ())]
-            answers, replayed = await _transaction(gateway, access, hold_submission(gateway, bundle, asked), once)
+        async with gateway.lanes.turn(access.caller, len(body)):
+            calm = gateway.codec.check_body(body)
+            await give_way()
+            bundle = read_bundle(gateway.codec, body, calm=calm, most_entries=gateway.limits.bundle_entries)
+            await give_way()
+            ways = Ways(origin, calm, prefer, lenient)
+            if bundle.type == "batch":
+                answers, replayed = await _batch(gateway, access, bundle.entry or [], ways, once)
+            else:
+                asked = [read_entry_request(gateway, e, n, ways) async for n, e in paced(enumerate(bundle.entry or ()))]
+                answers, replayed = await _transaction(gateway, access, hold_submission(gateway, bundle, asked), once)
     except Exception as error:
         call, problem = Call("transaction", "Bundle", origin), as_problem(error, origin.request_id)
         await gateway.audit.record(refused(access, call, problem), access.now)

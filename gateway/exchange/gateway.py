@@ -11,6 +11,7 @@ from gateway.access.consent import Provision
 from gateway.access.policy import Policy
 from gateway.access.scope import Scope
 from gateway.exchange.cursor import Cursors
+from gateway.exchange.lanes import Lanes
 from gateway.exchange.misses import Misses
 from gateway.exchange.passwords import Passwords
 from gateway.exchange.patient_keys import PatientKeys
@@ -79,6 +80,7 @@ class Gateway:
     submissions: Submissions
     patient_keys: PatientKeys
     throttle: Throttle
+    lanes: Lanes
     passwords: Passwords
     sealer: Sealer
     refresh_tokens: RefreshTokens

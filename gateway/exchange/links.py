@@ -16,6 +16,7 @@ from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry
 from gateway.exchange.gateway import Gateway
 from gateway.fhir.types import NESTED
+from gateway.pace import paced
 from gateway.problem import Issue, Problem
 from gateway.store.ids import bucket_of
 
@@ -24,14 +25,14 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*\Z")  # RFC 3986 §3.1
 Target = tuple[Entry, str, str]  # who points, at which `Type/id`, from where
 
 
-def resolve_references(gateway: Gateway, draft: Draft, entries: list[Entry]) -> list[Target]:
+async def resolve_references(gateway: Gateway, draft: Draft, entries: list[Entry]) -> list[Target]:
     """Rewrite, in these entries, what stands for others of the Bundle or for this service.
 
     Returns the local references of what is new, to be checked.
     """
     marks = {url.encode()[:9] for url in (*draft.urls, *draft.ids)} | {draft.own.encode()}
     targets: list[Target] = []
-    for entry in entries:
+    async for entry in paced(entries):
         raw = entry.call.body or b""
         is_escaped = b"\\" in raw  # then its bytes tell nothing of what stands in it
         there = draft.server_of(entry) if draft.urls else None
@@ -47,7 +48,7 @@ def resolve_references(gateway: Gateway, draft: Draft, entries: list[Entry]) -> 
     if not meant:
         return targets
     draft.ids.update(meant)
-    return resolve_references(gateway, draft, entries)
+    return await resolve_references(gateway, draft, entries)
 
 
 class _Sent(msgspec.Struct):

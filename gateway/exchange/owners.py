@@ -18,11 +18,11 @@ from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry, decode_entry
 from gateway.exchange.formers import find_formers
 from gateway.exchange.gateway import Gateway
-from gateway.exchange.pace import paced
 from gateway.exchange.standing import extend_to, whole
 from gateway.fhir.identity import IDENTIFIER_BYTES, business_key, content_key, identifier_key, references_of
 from gateway.fhir.registry import ResourceType
 from gateway.fhir.values import token_values
+from gateway.pace import paced
 from gateway.problem import Issue, Problem
 from gateway.store.change import require
 from gateway.store.ids import bucket_of

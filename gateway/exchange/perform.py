@@ -77,7 +77,8 @@ async def perform(gateway: Gateway, access: Access, call: Call, once: Once | Non
     try:
         if call.sent == "xml":
             call = _from_xml(gateway, call)
-        answer, events = await carry_out(gateway, access, call, once=once)
+        async with gateway.lanes.turn(access.caller, len(call.body or b"")):
+            answer, events = await carry_out(gateway, access, call, once=once)
     except Exception as error:
         problem = as_problem(error, call.origin.request_id)
         await gateway.audit.record(refused(access, call, problem), access.now)

@@ -24,13 +24,13 @@ from gateway.exchange.lifecycle import check_lifecycle, supersede
 from gateway.exchange.links import check_references, resolve_references
 from gateway.exchange.merging import check_merges, keep_links, values_shown
 from gateway.exchange.owners import check_described, settle_ids
-from gateway.exchange.pace import paced
 from gateway.exchange.recipients import check_recipients
 from gateway.exchange.sought import check_sought, resolve_sought
 from gateway.exchange.submission import is_publication, label_sets, make_sets, warnings_of
 from gateway.fhir.dates import read_span
 from gateway.fhir.identity import business_key, identifier_key
 from gateway.fhir.plausible import flag
+from gateway.pace import paced
 from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.change import Change, Plan, require, require_write
@@ -72,7 +72,7 @@ async def _make(gateway: Gateway, draft: Draft) -> Plan:
     fresh = await _to_be_written(gateway, draft)
     fresh += make_sets(gateway, draft, fresh)
     label_sets(gateway, draft, fresh)
-    targets = resolve_references(gateway, draft, fresh)
+    targets = await resolve_references(gateway, draft, fresh)
     fresh += await supersede(gateway, draft, fresh)
     async for entry in paced(fresh):
         if entry.refusal is None:

@@ -3,6 +3,7 @@
 Knows: https://hl7.org/fhir/R4/bundle-definitions.html#Bundle.entry.response. Must not know: how a call was carried out, HTTP.
 """
 
+import functools
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -18,11 +19,12 @@ RECEIPT = "urn:fhir-document-gateway:StructureDefinition/receipt"
 _RECEIPTS: Mapping[str, Any] = {
     word: msgspec.Raw(msgspec.json.encode([{"url": RECEIPT, "valueCode": word}])) for word in ("created", "known", "corrected")
 }
+_written = functools.lru_cache(maxsize=256)(write_instant)  # what was stored together was so at one moment
 
 
 def build_response(gateway: Gateway, call: Call, answer: Answer) -> dict[str, Any]:
     """The entry that answers a call."""
-    response: dict[str, Any] = {"status": f"{answer.status} {HTTPStatus(answer.status).phrase}"}
+    response: dict[str, Any] = {"status": _status(answer.status)}
     entry: dict[str, Any] = {}
     if answer.receipt is not None:
         response["extension"] = _RECEIPTS[answer.receipt]
@@ -31,7 +33,7 @@ def build_response(gateway: Gateway, call: Call, answer: Answer) -> dict[str, An
     if answer.etag is not None:
         response["etag"] = answer.etag
     if answer.updated is not None:
-        response["lastModified"] = write_instant(answer.updated)
+        response["lastModified"] = _written(answer.updated)
     if (call.prefer == "OperationOutcome" or answer.warnings) and call.interaction not in READS:
         response["outcome"] = answer.outcome()
     if answer.body is not None and not call.bodiless and (call.interaction in READS or call.prefer == "representation"):
@@ -52,5 +54,9 @@ def placed(problem: Problem, call: Call) -> Problem:
 
 def build_failure(problem: Problem) -> dict[str, Any]:
     """The entry that answers a call which was refused."""
-    status = f"{problem.status} {HTTPStatus(problem.status).phrase}"
-    return {"response": {"status": status, "outcome": problem.outcome()}}
+    return {"response": {"status": _status(problem.status), "outcome": problem.outcome()}}
+
+
+@functools.cache
+def _status(status: int) -> str:
+    return f"{status} {HTTPStatus(status).phrase}"

@@ -38,7 +38,7 @@ class Throttle:
         rate = self._rates.get(caller.client) or self._rates.get(caller.kind)
         if rate is None:
             return
-        self._take(_key(caller), rate, now)
+        self._take(key_of(caller), rate, now)
 
     def admit_visitor(self, what: str, who: str | None, now: datetime) -> None:
         """Count what an account or an address asks for. Raises Problem 429 that says when to come again."""
@@ -57,7 +57,7 @@ class Throttle:
         """Count what a request turned out to be: the resources it wrote beyond one, and those that were known."""
         rate = self._rates.get(caller.client) or self._rates.get(caller.kind)
         if rate is not None and written + known > 1:
-            key = _key(caller)
+            key = key_of(caller)
             self._keep(key, self._refilled(key, rate, now) - written - known * rate.known, now)
 
     def _take(self, key: Key, rate: Allowance | Rate, now: datetime) -> None:
@@ -90,5 +90,6 @@ def _visitor(what: str, who: str | None) -> Key:
     return f"visitor {what}", str(ip_network((int(address), _SUBSCRIBER), strict=False)), ""
 
 
-def _key(caller: Caller) -> Key:
+def key_of(caller: Caller) -> Key:
+    """By what a caller is told from others: a client with the person it acts for."""
     return caller.client, caller.user or "", caller.patient or ""

@@ -19,6 +19,7 @@ from gateway.exchange.plan import make_plan
 from gateway.exchange.read import shown
 from gateway.exchange.replay import replay
 from gateway.fhir.balp import Event
+from gateway.pace import paced
 from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.change import Plan
@@ -93,7 +94,7 @@ async def commit(
     await keep_contents(gateway, access, entries)
     changes = {change.id: change.version for change in plan.changes}
     asked = [entry for entry in entries if not entry.came_along]
-    done = [_done(entry, changes) for entry in asked]
+    done = [_done(entry, changes) async for entry in paced(asked)]
     receipts = [gateway.receipts.document(access, one, done[part]) for one, part in once]
     read_behind = None if reads is None else partial(reads, _behind(access, plan))
     documents: list[Document] = []
@@ -108,7 +109,8 @@ async def commit(
         events = [*written(access, entries, {}), *seen]
     gateway.throttle.charge(access.caller, access.now, written=len(documents), known=len(entries) - len(documents))
     stored = {document["_id"]: document for document in documents}
-    answers = [await _answer(gateway, access, entry, one, stored) for entry, one in zip(asked, done, strict=True)]
+    pairs = zip(asked, done, strict=True)
+    answers = [await _answer(gateway, access, entry, one, stored) async for entry, one in paced(pairs)]
     return answers, events
 
 

@@ -44,7 +44,7 @@ def token_values(system: str | None, code: str | None) -> tuple[str, ...]:
 
 def has_system(token: str) -> bool:
     """Whether a token's spelling begins with a system."""
-    return _SYSTEM_FIRST.match(token) is not None
+    return token.find("|") > 0 if "\\" not in token else _SYSTEM_FIRST.match(token) is not None
 
 
 # Strings are compared by so many of their first characters: putting marks in order takes time quadratic in their number, and

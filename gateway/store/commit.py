@@ -21,6 +21,7 @@ from gateway.access.access import Access
 from gateway.fhir.balp import Event
 from gateway.fhir.clause import matches, parameters_of
 from gateway.fhir.dates import EARLIEST
+from gateway.pace import paced
 from gateway.problem import Problem
 from gateway.store.audit import AuditWriter
 from gateway.store.change import Change, Encode, Plan, require, steps_of
@@ -39,6 +40,7 @@ _ANY_NUMBER = 1_000_000
 _WEIGHT_OF_CONDITION = 30
 _PATIENCE = 0.02  # seconds
 _MOST_IN_GROUP = 1_000  # resources; a larger transaction holds its records for too long
+_MOST_SHARED = 100  # resources of one plan; who writes more keeps nobody waiting but themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ class Work:
             return False  # the group would wait for what this writer holds
         only_adds = all(change.former is None and not change.kind.is_patient for change in self.plan.changes)
         is_simple = not self.plan.conditions or len(self.plan.changes) == 1
-        return only_adds and is_simple and self.reads is None
+        is_short = len(self.plan.changes) <= _MOST_SHARED
+        return only_adds and is_simple and is_short and self.reads is None
 
     def is_met_by(self, other: "Work") -> bool:
         """Whether what another one adds meets a condition of this one."""
@@ -118,7 +121,7 @@ class Committer:
 
         Raises Stale where what the plan was made on has changed, Problem where the caller may not do it.
         """
-        for change in work.plan.changes:
+        async for change in paced(work.plan.changes):
             require(work.access, change)
         return await (self._gather if work.goes_with_others else self._single).ask(work)
 
@@ -163,7 +166,7 @@ class Committer:
         self, group: list[Work], heads: list[str], hints: Mapping[str, Moment]
     ) -> tuple[list[list[Document]], list[Document]]:
         if hints and not any(work.asks_behind_heads for work in group):
-            draft = self._draft(group, heads, hints)
+            draft = await self._draft(group, heads, hints)
             audited = self._events(group, draft)
             steps = [*draft.receipts, draft.counting, *draft.steps, self._audit.step(audited)]
             await self._mongo.write_all(steps, seconds=self._seconds)
@@ -179,7 +182,7 @@ class Committer:
         self, group: list[Work], heads: list[str], hints: Mapping[str, Moment], session: Session
     ) -> tuple["_Draft", list[Document]]:
         """Write; ask in between what is to be asked only when nobody else can write to these records."""
-        draft = self._draft(group, heads, hints or await self._find_moments(heads, session))
+        draft = await self._draft(group, heads, hints or await self._find_moments(heads, session))
         for step in (*draft.receipts, draft.counting):
             await self._mongo.write(step, session)
         asked = [(work, condition) for work in group for condition in work.plan.conditions]
@@ -217,11 +220,14 @@ class Committer:
         found = await self._mongo.find(HEADS, {"_id": {"$in": heads}}, session=session)
         return {head["_id"]: (int(head["commit"]), head["updated"]) for head in found}
 
-    def _draft(self, group: list[Work], heads: list[str], known: Mapping[str, Moment]) -> "_Draft":
+    async def _draft(self, group: list[Work], heads: list[str], known: Mapping[str, Moment]) -> "_Draft":
         """What is to be written. `known`: the last commit of each record that is there, as far as anybody knows here."""
         changes = [change for work in group for change in work.plan.changes]
         moments, counting = self._count(group, changes, heads, known)
-        documents = [[change.document(*moments[change.head], self._encode) for change in work.plan.changes] for work in group]
+        documents = [
+            [change.document(*moments[change.head], self._encode) async for change in paced(work.plan.changes)]
+            for work in group
+        ]
         receipts = receipt_steps([receipt for work in group for receipt in work.receipts])
         steps = steps_of(changes, [one for found in documents for one in found])
         return _Draft(moments, receipts, counting, steps, documents)
