@@ -19,12 +19,14 @@ from gateway.sandbox.judged import DESCRIPTION, description_page
 from gateway.sandbox.mongod import drop_database, running_mongod
 from gateway.sandbox.pages import CALLBACK, app_page
 from gateway.sandbox.people import DAYS, SECRET, NamedIds, People, bring_people, issue_tokens, open_pages
+from gateway.sandbox.rows import village_digest
 from gateway.sandbox.start import START, start_page
 from gateway.sandbox.tour import write_tour
 from gateway.schemas import find_schemas
 from gateway.settings import Settings
 
 _DATABASE = "sandbox"
+_KEPT = "people.json"
 
 
 class DemoError(Exception):
@@ -59,9 +61,11 @@ def _run(listener: socket.socket, data: Path | None) -> None:
             schemas=find_schemas(),
         )
         kept = _read_people(data)
+        if kept is None and data is not None and (data / _KEPT).exists():
+            _say("the village has changed since this folder was kept: it is brought anew")
         if kept is None:
             drop_database(url, _DATABASE)  # what an interrupted first start left
-        _say("renewing the tokens …" if kept else f"bringing sample people and {DAYS} days of readings …")
+        _say("renewing the tokens …" if kept else f"bringing the people of a village, and {DAYS} days of readings …")
         people = asyncio.run(_bring(settings, kept))
         _keep_people(data, people)
         tour = write_tour(settings, people, datetime.now(UTC), kept=kept is not None)
@@ -100,16 +104,16 @@ async def _bring(settings: Settings, kept: People | None) -> People:
 
 def _read_people(data: Path | None) -> People | None:
     """The people that this folder's data already holds."""
-    if data is None or not (data / "people.json").exists():
+    if data is None or not (data / _KEPT).exists():
         return None
-    kept = json.loads((data / "people.json").read_text("utf-8"))
-    return People(kept["ids"], kept["tokens"])
+    kept = json.loads((data / _KEPT).read_text("utf-8"))
+    return People(kept["ids"], kept["tokens"]) if kept.get("village") == village_digest() else None
 
 
 def _keep_people(data: Path | None, people: People) -> None:
     if data is not None:
-        kept = {"ids": dict(people.ids), "tokens": dict(people.tokens)}
-        (data / "people.json").write_text(json.dumps(kept, indent=2), "utf-8")
+        kept = {"ids": dict(people.ids), "tokens": dict(people.tokens), "village": village_digest()}
+        (data / _KEPT).write_text(json.dumps(kept, indent=2), "utf-8")
 
 
 def _say(text: str) -> None:

@@ -1,6 +1,6 @@
-"""What makes the pages of the sandbox worth opening: accounts to log in with, an app that asks for access, and its own page.
+"""What makes the pages of the sandbox worth opening: an app that asks for access, and its own page.
 
-Knows: the way everybody registers an app and adds an account; how the app asks (RFC 6749 §4.1, RFC 7636).
+Knows: the password of all accounts; how the app asks (RFC 6749 §4.1, RFC 7636).
 Must not know: MongoDB; what the pages of the gateway look like.
 """
 
@@ -15,14 +15,11 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from gateway.exchange.accounts import add_account
-from gateway.exchange.catalogue import Entry, add_client, find_entry, set_state
-from gateway.exchange.client import Client
+from gateway.exchange.catalogue import Entry, find_entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.redemption import InvalidGrant, redeem_code
 from gateway.oauth.core import Asked
 from gateway.oauth.visit import Server
-from gateway.problem import Problem
 from gateway.settings import Settings
 
 PASSWORD = "sandbox-sandbox"  # noqa: S105 (no secret: everybody may know the sandbox)
@@ -30,51 +27,6 @@ APP = "glucoapp"
 CALLBACK = "/sandbox/glucoapp"
 _VERIFIER = "the-app-of-the-sandbox-keeps-no-secret-from-anybody"
 _SCOPE = "launch/patient openid fhirUser offline_access patient/Patient.r patient/Observation.crs patient/Device.crs"
-_ACCOUNTS: Mapping[str, tuple[str, str]] = {
-    "camille": ("Patient", "Camille Durand"),
-    "noe": ("Patient", "Noé Lambert"),
-    "paul": ("RelatedPerson", "Paul Durand"),
-    "martin": ("Practitioner", "Dr Ana Martin"),
-}
-
-
-async def open_app(gateway: Gateway, device: str) -> None:
-    """Reference GlucoApp, whose Device is given by id, unless it is referenced already."""
-    if await find_entry(gateway, APP) is not None:
-        return
-    described = Client(
-        client=APP,
-        name="GlucoApp",
-        kind="app",
-        category="measurement",
-        purpose={
-            "en": "To show your glucose to you, and to put new readings into your record.",
-            "fr": "Vous montrer votre glycémie et ajouter les nouvelles mesures à votre dossier.",
-        },
-        controller="GlucoApp SAS",
-        contact="privacy@glucoapp.example",
-        authentication="none",
-        grants=["authorization_code", "refresh_token"],
-        actor=f"Device/{device}",
-        read=["Observation", "Device", "Patient"],
-        write=["Observation", "Device"],
-        redirect_uris=[f"http://127.0.0.1{CALLBACK}"],
-        oid="1.2.250.1.999.42",
-    )
-    await add_client(gateway, described, "sandbox")
-    for state in ("tested", "referenced"):
-        await set_state(gateway, APP, state, operator="sandbox")
-
-
-async def open_accounts(gateway: Gateway, known: Mapping[str, str]) -> None:
-    """Give the people who are known by name an account, unless they have one."""
-    for login, (type_name, name) in _ACCOUNTS.items():
-        if login in known:
-            try:
-                await add_account(gateway, login, PASSWORD, name, (f"{type_name}/{known[login]}",))
-            except Problem as problem:
-                if problem.code != "duplicate":
-                    raise
 
 
 def app_link(settings: Settings) -> str:
