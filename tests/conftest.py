@@ -17,9 +17,9 @@ from gateway.fhir.registry import Registry
 from gateway.sandbox.mongod import running_mongod
 from gateway.schemas import find_schemas
 from gateway.settings import Settings
-from tests.world import BASE, Clock, World, unique
+from tests.process import environment, free_port, serving
+from tests.world import BASE, SECRET, Clock, World, unique
 
-SECRET = "the tests hold no secrets of anybody"
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "reference"
 
 
@@ -113,6 +113,16 @@ async def peer(world: World) -> AsyncIterator[World]:
     changes = {"mongo_database": settings.mongo_database, "mongo_driver": "pymongo"}
     async for other in running_world(make_settings(settings.mongo_url, **changes)):
         yield other
+
+
+@pytest.fixture(scope="module")
+def prepared(mongo_url: str) -> dict[str, str]:
+    """An environment whose database was prepared by `gateway serve`, which ended at once."""
+    env = environment(mongo_url)
+    with serving(env, free_port()) as process:
+        process.terminate()
+        process.wait(30)
+    return env
 
 
 @functools.cache

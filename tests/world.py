@@ -19,6 +19,7 @@ from gateway.exchange.tokens import Grant, issue_token, revoke_token
 from gateway.sandbox.people import consent as simple_consent
 
 JSON = "application/fhir+json"
+SECRET = "the tests hold no secrets of anybody"
 BASE = "http://gateway.test/fhir"
 LOINC, UCUM = "http://loinc.org", "http://unitsofmeasure.org"
 PROFESSIONS = "https://mos.esante.gouv.fr/NOS/TRE_G15-ProfessionSante/FHIR/TRE-G15-ProfessionSante"

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,13 +13,11 @@ import httpx
 import pytest
 
 from tests.conftest import make_settings, running_world
-from tests.process import ToPort, running_provider
+from tests.process import LOOPBACK, Provider, ToPort, environment, free_port, provider_at, run, running_provider, serving
 from tests.security.test_certificates import rfc9440, x5t
-from tests.unit.test_cli import environment, free_port, run, serving
 from tests.world import BASE, Actor, World, device, issues, observation, organization, practitioner, unique
 
 INS, RPPS = "urn:oid:1.2.250.1.213.1.4.10", "https://rpps.esante.gouv.fr"
-LOOPBACK = "127.0.0.0/8"
 KINDS = ["clinic", "realm", "psc"]
 ANYTHING = "Organization?_count=1"  # what every professional may ask
 
@@ -84,40 +82,17 @@ scopes = ["user/*.rs"]
 """
 
 
-@dataclass(slots=True)
-class Provider:
-    """The other server, as those see it who log in there."""
-
-    url: str
-    http: httpx.AsyncClient
-
-    async def login(
-        self, issuer: str, name: str | None, client: str = "medisoft", scope: str = "", says: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
-        """The tokens that this client is given: for a person whom the issuer says this of, or without one for itself."""
-        form = {"grant_type": "client_credentials", "scope": scope}
-        if name is not None:
-            assert (await self.http.put(f"{self.url}/{issuer}/people/{name}", json=dict(says or {}))).status_code == 200
-            form |= {"grant_type": "password", "username": name, "password": name}
-        answer = await self.http.post(f"{self.url}/{issuer}/token", data=form, auth=(client, client))
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json())
-
-    async def asked(self, issuer: str) -> dict[str, int]:
-        """How often the gateway asked for what."""
-        return dict((await self.http.get(f"{self.url}/{issuer}/asked")).json())
-
-    async def write_files(self, folder: Path, **names: str) -> Path:
-        """The files that a gateway reads about the three issuers, from what they tell of themselves."""
-        for name, text in (("clinic", CLINIC), ("realm", REALM), ("psc", PSC)):
-            told = (await self.http.get(f"{self.url}/{name}/.well-known/openid-configuration")).json()
-            (folder / f"{name}.toml").write_text(text.format(**told, **names), "utf-8")
-        (folder / "secret").write_text("gateway\n", "utf-8")
-        return folder
+async def write_files(provider: Provider, folder: Path, **names: str) -> Path:
+    """The files that a gateway reads about the three issuers, from what they tell of themselves."""
+    for name, text in (("clinic", CLINIC), ("realm", REALM), ("psc", PSC)):
+        told = (await provider.http.get(f"{provider.url}/{name}/.well-known/openid-configuration")).json()
+        (folder / f"{name}.toml").write_text(text.format(**told, **names), "utf-8")
+    (folder / "secret").write_text("gateway\n", "utf-8")
+    return folder
 
 
 @dataclass(slots=True)
-class Scene:
+class TokenScene:
     """A gateway that takes the provider's tokens. `world` brings people past it; `http` speaks to it."""
 
     world: World
@@ -144,14 +119,8 @@ class Scene:
         return self.bearer(tokens["access_token"], reference), name
 
 
-@asynccontextmanager
-async def provider_at(port: int) -> AsyncIterator[Provider]:
-    async with httpx.AsyncClient() as http:
-        yield Provider(f"http://127.0.0.1:{port}", http)
-
-
 @pytest.fixture(scope="module")
-async def scene(session_world: World, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+async def scene(session_world: World, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TokenScene]:
     of = session_world
     references = {
         "device": f"Device/{(await of.operator.create(device()))['id']}",
@@ -164,19 +133,19 @@ async def scene(session_world: World, tmp_path_factory: pytest.TempPathFactory) 
                 of.gateway.settings.mongo_url,
                 GATEWAY_MONGO_DATABASE=of.gateway.settings.mongo_database,
                 GATEWAY_BASE_URL=BASE,
-                GATEWAY_ISSUERS=str(await provider.write_files(tmp_path_factory.mktemp("issuers"), **references)),
+                GATEWAY_ISSUERS=str(await write_files(provider, tmp_path_factory.mktemp("issuers"), **references)),
                 GATEWAY_OUTBOUND_NETWORKS=LOOPBACK,
                 GATEWAY_TRUSTED_PROXIES="127.0.0.1",
                 GATEWAY_CERTIFICATE_HEADER="Client-Cert",
                 GATEWAY_LOG_LEVEL="error",
             )
             with serving(env, ports[1]):
-                yield Scene(of, http, provider, **references)
+                yield TokenScene(of, http, provider, **references)
 
 
 @pytest.mark.requirement("SEC-041", "SEC-042", "SEC-045", "CON-001")
 @pytest.mark.parametrize("issuer", KINDS)
-async def test_a_consent_opens_a_record_and_closes_it_and_the_patient_sees_who_came(scene: Scene, issuer: str) -> None:
+async def test_a_consent_opens_a_record_and_closes_it_and_the_patient_sees_who_came(scene: TokenScene, issuer: str) -> None:
     owner = await scene.world.patient()
     reading = await owner.create(observation(owner.patient))
     doctor, name = await scene.doctor(issuer)
@@ -200,7 +169,7 @@ async def test_a_consent_opens_a_record_and_closes_it_and_the_patient_sees_who_c
 
 
 @pytest.mark.requirement("SEC-041")
-async def test_the_door_is_the_same_as_for_a_token_of_ours(scene: Scene) -> None:
+async def test_the_door_is_the_same_as_for_a_token_of_ours(scene: TokenScene) -> None:
     owner, stranger = await scene.world.patient(), await scene.world.patient()
     seen = await owner.create(observation(owner.patient))
     unseen = await stranger.create(observation(stranger.patient))
@@ -226,7 +195,7 @@ async def test_the_door_is_the_same_as_for_a_token_of_ours(scene: Scene) -> None
 
 
 @pytest.mark.requirement("SEC-041")
-async def test_a_patient_who_logged_in_elsewhere_has_their_own_record_only(scene: Scene) -> None:
+async def test_a_patient_who_logged_in_elsewhere_has_their_own_record_only(scene: TokenScene) -> None:
     owner, stranger = await scene.world.patient(), await scene.world.patient()
     reading = await owner.create(observation(owner.patient))
     says = {"fhirUser": f"{BASE}/Patient/{owner.patient}", "aud": BASE}
@@ -238,7 +207,7 @@ async def test_a_patient_who_logged_in_elsewhere_has_their_own_record_only(scene
     assert (await actor.post("Observation", observation(owner.patient))).status_code == 403
 
 
-async def test_an_app_deposits_for_the_patient_whom_its_token_names(scene: Scene) -> None:
+async def test_an_app_deposits_for_the_patient_whom_its_token_names(scene: TokenScene) -> None:
     owner, stranger = await scene.world.patient(), await scene.world.patient()
     [identifier] = (await owner.get(f"Patient/{owner.patient}")).json()["identifier"]
     assert identifier["system"] == INS
@@ -257,7 +226,7 @@ async def test_an_app_deposits_for_the_patient_whom_its_token_names(scene: Scene
     assert (await app.delete(f"Observation/{created['id']}")).status_code == 403
 
 
-async def test_a_service_comes_by_itself(scene: Scene) -> None:
+async def test_a_service_comes_by_itself(scene: TokenScene) -> None:
     owner = await scene.world.patient()
     reading = await owner.create(observation(owner.patient))
     token = (await scene.provider.login("realm", None, "appointments"))["access_token"]
@@ -272,7 +241,7 @@ async def test_a_service_comes_by_itself(scene: Scene) -> None:
 
 
 @pytest.mark.requirement("SEC-041")
-async def test_a_token_says_nothing_that_its_table_does_not_map(scene: Scene) -> None:
+async def test_a_token_says_nothing_that_its_table_does_not_map(scene: TokenScene) -> None:
     owner = await scene.world.patient()
     grand = {
         "scope": "system/*.cruds user/*.cruds doctor",
@@ -306,14 +275,14 @@ async def test_a_token_says_nothing_that_its_table_does_not_map(scene: Scene) ->
         ("clinic", {"fhirUser": "Device/x"}, "tokens of this kind have no access here"),
     ],
 )
-async def test_whom_nobody_knows_has_no_access(scene: Scene, issuer: str, says: dict[str, Any], reason: str) -> None:
+async def test_whom_nobody_knows_has_no_access(scene: TokenScene, issuer: str, says: dict[str, Any], reason: str) -> None:
     doctor, _ = await scene.doctor(issuer, **says)
     answer = await doctor.get(ANYTHING)
     assert (answer.status_code, issues(answer)[0]["diagnostics"]) == (403, reason)
 
 
 @pytest.mark.requirement("SEC-040", "SEC-041", "SEC-042", "ATK-T25")
-async def test_whatever_does_not_hold_is_answered_like_a_token_nobody_issued(scene: Scene) -> None:
+async def test_whatever_does_not_hold_is_answered_like_a_token_nobody_issued(scene: TokenScene) -> None:
     doctor, name = await scene.doctor("realm")
     tokens = await scene.provider.login("realm", name, says={"rpps": "1", "realm_access": {"roles": ["doctor"]}})
     other, _ = await scene.doctor("clinic", aud="https://other.example/fhir")
@@ -339,7 +308,7 @@ async def test_whatever_does_not_hold_is_answered_like_a_token_nobody_issued(sce
 
 @pytest.mark.requirement("SEC-027")
 @pytest.mark.parametrize("issuer", KINDS)
-async def test_a_token_that_its_issuer_bound_to_a_certificate_is_good_with_that_only(scene: Scene, issuer: str) -> None:
+async def test_a_token_that_its_issuer_bound_to_a_certificate_is_good_with_that_only(scene: TokenScene, issuer: str) -> None:
     doctor, _ = await scene.doctor(issuer, cnf={"x5t#S256": x5t("a")})
     assert (await doctor.get(ANYTHING, Client_Cert=rfc9440("a"))).status_code == 200
     unknown = await scene.bearer("gwat_nobody").get(ANYTHING)
@@ -351,7 +320,7 @@ async def test_a_token_that_its_issuer_bound_to_a_certificate_is_good_with_that_
 
 
 @pytest.mark.requirement("SEC-045")
-async def test_a_token_ended_at_its_issuer_ends_here(scene: Scene) -> None:
+async def test_a_token_ended_at_its_issuer_ends_here(scene: TokenScene) -> None:
     doctor, _ = await scene.doctor("psc")
     assert (await doctor.get(ANYTHING)).status_code == 200
     ended = await scene.provider.http.post(
@@ -362,7 +331,7 @@ async def test_a_token_ended_at_its_issuer_ends_here(scene: Scene) -> None:
 
 
 @pytest.mark.requirement("SEC-043", "SEC-044")
-async def test_an_issuer_signs_with_a_new_key(scene: Scene) -> None:
+async def test_an_issuer_signs_with_a_new_key(scene: TokenScene) -> None:
     before, _ = await scene.doctor("realm")
     assert (await before.get(ANYTHING)).status_code == 200
     await scene.provider.http.post(f"{scene.provider.url}/realm/rotate")
@@ -375,7 +344,7 @@ async def test_an_issuer_signs_with_a_new_key(scene: Scene) -> None:
 
 
 @pytest.mark.requirement("SEC-041")
-async def test_nobody_is_asked_about_our_own_tokens(scene: Scene) -> None:
+async def test_nobody_is_asked_about_our_own_tokens(scene: TokenScene) -> None:
     doctor, _ = await scene.doctor("psc")
     before = [await scene.provider.asked(issuer) for issuer in KINDS]
     own = scene.world.bearer(await scene.world.patient())
@@ -389,15 +358,15 @@ async def test_nobody_is_asked_about_our_own_tokens(scene: Scene) -> None:
 
 
 @pytest.mark.requirement("SEC-043", "SEC-045")
-async def test_an_issuer_that_is_down_and_comes_back_with_other_keys(scene: Scene, tmp_path: Path) -> None:
+async def test_an_issuer_that_is_down_and_comes_back_with_other_keys(scene: TokenScene, tmp_path: Path) -> None:
     port, settings = free_port(), scene.world.gateway.settings
     names = {"device": scene.device, "organization": scene.organization}
     changes = {"mongo_database": settings.mongo_database, "issuers": tmp_path, "outbound_networks": LOOPBACK}
     async with provider_at(port) as provider:
         with running_provider(port) as process:
-            await provider.write_files(tmp_path, **names)
+            await write_files(provider, tmp_path, **names)
             async with asynccontextmanager(running_world)(make_settings(settings.mongo_url, **changes)) as world:
-                here = Scene(scene.world, world.http, provider, **names)
+                here = TokenScene(scene.world, world.http, provider, **names)
                 signed, asked = (await here.doctor("clinic"))[0], (await here.doctor("psc"))[0]
                 assert [(await actor.get(ANYTHING)).status_code for actor in (signed, asked)] == [200, 200]
                 process.kill()
@@ -414,8 +383,8 @@ async def test_an_issuer_that_is_down_and_comes_back_with_other_keys(scene: Scen
                     assert (await signed.get(ANYTHING)).status_code == 401  # its key is no longer published
 
 
-async def test_check_says_whether_the_issuers_answer(scene: Scene, tmp_path: Path) -> None:
-    folder = await scene.provider.write_files(tmp_path, device=scene.device, organization=scene.organization)
+async def test_check_says_whether_the_issuers_answer(scene: TokenScene, tmp_path: Path) -> None:
+    folder = await write_files(scene.provider, tmp_path, device=scene.device, organization=scene.organization)
     env = environment(None, GATEWAY_ISSUERS=str(folder), GATEWAY_OUTBOUND_NETWORKS=LOOPBACK)
     ended = run("check", "--call-issuers", env=env)
     assert ended.returncode == 0

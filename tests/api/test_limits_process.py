@@ -20,8 +20,7 @@ from gateway.api import wire
 from gateway.app import attached
 from gateway.exchange.tokens import Grant, issue_token
 from gateway.settings import read_settings
-from tests.conftest import SECRET
-from tests.world import observation, patient, unique
+from tests.world import SECRET, observation, patient, unique
 
 CANARY = "Canari-4711"
 

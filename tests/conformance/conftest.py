@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.test_cli import environment, free_port, listening
+from tests.process import environment, free_port, listening
 
 
 @pytest.fixture(scope="package")

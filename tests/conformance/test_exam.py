@@ -24,7 +24,7 @@ from gateway.conformance.reports.terminal import print_report
 from gateway.conformance.target import read_target
 from gateway.conformance.verdicts import Report, compare
 from tests.conformance.clients import Careful, Naive, Reader
-from tests.unit.test_cli import free_port
+from tests.process import free_port
 
 
 def examined(role: str, site: str, seconds: float, client: Callable[[str], None]) -> Report:

@@ -17,7 +17,7 @@ from gateway.conformance.run import KitError, run_checks
 from gateway.conformance.target import Target, TargetError, read_target
 from gateway.conformance.verdicts import Report, compare, read_report
 from tests.conformance.faults import FAULTS
-from tests.unit.test_cli import free_port, listening
+from tests.process import free_port, listening
 
 
 @pytest.fixture(scope="module")

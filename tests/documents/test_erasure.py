@@ -12,10 +12,8 @@ from gateway.exchange.records import erase_patient, open_withdrawn
 from gateway.problem import Problem
 from gateway.store.schema import required_collections
 from tests.documents.papers import attaching, deposited, pdf, send_raw
-from tests.unit.test_cli import environment, prepared, run
+from tests.process import environment, run
 from tests.world import Actor, World, consent, document, expression, observation, related_person, unique
-
-__all__ = ["environment", "prepared"]
 
 SECRET = "Anne-Sophie Quelconque"
 KEPT = {"AuditEvent", "patient_keys", "receipts", "seals", "writers", "meta"}

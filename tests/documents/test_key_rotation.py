@@ -11,7 +11,7 @@ from gateway.settings import Settings
 from gateway.store.contents import destroy_key
 from tests.conftest import make_settings, running_world
 from tests.documents.papers import deposited, pdf
-from tests.unit.test_cli import environment, run
+from tests.process import environment, run
 from tests.world import Actor, World
 
 FIRST, SECOND = "the first master key of these tests", "the second master key of these tests"

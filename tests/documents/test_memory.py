@@ -15,8 +15,7 @@ import pytest
 from gateway.app import attached
 from gateway.settings import read_settings
 from tests.documents.papers import PDF, attaching
-from tests.process import ToPort
-from tests.unit.test_cli import environment, free_port, serving
+from tests.process import ToPort, environment, free_port, serving
 from tests.world import BASE, JSON, Actor, Clock, World
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -13,7 +13,7 @@ from gateway.problem import Problem
 from gateway.scanner import Scanner
 from tests.conftest import make_settings, running_world
 from tests.documents.papers import attaching, binary, deposit, ids_of, pdf, send_raw
-from tests.unit.test_cli import free_port
+from tests.process import free_port
 from tests.world import World, bundle, document, entry, expression, issues
 
 pytestmark = pytest.mark.requirement("DOC-24")

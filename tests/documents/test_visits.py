@@ -13,8 +13,7 @@ import pytest
 from gateway.app import attached
 from gateway.settings import read_settings
 from tests.documents.papers import PDF, deposit, deposited, ids_of, pdf
-from tests.process import ToPort
-from tests.unit.test_cli import environment, free_port, serving
+from tests.process import ToPort, environment, free_port, serving
 from tests.world import BASE, JSON, Actor, Clock, World, bundle, concept, document, entry, label, observation
 
 MASKED = concept("https://mos.esante.gouv.fr/NOS/TRE_A07-StatutVisibiliteDocument/FHIR/TRE-A07-StatutVisibiliteDocument", "X")

@@ -16,8 +16,7 @@ from gateway.jobs.sweep import sweep_once
 from gateway.settings import read_settings
 from tests.conftest import running_world
 from tests.documents.papers import attaching, deposited, pdf, send_raw
-from tests.process import ToPort
-from tests.unit.test_cli import environment, free_port, serving
+from tests.process import ToPort, environment, free_port, serving
 from tests.world import Actor, Clock, World
 
 AT_MOST = 1.5  # seconds from the first deposit to the kill: every kind of deposit has been in the midst of all it does by then

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.store.chain import find_broken_link, seal_for_the_dead
 from gateway.store.mongo import Mongo
-from tests.unit.test_cli import environment, free_port, run, wait_until_ready
+from tests.process import environment, free_port, run, wait_until_ready
 from tests.world import bundle, entry, observation, patient
 
 IN_A_BUNDLE = 20

@@ -15,8 +15,7 @@ import pytest
 
 from gateway.app import attached
 from gateway.settings import read_settings
-from tests.process import ToPort
-from tests.unit.test_cli import environment, free_port, serving, wait_until_ready
+from tests.process import ToPort, environment, free_port, serving, wait_until_ready
 from tests.world import Actor, Clock, World, bundle, entry, observation, unique
 
 # A gateway that kills itself at the first commit after a file has appeared: before it is sent, or before it is answered.

@@ -18,8 +18,7 @@ import pytest
 
 from gateway.app import attached
 from gateway.settings import read_settings
-from tests.process import ToPort
-from tests.unit.test_cli import environment, free_port, serving
+from tests.process import ToPort, environment, free_port, serving
 from tests.world import LOINC, UCUM, Actor, Clock, World, concept, entry, unique
 
 RECEIPT = "urn:fhir-document-gateway:StructureDefinition/receipt"

@@ -19,7 +19,7 @@ from gateway.schemas import SchemaError
 from gateway.store.chain import find_broken_link
 from tests.clients import EC, PUBLIC, ask_token, described, error_of, register, write_file
 from tests.conftest import packaged
-from tests.unit.test_cli import environment, refused, run
+from tests.process import environment, refused, run
 from tests.world import World, consent, device, issues, observation, organization, unique
 
 APP = {"kind": "app", "grants": ["authorization_code", "refresh_token"], "redirect_uris": ["https://app.example/cb"]}

@@ -15,8 +15,7 @@ from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 from gateway.app import attached
 from gateway.settings import read_settings
 from tests.clients import EC, RSA, Registered, asked_with, assertion, register
-from tests.process import ToPort
-from tests.unit.test_cli import environment, free_port, serving
+from tests.process import ToPort, environment, free_port, serving
 from tests.world import Clock, World, observation
 
 

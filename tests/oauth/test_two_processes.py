@@ -13,8 +13,7 @@ from gateway.settings import read_settings
 from tests.clients import Registered
 from tests.decisions import CALLBACK, PASSWORD, Request, account_of, allow, register_app
 from tests.person import Person
-from tests.process import ToPort
-from tests.unit.test_cli import environment, free_port, serving
+from tests.process import ToPort, environment, free_port, serving
 from tests.world import Actor, Clock, World, observation
 
 

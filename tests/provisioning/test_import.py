@@ -16,7 +16,7 @@ from pymongo import MongoClient
 from gateway.provisioning.load import Counts
 from gateway.provisioning.progress import Progress
 from gateway.provisioning.run import import_files
-from tests.unit.test_cli import environment, run
+from tests.process import environment, run
 from tests.world import World, bundle, device, entry, observation, organization, patient, practitioner, related_person, unique
 
 TYPES = ("Organization", "Practitioner", "PractitionerRole", "Patient", "RelatedPerson")

@@ -19,7 +19,7 @@ import pytest
 
 from gateway.sandbox.mongod import running_mongod
 from tests.person import Person
-from tests.unit.test_cli import Ended, free_port, run_apart
+from tests.process import Ended, free_port, run_apart
 
 
 @dataclass

@@ -11,8 +11,7 @@ import pytest
 
 from gateway.sandbox.glucose import Sensor, VirtualPatient
 from gateway.sandbox.uploads import SYSTEM, Wearer, corrections, uploads
-from tests.process import process_world
-from tests.unit.test_cli import environment, free_port, refused, run_apart
+from tests.process import environment, free_port, process_world, refused, run_apart
 from tests.world import Actor, World
 
 START = datetime(2026, 11, 1, tzinfo=UTC)

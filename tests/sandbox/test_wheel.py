@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.process import free_port
 from tests.sandbox.test_demo import shell
-from tests.unit.test_cli import free_port
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow

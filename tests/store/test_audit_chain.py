@@ -16,8 +16,7 @@ from gateway.store.chain import find_broken_link, seal_for_the_dead
 from gateway.store.ids import Ids
 from gateway.store.mongo import Mongo, Stale
 from gateway.store.schema import SEALS, WRITERS, required_indexes
-from tests.conftest import SECRET
-from tests.world import unique
+from tests.world import SECRET, unique
 
 NOW = datetime(2026, 11, 25, 8, 0, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=5)

@@ -24,8 +24,7 @@ from gateway.store.schema import (
     required_collections,
     required_indexes,
 )
-from tests.conftest import SECRET
-from tests.world import unique
+from tests.world import SECRET, unique
 
 NEWEST = "patient,code,-date"
 PARTIAL = {"key": {"$exists": True}}

@@ -5,9 +5,7 @@ import re
 import pytest
 from pymongo import MongoClient
 
-from tests.unit.test_cli import environment, prepared, refused, run
-
-__all__ = ["prepared"]
+from tests.process import environment, refused, run
 
 
 @pytest.fixture

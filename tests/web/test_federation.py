@@ -13,13 +13,11 @@ import httpx
 import pytest
 
 from gateway.exchange.accounts import Session, find_session
-from tests.api.test_foreign_tokens import LOOPBACK, Provider, provider_at
 from tests.browser import browsing
 from tests.conftest import make_settings, running_world
 from tests.decisions import Request, allow, register_app
 from tests.person import Page, Person
-from tests.process import running_provider
-from tests.unit.test_cli import environment, free_port, run, serving
+from tests.process import LOOPBACK, Provider, environment, free_port, provider_at, run, running_provider, serving
 from tests.web.test_browser import SIZES, fits, pictures
 from tests.world import World, organization, practitioner, related_person, unique
 
@@ -73,7 +71,7 @@ async def write_files(provider: Provider, folder: Path) -> Path:
 
 
 @dataclass(slots=True)
-class Scene:
+class LoginScene:
     """A gateway with two providers to log in with. `world` brings people past it."""
 
     world: World
@@ -122,7 +120,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def standing(session_world: World, folder: Path, host: str = "127.0.0.1") -> AsyncIterator[Scene]:
+async def standing(session_world: World, folder: Path, host: str = "127.0.0.1") -> AsyncIterator[LoginScene]:
     """A provider process and a gateway process, which browsers know by this name."""
     ports = free_port(), free_port()
     with running_provider(ports[0]):
@@ -137,11 +135,11 @@ async def standing(session_world: World, folder: Path, host: str = "127.0.0.1") 
                 GATEWAY_LOG_LEVEL="error",
             )
             with serving(env, ports[1]):
-                yield Scene(session_world, http, provider, f"http://{host}:{ports[1]}", folder)
+                yield LoginScene(session_world, http, provider, f"http://{host}:{ports[1]}", folder)
 
 
 @pytest.fixture(scope="module")
-async def scene(session_world: World, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+async def scene(session_world: World, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LoginScene]:
     async with standing(session_world, tmp_path_factory.mktemp("providers")) as found:
         yield found
 
@@ -150,7 +148,7 @@ def query_of(url: str) -> dict[str, str]:
     return dict(parse_qsl(urlsplit(url).query))
 
 
-async def test_a_patient_logs_in_with_the_realm_and_is_known_by_their_identifier(scene: Scene) -> None:
+async def test_a_patient_logs_in_with_the_realm_and_is_known_by_their_identifier(scene: LoginScene) -> None:
     reference, name = await scene.patient()
     camille = scene.person()
     await camille.open("/login")
@@ -165,7 +163,7 @@ async def test_a_patient_logs_in_with_the_realm_and_is_known_by_their_identifier
 
 
 @pytest.mark.requirement("ATK-T28")
-async def test_a_name_that_a_provider_tells_is_text_and_no_more(scene: Scene) -> None:
+async def test_a_name_that_a_provider_tells_is_text_and_no_more(scene: LoginScene) -> None:
     reference, _ = await scene.patient()
     [identifier] = (await scene.world.operator.get(reference)).json()["identifier"]
     name = "<script>alert(1)</script>\u202eeliamac\u0007 " + "x" * 500
@@ -177,7 +175,7 @@ async def test_a_name_that_a_provider_tells_is_text_and_no_more(scene: Scene) ->
     assert "x" * 101 not in page.text
 
 
-async def test_a_carer_has_their_own_record_and_those_of_whom_they_care_for(scene: Scene) -> None:
+async def test_a_carer_has_their_own_record_and_those_of_whom_they_care_for(scene: LoginScene) -> None:
     number, children = unique("9"), [await scene.world.patient() for _ in range(2)]
     identifier = [{"system": INS, "value": number}]
     me = await scene.world.patient(identifier=identifier)
@@ -193,7 +191,7 @@ async def test_a_carer_has_their_own_record_and_those_of_whom_they_care_for(scen
 
 
 @pytest.mark.parametrize("known", ["role", "place", "nothing"])
-async def test_a_professional_logs_in_with_pro_sante_connect(scene: Scene, known: str) -> None:
+async def test_a_professional_logs_in_with_pro_sante_connect(scene: LoginScene, known: str) -> None:
     number, place = unique("8"), unique("place")
     create = scene.world.operator.create
     martin = await create(practitioner(identifier=[{"system": PRACTITIONERS, "value": number}]))
@@ -230,7 +228,7 @@ async def test_a_professional_logs_in_with_pro_sante_connect(scene: Scene, known
     assert session.workplaces == tuple(places)
 
 
-async def test_what_pro_sante_connect_says_is_understood_as_it_says_it(scene: Scene, specifications: Path) -> None:
+async def test_what_pro_sante_connect_says_is_understood_as_it_says_it(scene: LoginScene, specifications: Path) -> None:
     said = json.loads((specifications / "psc" / "userinfo-sample.json").read_text("utf-8"))
     del said["sub"]  # is the provider's to say
     create = scene.world.operator.create
@@ -255,7 +253,7 @@ async def test_what_pro_sante_connect_says_is_understood_as_it_says_it(scene: Sc
     assert session.workplaces == (f"PractitionerRole/{role['id']}", f"Organization/{place['id']}")
 
 
-async def test_whom_an_app_has_sent_here_decides_about_it_and_the_consent_says_how_they_logged_in(scene: Scene) -> None:
+async def test_whom_an_app_has_sent_here_decides_about_it_and_the_consent_says_how_they_logged_in(scene: LoginScene) -> None:
     reference, name = await scene.patient()
     app = await register_app(scene.world)
     person, request = scene.person(), Request(app.id)
@@ -272,7 +270,7 @@ async def test_whom_an_app_has_sent_here_decides_about_it_and_the_consent_says_h
 
 
 @pytest.mark.parametrize(("said", "outcome"), [(0, 200), (-3_600, 400), (None, 400)])
-async def test_who_is_to_log_in_again_does_so_at_the_provider(scene: Scene, said: int | None, outcome: int) -> None:
+async def test_who_is_to_log_in_again_does_so_at_the_provider(scene: LoginScene, said: int | None, outcome: int) -> None:
     reference, _ = await scene.patient()
     [identifier] = (await scene.world.operator.get(reference)).json()["identifier"]
     moment = {} if said is None else {"auth_time": int(scene.world.clock().timestamp()) + said}
@@ -283,7 +281,7 @@ async def test_who_is_to_log_in_again_does_so_at_the_provider(scene: Scene, said
     assert (await person.open(await scene.answer(away, name))).status == outcome
 
 
-async def test_what_the_provider_is_asked(scene: Scene) -> None:
+async def test_what_the_provider_is_asked(scene: LoginScene) -> None:
     away = [await scene.leave(scene.person(), "psc") for _ in range(2)]
     first, second = map(query_of, away)
     assert away[0].startswith(f"{scene.provider.url}/psc/authorize?")
@@ -302,7 +300,7 @@ async def test_what_the_provider_is_asked(scene: Scene) -> None:
 
 
 @pytest.mark.requirement("AUD-01")
-async def test_the_log_of_the_patient_names_who_they_are_to_the_provider(scene: Scene) -> None:
+async def test_the_log_of_the_patient_names_who_they_are_to_the_provider(scene: LoginScene) -> None:
     reference, name = await scene.patient()
     await scene.log_in(scene.person(), "realm", name)
     owner = await scene.world.patient_actor(reference.partition("/")[2])
@@ -315,7 +313,7 @@ async def test_the_log_of_the_patient_names_who_they_are_to_the_provider(scene: 
     ("language", "texts"), [("en", ("the region", "Log in with")), ("fr", ("la région", "Se connecter avec"))]
 )
 async def test_the_page_offers_the_providers_and_no_passwords_where_local_accounts_are_off(
-    scene: Scene, language: str, texts: tuple[str, str]
+    scene: LoginScene, language: str, texts: tuple[str, str]
 ) -> None:
     page = await scene.person(language).open("/login")
     offered = [tag["href"] for name, tag in page.tags if name == "a" and "/with/" in tag.get("href", "")]
@@ -326,7 +324,7 @@ async def test_the_page_offers_the_providers_and_no_passwords_where_local_accoun
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
-async def test_whom_nobody_knows_here_is_told_so_and_is_not_in(scene: Scene, language: str) -> None:
+async def test_whom_nobody_knows_here_is_told_so_and_is_not_in(scene: LoginScene, language: str) -> None:
     stranger = scene.person(language)
     page = await scene.log_in(stranger, "realm", await scene.account("realm", ins=unique("0")))
     assert page.status == 403
@@ -337,7 +335,7 @@ async def test_whom_nobody_knows_here_is_told_so_and_is_not_in(scene: Scene, lan
     assert (await stranger.open("/me")).answer.url.path == "/login"
 
 
-async def test_whoever_gives_up_at_the_provider_is_told_that_nothing_happened(scene: Scene) -> None:
+async def test_whoever_gives_up_at_the_provider_is_told_that_nothing_happened(scene: LoginScene) -> None:
     person = scene.person()
     page = await person.open(await scene.answer(await scene.leave(person, "psc", "/login?ui_locales=en"), "nobody", "x"))
     assert (page.status, "Nothing has been changed" in page.text) == (403, True)
@@ -363,7 +361,7 @@ async def test_whoever_gives_up_at_the_provider_is_told_that_nothing_happened(sc
         "no code",
     ],
 )
-async def test_an_answer_is_good_once_for_the_browser_that_asked(scene: Scene, attack: str) -> None:
+async def test_an_answer_is_good_once_for_the_browser_that_asked(scene: LoginScene, attack: str) -> None:
     _, name = await scene.patient()
     victim, attacker = scene.person(), scene.person()
     back = await scene.answer(await scene.leave(victim, "realm"), name)
@@ -399,7 +397,7 @@ async def test_an_answer_is_good_once_for_the_browser_that_asked(scene: Scene, a
 
 
 @pytest.mark.requirement("ATK-T26")
-async def test_of_many_who_come_with_one_answer_one_is_let_in(scene: Scene) -> None:
+async def test_of_many_who_come_with_one_answer_one_is_let_in(scene: LoginScene) -> None:
     _, name = await scene.patient()
     person = scene.person()
     back = await scene.answer(await scene.leave(person, "realm"), name)
@@ -412,7 +410,7 @@ async def test_of_many_who_come_with_one_answer_one_is_let_in(scene: Scene) -> N
 @pytest.mark.parametrize(
     "target", ["//evil.example", "https://evil.example", "/\\evil.example", "\r\nLocation: https://evil.example"]
 )
-async def test_nobody_is_led_off_this_site(scene: Scene, target: str) -> None:
+async def test_nobody_is_led_off_this_site(scene: LoginScene, target: str) -> None:
     _, name = await scene.patient()
     person = scene.person()
     query = str(httpx.QueryParams({"next": target, "redirect_uri": target, "ui_locales": target}))
@@ -428,7 +426,7 @@ async def test_nobody_is_led_off_this_site(scene: Scene, target: str) -> None:
 
 
 @pytest.mark.requirement("ATK-T28")
-async def test_a_session_that_was_there_before_ends_when_another_begins(scene: Scene) -> None:
+async def test_a_session_that_was_there_before_ends_when_another_begins(scene: LoginScene) -> None:
     _, name = await scene.patient()
     _, other = await scene.patient()
     person = scene.person()
@@ -453,7 +451,7 @@ async def test_a_session_that_was_there_before_ends_when_another_begins(scene: S
         ("psc", {"userinfo": {"sub": "somebody-else"}}),
     ],
 )
-async def test_an_id_token_that_is_no_answer_lets_nobody_in(scene: Scene, issuer: str, says: dict[str, Any]) -> None:
+async def test_an_id_token_that_is_no_answer_lets_nobody_in(scene: LoginScene, issuer: str, says: dict[str, Any]) -> None:
     number = unique("8")
     identifier = {"realm": INS, "psc": PRACTITIONERS}[issuer]
     kind = {"realm": "Patient", "psc": "Practitioner"}[issuer]
@@ -465,7 +463,7 @@ async def test_an_id_token_that_is_no_answer_lets_nobody_in(scene: Scene, issuer
     assert (page.status, "Begin again." in page.text) == (400, True)
 
 
-async def test_an_operator_ends_what_somebody_has_open_wherever_they_logged_in(scene: Scene) -> None:
+async def test_an_operator_ends_what_somebody_has_open_wherever_they_logged_in(scene: LoginScene) -> None:
     reference, name = await scene.patient()
     _, other = await scene.patient()
     person, another, bystander = scene.person(), scene.person(), scene.person()
@@ -478,7 +476,7 @@ async def test_an_operator_ends_what_somebody_has_open_wherever_they_logged_in(s
     assert await scene.session(bystander) is not None
 
 
-async def test_who_logs_out_here_may_log_out_at_the_provider_too(scene: Scene) -> None:
+async def test_who_logs_out_here_may_log_out_at_the_provider_too(scene: LoginScene) -> None:
     _, name = await scene.patient()
     person = scene.person()
     page = await person.send((await scene.log_in(person, "realm", name)).form("/logout"))
@@ -494,7 +492,7 @@ async def test_who_logs_out_here_may_log_out_at_the_provider_too(scene: Scene) -
     assert (await scene.provider.asked("realm"))[f"logout of account-{name}"] == 1
 
 
-async def test_what_the_provider_gave_lies_nowhere_in_clear(scene: Scene) -> None:
+async def test_what_the_provider_gave_lies_nowhere_in_clear(scene: LoginScene) -> None:
     _, name = await scene.patient()
     person = scene.person()
     page = await person.send((await scene.log_in(person, "realm", name)).form("/logout"))
@@ -507,7 +505,7 @@ async def test_what_the_provider_gave_lies_nowhere_in_clear(scene: Scene) -> Non
         assert part not in stored
 
 
-async def test_a_provider_that_does_not_answer_is_named_and_can_be_tried_again(scene: Scene, tmp_path: Path) -> None:
+async def test_a_provider_that_does_not_answer_is_named_and_can_be_tried_again(scene: LoginScene, tmp_path: Path) -> None:
     port, settings = free_port(), scene.world.gateway.settings
     async with provider_at(port) as provider:
         with running_provider(port) as process:
@@ -520,7 +518,7 @@ async def test_a_provider_that_does_not_answer_is_named_and_can_be_tried_again(s
                 "local_login": "off",
             }
             async with asynccontextmanager(running_world)(make_settings(settings.mongo_url, **changes)) as world:
-                here = Scene(scene.world, world.http, provider, "http://127.0.0.1:1", folder)
+                here = LoginScene(scene.world, world.http, provider, "http://127.0.0.1:1", folder)
                 _, name = await here.patient()
                 person = here.person()
                 back = await here.answer(await here.leave(person, "realm"), name)
@@ -531,7 +529,7 @@ async def test_a_provider_that_does_not_answer_is_named_and_can_be_tried_again(s
                 assert "At this moment, the region cannot be reached." in page.text
 
 
-async def test_a_login_that_began_at_one_process_ends_at_another(scene: Scene) -> None:
+async def test_a_login_that_began_at_one_process_ends_at_another(scene: LoginScene) -> None:
     settings = scene.world.gateway.settings
     changes = {
         "mongo_database": settings.mongo_database,
@@ -550,7 +548,7 @@ async def test_a_login_that_began_at_one_process_ends_at_another(scene: Scene) -
     assert "Camille Durand" in (await person.open("/me")).text  # and goes on at the first
 
 
-async def test_check_compares_the_files_with_what_the_providers_say_of_themselves(scene: Scene, tmp_path: Path) -> None:
+async def test_check_compares_the_files_with_what_the_providers_say_of_themselves(scene: LoginScene, tmp_path: Path) -> None:
     folder = await write_files(scene.provider, tmp_path)
     env = environment(None, GATEWAY_PROVIDERS=str(folder), GATEWAY_OUTBOUND_NETWORKS=LOOPBACK)
     ended = run("check", "--call-issuers", env=env)
@@ -565,14 +563,14 @@ async def test_check_compares_the_files_with_what_the_providers_say_of_themselve
 
 
 @pytest.fixture(scope="module")
-async def abroad(session_world: World, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+async def abroad(session_world: World, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LoginScene]:
     """The same, where the gateway has another name than the provider."""
     async with standing(session_world, tmp_path_factory.mktemp("providers"), "localhost") as found:
         yield found
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_a_real_browser_goes_to_the_provider_and_comes_back(abroad: Scene, tmp_path: Path, size: str) -> None:
+async def test_a_real_browser_goes_to_the_provider_and_comes_back(abroad: LoginScene, tmp_path: Path, size: str) -> None:
     """Another host is another site to a browser: the cookie comes along on the way back, and forms lead there if they may."""
     width, height, phone = SIZES[size]
     scene = abroad

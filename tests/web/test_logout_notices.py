@@ -12,19 +12,19 @@ from gateway.exchange.accounts import begin_session, find_session
 from gateway.exchange.federation import account_of, end_elsewhere
 from gateway.issuers.claims import Refused
 from gateway.issuers.logout import Notice
-from tests.web.test_federation import Scene, standing
+from tests.web.test_federation import LoginScene, standing
 from tests.world import World, unique
 
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
 
 
 @pytest.fixture(scope="module")
-async def scene(session_world: World, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+async def scene(session_world: World, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LoginScene]:
     async with standing(session_world, tmp_path_factory.mktemp("providers")) as found:
         yield found
 
 
-async def notice(scene: Scene, name: str = "realm", header: Any = None, **changes: Any) -> str:
+async def notice(scene: LoginScene, name: str = "realm", header: Any = None, **changes: Any) -> str:
     """A logout token of a provider; a change to None takes a claim away."""
     now = int(scene.world.clock().timestamp())
     sound = {
@@ -40,11 +40,11 @@ async def notice(scene: Scene, name: str = "realm", header: Any = None, **change
     return str((await scene.provider.http.post(f"{scene.provider.url}/{name}/notice", json=said)).json())
 
 
-async def send_notice(scene: Scene, token: str, provider: str = "realm") -> httpx.Response:
+async def send_notice(scene: LoginScene, token: str, provider: str = "realm") -> httpx.Response:
     return await scene.http.post(f"{scene.site}/login/logged-out/{provider}", data={"logout_token": token})
 
 
-async def test_who_logs_out_at_the_provider_is_out_here(scene: Scene) -> None:
+async def test_who_logs_out_at_the_provider_is_out_here(scene: LoginScene) -> None:
     _, name = await scene.patient()
     _, other = await scene.patient()
     person, another, bystander = scene.person(), scene.person(), scene.person()
@@ -58,7 +58,7 @@ async def test_who_logs_out_at_the_provider_is_out_here(scene: Scene) -> None:
     assert (await person.open("/me")).answer.url.path == "/login"
 
 
-async def test_one_session_ends_where_the_notice_names_one(scene: Scene) -> None:
+async def test_one_session_ends_where_the_notice_names_one(scene: LoginScene) -> None:
     owner = await scene.world.patient()
     [identifier] = (await owner.get(f"Patient/{owner.patient}")).json()["identifier"]
     browsers = {unique("sid"): scene.person() for _ in range(2)}
@@ -87,7 +87,7 @@ async def test_one_session_ends_where_the_notice_names_one(scene: Scene) -> None
     ],
     ids=str,
 )  # fmt: skip
-async def test_what_is_no_notice_ends_nothing(scene: Scene, changes: dict[str, Any]) -> None:
+async def test_what_is_no_notice_ends_nothing(scene: LoginScene, changes: dict[str, Any]) -> None:
     _, name = await scene.patient()
     person = scene.person()
     await scene.log_in(person, "realm", name)
@@ -97,7 +97,7 @@ async def test_what_is_no_notice_ends_nothing(scene: Scene, changes: dict[str, A
     assert await scene.session(person) is not None
 
 
-async def test_a_notice_counts_once_and_for_its_provider(scene: Scene) -> None:
+async def test_a_notice_counts_once_and_for_its_provider(scene: LoginScene) -> None:
     _, name = await scene.patient()
     token = await notice(scene, sub=f"account-{name}")
     assert (await send_notice(scene, token, "psc")).status_code == 400
@@ -116,7 +116,7 @@ async def test_a_notice_counts_once_and_for_its_provider(scene: Scene) -> None:
     assert (await scene.http.get(f"{scene.site}/login/logged-out/realm")).status_code in (404, 405)
 
 
-async def test_an_id_token_is_no_notice(scene: Scene) -> None:
+async def test_an_id_token_is_no_notice(scene: LoginScene) -> None:
     _, name = await scene.patient()
     person = scene.person()
     page = await person.send((await scene.log_in(person, "realm", name)).form("/logout"))
