@@ -21,6 +21,7 @@ from gateway.exchange.parameters import Pairs, read_pairs
 from gateway.fhir.bundle import read_type, require_document
 from gateway.fhir.capability import FHIR_JSON, JSON_PATCH
 from gateway.fhir.dates import read_span
+from gateway.fhir.long_data import Apart
 from gateway.problem import Problem
 
 _DOCUMENT = msgspec.json.encode({"resourceType": "Binary", "contentType": FHIR_JSON})
@@ -29,12 +30,15 @@ _CHANGES: Mapping[str, str] = {"PUT": "update", "PATCH": "patch", "DELETE": "del
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """What holds for every entry: where the Bundle came from, whether its JSON is calm, what is preferred."""
+    """What holds for every entry: where the Bundle came from, whether its JSON is calm, what is preferred, and what of it was
+    set apart.
+    """
 
     origin: Origin
     calm: bool
     prefer: Return | None
     lenient: bool
+    apart: Apart = Apart(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,12 @@ def read_entry_request(gateway: Gateway, entry: Any, position: int, ways: Ways) 
         line = _read_request_line(request.method.replace("HEAD", "GET"), _below(gateway.settings.base_url, request.url))
     except Problem as problem:
         raise problem.within(place) from None
+    plain = None
+    if ways.apart.held and entry.resource is not None:
+        sent = bytes(entry.resource)
+        kind = gateway.registry.find(line.type) if line.interaction == "create" else None
+        plain = ways.apart.plain_of(sent) if kind is not None and kind.is_raw else None
+        entry.resource = entry.resource if plain is not None else msgspec.Raw(ways.apart.whole(sent))
     if (line.interaction, line.type) == ("create", "Bundle"):
         return _read_document(gateway, entry, place, ways)
     takes_resource = line.interaction in ("create", "update", "patch")
@@ -72,6 +82,7 @@ def read_entry_request(gateway: Gateway, entry: Any, position: int, ways: Ways) 
         criteria=line.criteria,
         parameters=line.parameters,
         body=body,
+        plain=plain,
         calm=ways.calm,
         bodiless=request.method == "HEAD",
         patch=language,

@@ -125,7 +125,7 @@ def read_deposit(gateway: Gateway, entry: Entry) -> None:
         raise entry.locate(Problem("not-supported", "content is known by its bytes, without a condition", status=400))
     if not resource.data:
         raise entry.locate(Problem("required", "there is no content", "Binary.data"))
-    plain = b64decode(resource.data)
+    plain = b64decode(resource.data) if entry.call.plain is None else entry.call.plain
     try:
         gateway.media_types.require(resource.contentType, plain, "Binary.contentType")
     except Problem as problem:

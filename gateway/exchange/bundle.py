@@ -25,6 +25,7 @@ from gateway.exchange.together import look_up_together
 from gateway.exchange.write import write
 from gateway.fhir.balp import Event
 from gateway.fhir.bundle import build_bundle, read_bundle
+from gateway.fhir.long_data import Apart, set_apart
 from gateway.pace import give_way, paced
 from gateway.problem import Problem, as_problem
 from gateway.store.mongo import Session
@@ -55,11 +56,7 @@ async def process_bundle(
         if sent == "xml":
             body = gateway.xml.read(body)
         async with gateway.lanes.turn(access.caller, len(body)):
-            calm = gateway.codec.check_body(body)
-            await give_way()
-            bundle = read_bundle(gateway.codec, body, calm=calm, most_entries=gateway.limits.bundle_entries)
-            await give_way()
-            ways = Ways(origin, calm, prefer, lenient)
+            bundle, ways = await _read_bundle(gateway, body, Ways(origin, False, prefer, lenient))
             if bundle.type == "batch":
                 answers, replayed = await _batch(gateway, access, bundle.entry or [], ways, once)
             else:
@@ -70,6 +67,26 @@ async def process_bundle(
         await gateway.audit.record(refused(access, call, problem), access.now)
         raise
     return Answer(200, build_bundle(f"{bundle.type}-response", answers), replayed=replayed)
+
+
+async def _read_bundle(gateway: Gateway, body: bytes, ways: Ways) -> tuple[Any, Ways]:
+    """The Bundle and, with what was set apart, what holds for its entries. What is wrong with it is told of what was sent."""
+    apart = set_apart(body)
+    await give_way()
+    try:
+        return await _decode_bundle(gateway, apart, ways)
+    except Problem:
+        if not apart.held:
+            raise
+    return await _decode_bundle(gateway, Apart(body), ways)
+
+
+async def _decode_bundle(gateway: Gateway, apart: Apart, ways: Ways) -> tuple[Any, Ways]:
+    calm = gateway.codec.check_body(apart.body)
+    await give_way()
+    bundle = read_bundle(gateway.codec, apart.body, calm=calm, most_entries=gateway.limits.bundle_entries)
+    await give_way()
+    return bundle, replace(ways, calm=calm, apart=apart)
 
 
 async def _transaction(

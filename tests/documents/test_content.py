@@ -1,12 +1,13 @@
 """Content of documents comes back as it was sent: as bytes, as a resource, in parts, with headers that make it harmless."""
 
+import json
 from base64 import b64decode
 
 import pytest
 
 from gateway.exchange.contents import CHUNK
-from tests.documents.papers import PDF, attaching, binary, deposited, pdf, send_raw, sha1
-from tests.world import BASE, World, document, expression, issues
+from tests.documents.papers import PDF, attaching, binary, deposit, deposited, pdf, send_raw, sha1
+from tests.world import BASE, World, bundle, document, entry, expression, issues
 
 pytestmark = pytest.mark.requirement("DOC-14")
 
@@ -219,3 +220,32 @@ async def test_a_type_that_is_not_listed_is_not_taken(world: World, media: str) 
 async def test_compressed_bodies_are_not_taken(world: World) -> None:
     owner = await world.patient()
     assert (await send_raw(owner, b"\x1f\x8b\x08\x00", PDF, Content_Encoding="gzip")).status_code == 415
+
+
+@pytest.mark.parametrize("size", [1_000, 60_000])
+async def test_data_in_a_bundle_is_read_alike_whatever_its_length(world: World, size: int) -> None:
+    """Long data is set apart before the rest is looked at; what is wrong is told at its own place, and nothing is stored."""
+    owner, content = await world.patient(), pdf(size)
+    text, sent = binary(content)["data"], deposit(owner.patient, content)
+    body = json.dumps(sent, indent=1)
+    twice = body.replace(f'"data": "{text}"', f'"data": "{text}", "data": "{text}"')
+    wrong = body.replace(text, text[:-8] + "!" + text[-7:])
+    for broken, status in ((twice, 400), (wrong, 422)):
+        answer = await owner.send("POST", "", broken.encode())
+        assert (answer.status_code, expression(answer)) == (status, "Bundle.entry[1].resource.data"), answer.text
+    answer = await owner.send("POST", "", body[:-9].encode())
+    assert answer.status_code == 400
+    assert issues(answer)[0]["diagnostics"].startswith("not JSON")
+    assert await world.stored("contents", patient=owner.patient) == []
+    report = {
+        "resourceType": "DiagnosticReport",
+        "status": "final",
+        "code": {"text": "x"},
+        "subject": {"reference": f"Patient/{owner.patient}"},
+        "presentedForm": [{"contentType": PDF, "data": binary(content + b"x")["data"], "hash": sha1(content + b"x")}],
+    }
+    both = bundle("batch", entry("POST", "DiagnosticReport", report), *sent["entry"][1:])
+    both["entry"].append(entry("POST", "Binary", binary(content)))
+    both["entry"][1]["resource"]["securityContext"] = both["entry"][2]["resource"]["securityContext"] = report["subject"]
+    statuses = [one["response"]["status"] for one in (await owner.post("", both)).json()["entry"]]
+    assert [status[:3] for status in statuses] == ["201", "201", "200"]
