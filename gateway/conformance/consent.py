@@ -1,4 +1,4 @@
-"""The Consent by which the professional of a run reads: active while checks run, afterwards as it was.
+"""The Consents by which the professional and the paired app of a run do what they do: active while checks run, then as before.
 
 Knows: who may change it, and that it may be inactive. Must not know: what is checked.
 """
@@ -18,20 +18,21 @@ _ACTIVE = "active"
 
 @contextmanager
 def consent_given(target: Target) -> Iterator[None]:
-    """Have the Consent of the target active, and put back the status it had. Where that fails, the checks say what is wrong."""
+    """Have the Consents of the target active, and put back the status they had. Where that fails, checks say what is wrong."""
     token = target.tokens.get("owner")
-    if target.consent is None or token is None:
+    if token is None or not target.consents:
         yield
         return
-    url = f"{target.base}/Consent/{target.consent}"
     headers = {"accept": FHIR_JSON, "content-type": FHIR_JSON, "authorization": f"Bearer {token}"}
     with httpx.Client(timeout=_TIMEOUT, trust_env=False, headers=headers) as http:
-        former = _set_status(http, url, _ACTIVE)
+        urls = [f"{target.base}/Consent/{name}" for name in target.consents]
+        formers = [_set_status(http, url, _ACTIVE) for url in urls]
         try:
             yield
         finally:
-            if former is not None and former != _ACTIVE:
-                _set_status(http, url, former)
+            for url, former in zip(urls, formers, strict=True):
+                if former is not None and former != _ACTIVE:
+                    _set_status(http, url, former)
 
 
 def _set_status(http: httpx.Client, url: str, status: str) -> str | None:

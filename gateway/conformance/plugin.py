@@ -85,7 +85,7 @@ def capability(target: Target, http: httpx.Client) -> dict[str, Any]:
 @pytest.fixture
 def record(target: Target) -> Record:
     """What is said in this check."""
-    return Record(tuple(target.tokens.values()))
+    return Record(target.secrets)
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ LINKS = {
     "IHE BALP": "https://profiles.ihe.net/ITI/BALP/",
     "HL7 CGM": "https://hl7.org/fhir/uv/cgm/",
     "HL7 SMART": "https://hl7.org/fhir/smart-app-launch/",
+    "API Mesures 1.5.2": "https://github.com/nriss/interop-ig-fhir-mon-espace-sante",
+    "ANS Mesures": "https://interop.esante.gouv.fr/ig/fhir/mesures/",
     "RFC 6750": "https://www.rfc-editor.org/rfc/rfc6750",
     "RFC 9110": "https://www.rfc-editor.org/rfc/rfc9110",
     "house": "",

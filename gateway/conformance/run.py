@@ -23,6 +23,18 @@ class KitError(Exception):
     """The kit cannot run: the message says why."""
 
 
+def pytest_arguments(only: Sequence[str], report: Path) -> list[str]:
+    """What pytest is told for a run in one process, which writes its report there."""
+    told = [str(CHECKS), "-c", str(CHECKS.parent / "pytest.ini"), "--report-to", str(report)]
+    return told + [part for name in only for part in ("--only", name)]
+
+
+def pytest_environment(target: Target, version: str) -> dict[str, str]:
+    """The variables of such a run. pytest loads no plugin that happens to be installed, and heeds nobody's options."""
+    told = {"GATEWAY_CONFORMANCE_TARGET": target.to_json(), "GATEWAY_CONFORMANCE_VERSION": version}
+    return told | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+
+
 def run_checks(target: Target, only: Sequence[str], processes: int, version: str) -> Report:
     """Check the server. `only`: numbers of rules, or groups; all where it is empty.
 
@@ -34,20 +46,9 @@ def run_checks(target: Target, only: Sequence[str], processes: int, version: str
     groups = {path.stem for path in CHECKS.glob("[a-z]*.py")}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.json"
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            str(CHECKS),
-            "-c",
-            str(CHECKS.parent / "pytest.ini"),
-            "--report-to",
-            str(path),
-        ]
-        command += [part for name in only for part in ("--only", name)]
+        command = [sys.executable, "-m", "pytest", *pytest_arguments(only, path)]
         command += ["-p", "xdist", "-n", str(processes)] if processes > 1 else []
-        environ = os.environ | {"GATEWAY_CONFORMANCE_TARGET": target.to_json(), "GATEWAY_CONFORMANCE_VERSION": version}
-        environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+        environ = os.environ | pytest_environment(target, version)
         with consent_given(target):
             ended = subprocess.run(command, env=environ, cwd=folder, check=False)  # noqa: S603 (its own interpreter)
         if ended.returncode not in (0, 1) or not path.exists():

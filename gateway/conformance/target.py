@@ -3,19 +3,45 @@
 Knows: the file that says so. Must not know: HTTP.
 """
 
+import base64
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+from urllib.parse import urljoin
 
-ROLES = ("owner", "professional", "app")
+ROLES = ("owner", "professional", "app", "paired")
 """`owner`: the person of the record that the kit writes in. `professional`: somebody whom that person lets read it.
-`app`: an app that may create Observations in it, and read them."""
+`app`: an app that may create Observations in it, and read them. `paired`: the person's app for measures."""
 
 
 class TargetError(Exception):
     """The description of the target cannot be used: the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """The face for measures (API Mesures of Mon espace santé), as the app with the role `paired` meets it.
+
+    `base`: its address, relative to the FHIR base or whole. `id_token`: what the app got when it was paired: its `sub` is the
+    person's number for the app, its `oid` that of the solution. `patients`: the system of such numbers. `sending`, `reading`:
+    ids of the Consents by which the app does the one and the other.
+    """
+
+    base: str
+    id_token: str = field(repr=False)
+    patients: str
+    sending: str | None = None
+    reading: str | None = None
+
+    def claim(self, name: str) -> str:
+        """What the id_token says (its signature is the server's concern). Raises TargetError where it does not say this."""
+        try:
+            part = self.id_token.split(".")[1]
+            return str(json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))[name])
+        except (IndexError, KeyError, TypeError, ValueError):
+            raise TargetError(f"measures.id_token: this is no JWT that has a claim '{name}'") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +50,7 @@ class Target:
 
     `tokens`: bearer tokens by role. `patient`: id of the record that the kit may write in. `stranger`: id of a Patient whose
     record no role may see. `consent`: id of the Consent that opens the record to the professional. `is_open`: the server asks
-    for no tokens.
+    for no tokens. `measures`: its face for measures, None where it has none.
     """
 
     base: str
@@ -33,6 +59,18 @@ class Target:
     stranger: str | None = None
     consent: str | None = None
     is_open: bool = False
+    measures: Face | None = None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not stand in a report."""
+        return (*self.tokens.values(), *([self.measures.id_token] if self.measures else ()))
+
+    @property
+    def consents(self) -> tuple[str, ...]:
+        """Ids of the Consents that are to be given while checks run."""
+        named = (self.consent, *((self.measures.sending, self.measures.reading) if self.measures else ()))
+        return tuple(name for name in named if name is not None)
 
     def to_json(self) -> str:
         """For `from_json`, in another process."""
@@ -41,11 +79,12 @@ class Target:
     @staticmethod
     def from_json(text: str) -> "Target":
         """The opposite of `to_json`."""
-        return Target(**json.loads(text))
+        told = json.loads(text)
+        return Target(**{**told, "measures": Face(**told["measures"]) if told["measures"] else None})
 
 
 def read_target(base: str, text: str) -> Target:
-    """The target described by a TOML document: the fields of Target but `base`, `open` for `is_open`, `[tokens]`.
+    """The target described by a TOML document: the fields of Target but `base`, `open` for `is_open`, `[tokens]`, `[measures]`.
 
     Raises TargetError naming the key that is wrong.
     """
@@ -55,6 +94,7 @@ def read_target(base: str, text: str) -> Target:
         raise TargetError(f"the description of the server is no TOML: {error}") from None
     tokens = told.pop("tokens", {})
     is_open = told.pop("open", False)
+    measures = _read_face(base, told.pop("measures", None))
     if not isinstance(tokens, dict) or not all(isinstance(token, str) for token in tokens.values()):
         raise TargetError("tokens: a table of a token for each role is expected")
     _refuse_unknown("tokens.", tokens, ROLES)
@@ -62,7 +102,22 @@ def read_target(base: str, text: str) -> Target:
     wrong = next((key for key, value in told.items() if not isinstance(value, str)), None)
     if wrong is not None or not isinstance(is_open, bool):
         raise TargetError(f"{wrong or 'open'}: this is of another kind than expected")
-    return Target(base.rstrip("/"), tokens=tokens, is_open=is_open, **told)
+    return Target(base.rstrip("/"), tokens=tokens, is_open=is_open, measures=measures, **told)
+
+
+def _read_face(base: str, told: Any) -> Face | None:
+    if told is None:
+        return None
+    names = tuple(one.name for one in fields(Face))
+    if not isinstance(told, dict) or not all(isinstance(value, str) for value in told.values()):
+        raise TargetError("measures: a table of texts is expected")
+    _refuse_unknown("measures.", told, names)
+    missing = next((name for name in ("base", "id_token", "patients") if name not in told), None)
+    if missing is not None:
+        raise TargetError(f"measures.{missing}: this is missing")
+    face = Face(**{**told, "base": urljoin(f"{base.rstrip('/')}/", told["base"]).rstrip("/")})
+    face.claim("sub")
+    return face
 
 
 def _refuse_unknown(prefix: str, told: Mapping[str, Any], known: tuple[str, ...]) -> None:

@@ -21,6 +21,7 @@ JSON_PATCH = {"content-type": "application/json-patch+json"}
 _SHOWN = 4_000  # characters of a body in a report: enough to see what is wrong
 _KEPT = 40  # exchanges of a check: the last are those that decided
 _SECRETS = re.compile(r'("(?:access_token|refresh_token|id_token|client_secret)"\s*:\s*")[^"]+')
+_VARIABLES = {"authorization": "Bearer $TOKEN", "id-token": "$ID_TOKEN"}
 _WITHDRAWN = [{"op": "replace", "path": "/status", "value": "entered-in-error"}]
 _PATIENCE = 30.0  # seconds that a busy server may ask for
 
@@ -128,15 +129,15 @@ def _block(first: str, headers: httpx.Headers, body: str) -> str:
 
 
 def _header(name: str, value: str) -> str:
-    return "…" if name in ("authorization", "cookie", "set-cookie") else value
+    return "…" if name in ("authorization", "id-token", "cookie", "set-cookie") else value
 
 
 def _curl(request: httpx.Request, body: str) -> str:
     parts = ["curl", "-i", "-X", request.method, str(request.url)]
     for name, value in request.headers.items():
         if name not in ("host", "content-length", "connection", "accept-encoding", "user-agent"):
-            parts += ["-H", "authorization: Bearer $TOKEN" if name == "authorization" else f"{name}: {value}"]
+            parts += ["-H", f"{name}: {_VARIABLES.get(name, value)}"]
     if body:
         parts += ["--data-binary", body if len(body) <= _SHOWN else "@body.json"]
-    # (the shell is to put the token in)
-    return " ".join(f'"{part}"' if "$TOKEN" in part else shlex.quote(part) for part in parts)
+    # (the shell is to put the tokens in)
+    return " ".join(f'"{part}"' if part.endswith(tuple(_VARIABLES.values())) else shlex.quote(part) for part in parts)

@@ -18,6 +18,7 @@ from gateway.app import build_gateway, create_app, read_schemas, running
 from gateway.sandbox.judged import DESCRIPTION, description_page
 from gateway.sandbox.mongod import drop_database, running_mongod
 from gateway.sandbox.pages import CALLBACK, app_page
+from gateway.sandbox.paired import pair_app
 from gateway.sandbox.people import DAYS, SECRET, NamedIds, People, bring_people, issue_tokens, open_pages
 from gateway.sandbox.rows import village_digest
 from gateway.sandbox.start import START, start_page
@@ -97,9 +98,9 @@ async def _bring(settings: Settings, kept: People | None) -> People:
     ids = NamedIds(SECRET)
     async with running(build_gateway(settings, read_schemas(settings.schemas), ids)) as gateway:
         if kept is None:
-            return await bring_people(gateway, ids)
+            return await pair_app(gateway, await bring_people(gateway, ids))
         await open_pages(gateway, kept.ids)
-        return People(kept.ids, await issue_tokens(gateway, kept.ids))
+        return await pair_app(gateway, People(kept.ids, await issue_tokens(gateway, kept.ids)))
 
 
 def _read_people(data: Path | None) -> People | None:

@@ -4,7 +4,7 @@ Knows: the sandbox's people; the form that the kit reads. Must not know: the kit
 """
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -12,16 +12,22 @@ from starlette.responses import PlainTextResponse, Response
 from gateway.sandbox.people import People
 
 DESCRIPTION = "/sandbox/conformance.toml"
-_TOKENS = {"owner": "camille", "professional": "professional", "app": "app"}
+_TOKENS = {"owner": "camille", "professional": "professional", "app": "app", "paired": "measures"}
 
 
 def describe(people: People) -> str:
     """The TOML that `gateway conformance server --with` takes."""
     told = {"patient": people.ids["camille"], "stranger": people.ids["noe"], "consent": people.ids["consent-martin"]}
-    lines = [f"{key} = {json.dumps(value)}" for key, value in told.items()]
-    return "\n".join(
-        [*lines, "", "[tokens]", *(f"{role} = {json.dumps(people.tokens[name])}" for role, name in _TOKENS.items()), ""]
-    )
+    tokens = {role: people.tokens[name] for role, name in _TOKENS.items()}
+    lines = [*_lines(told), "", "[tokens]", *_lines(tokens)]
+    if people.paired:
+        consents = {direction: people.ids[f"consent-{direction}"] for direction in ("sending", "reading")}
+        lines += ["", "[measures]", *_lines({"base": "../mesures", **people.paired, **consents})]
+    return "\n".join([*lines, ""])
+
+
+def _lines(told: Mapping[str, str]) -> list[str]:
+    return [f"{key} = {json.dumps(value)}" for key, value in told.items()]
 
 
 def description_page(people: People) -> Callable[[Request], Awaitable[Response]]:

@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections.abc import Coroutine, Iterable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -67,10 +67,11 @@ class NamedIds(Ids):
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """The ids of the sandbox's resources, by name, and its tokens, by who bears them."""
+    """The ids of the sandbox's resources, by name, and its tokens, by who bears them. `paired`: what its app was told."""
 
     ids: Mapping[str, str]
     tokens: Mapping[str, str]
+    paired: Mapping[str, str] = field(default_factory=dict)
 
 
 async def bring_people(gateway: Gateway, ids: NamedIds, village: Village | None = None) -> People:

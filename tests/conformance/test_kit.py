@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -16,7 +17,8 @@ from gateway.conformance.discover import describe_sandbox
 from gateway.conformance.run import KitError, run_checks
 from gateway.conformance.target import Target, TargetError, read_target
 from gateway.conformance.verdicts import Report, compare, read_report
-from tests.conformance.faults import FAULTS
+from tests.conformance.forked import Kit, loaded_kit
+from tests.conformance.seeded import FAULTS
 from tests.process import free_port, listening
 
 
@@ -46,7 +48,7 @@ def test_the_gateway_passes_its_own_kit(reports: tuple[int, str, Path]) -> None:
 
 
 def test_reports_hold_no_token(reports: tuple[int, str, Path], description: str) -> None:
-    tokens = re.findall(r'= "(demo-[a-z-]+)"', description)
+    tokens = re.findall(r'= "(demo-[a-z-]+|eyJ[^"]+)"', description)
     assert tokens
     for file in reports[2].iterdir():
         text = file.read_text("utf-8")
@@ -86,10 +88,16 @@ def test_a_consent_taken_back_before_is_given_for_the_run_and_taken_back_after(s
     assert {verdict.rule for verdict in report.verdicts} >= {"EXT-06", "AUD-01"}
 
 
+@pytest.fixture(scope="module")
+def kit() -> Iterator[Kit]:
+    with loaded_kit() as found:
+        yield found
+
+
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_caught(name: str, site: str, description: str) -> None:
+def test_a_fault_is_caught(name: str, site: str, description: str, kit: Kit) -> None:
     rule = FAULTS[name][1]
-    report = run_checks(read_target(f"{site}/broken/{name}/fhir", description), [rule], 1, "test")
+    report = kit.run(read_target(f"{site}/broken/{name}/fhir", description), [rule])
     failed = [verdict for verdict in report.verdicts if verdict.outcome == "failed"]
     assert failed, [(verdict.outcome, verdict.reason) for verdict in report.verdicts]
     assert {verdict.rule for verdict in failed} == {rule}
@@ -98,7 +106,8 @@ def test_a_fault_is_caught(name: str, site: str, description: str) -> None:
 
 def test_there_are_enough_faults_and_every_group_has_some() -> None:
     assert len(FAULTS) >= 30
-    assert {rule.split("-")[0] for _, rule in FAULTS.values()} == {"CORE", "BUN", "SRCH", "DOC", "CGM", "EXT", "SEC", "AUD"}
+    groups = {"CORE", "BUN", "SRCH", "DOC", "MES", "CGM", "EXT", "SEC", "AUD"}
+    assert {rule.split("-")[0] for _, rule in FAULTS.values()} == groups
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +151,10 @@ def test_what_cannot_be_judged_is_said(site: str, tmp_path: Path) -> None:
         run_checks(Target(f"{site}/fhir"), ["kittens"], 1, "test")
     with pytest.raises(TargetError, match=r"tokens\.nobody: not known"):
         read_target(site, '[tokens]\nnobody = "x"')
+    with pytest.raises(TargetError, match=r"measures\.patients: this is missing"):
+        read_target(site, '[measures]\nbase = "m"\nid_token = "x"')
+    with pytest.raises(TargetError, match=r"measures\.id_token: this is no JWT that has a claim 'sub'"):
+        read_target(site, '[measures]\nbase = "m"\nid_token = "x.y.z"\npatients = "urn:oid:1.2"')
     with pytest.raises(TargetError, match="no TOML"):
         read_target(site, "?")
     with pytest.raises(TargetError, match="patient: this is of another kind"):
