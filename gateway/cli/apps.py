@@ -4,7 +4,6 @@ Knows: the commands and how an entry is told. Must not know: what follows from a
 """
 
 import asyncio
-import getpass
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -14,8 +13,8 @@ import msgspec
 import typer
 
 from gateway.app import attached, read_schemas
+from gateway.cli.operator import Operator
 from gateway.exchange.catalogue import (
-    UNNAMED,
     Entry,
     add_client,
     change_client,
@@ -38,28 +37,11 @@ _File = Annotated[Path, typer.Argument(help="What the client is, in TOML.", exis
 _Client = Annotated[str, typer.Argument(help="Client id.")]
 
 
-def _user() -> str:
-    """Who works at this machine, as far as it knows."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container whose user has no name
-        return UNNAMED
-
-
-_Operator = Annotated[
-    str,
-    typer.Option(
-        "--operator",
-        default_factory=_user,
-        show_default="the user of this machine",
-        help="Who does this: the name that the audit keeps.",
-    ),
-]
 _Note = Annotated[str, typer.Option("--note", help="Why, or what shows it; kept in the entry.")]
 
 
 @apps_app.command("add")
-def add(file: _File, operator: _Operator) -> None:
+def add(file: _File, operator: Operator) -> None:
     """Register a client as a draft. A secret, where it has one, is printed: this is the one time it can be seen."""
     client = _read(file)
     secret = _run(lambda gateway: add_client(gateway, client, operator))
@@ -69,7 +51,7 @@ def add(file: _File, operator: _Operator) -> None:
 
 
 @apps_app.command("change")
-def change(file: _File, operator: _Operator) -> None:
+def change(file: _File, operator: Operator) -> None:
     """Describe a client anew. Another purpose, controller or type of data makes it a draft, and ends its tokens."""
     client = _read(file)
     entry = _run(lambda gateway: change_client(gateway, client, operator))
@@ -93,19 +75,19 @@ def show(client: _Client) -> None:
 
 
 @apps_app.command("tested")
-def tested(client: _Client, note: _Note, operator: _Operator) -> None:
+def tested(client: _Client, note: _Note, operator: Operator) -> None:
     """Say of a draft that it has shown that it works; `--note` names the report."""
     _set(client, "tested", note, operator)
 
 
 @apps_app.command("reference")
-def reference(client: _Client, operator: _Operator, note: _Note = "") -> None:
+def reference(client: _Client, operator: Operator, note: _Note = "") -> None:
     """Let a tested (or suspended) client have tokens."""
     _set(client, "referenced", note, operator)
 
 
 @apps_app.command("suspend")
-def suspend(client: _Client, operator: _Operator, note: _Note = "") -> None:
+def suspend(client: _Client, operator: Operator, note: _Note = "") -> None:
     """Refuse a client from its next request on. When this returns, none of its tokens works any more."""
     _set(client, "suspended", note, operator)
 
@@ -113,7 +95,7 @@ def suspend(client: _Client, operator: _Operator, note: _Note = "") -> None:
 @apps_app.command("rotate-secret")
 def rotate(
     client: _Client,
-    operator: _Operator,
+    operator: Operator,
     keep_hours: Annotated[int, typer.Option(help="For how long the former secret holds on.", min=0, max=720)] = 0,
 ) -> None:
     """Give a client another secret and print it: this is the one time it can be seen."""

@@ -61,7 +61,7 @@ async def log_in(gateway: Gateway, login: str, password: str, origin: Origin) ->
     """Begin a session and return its cookie. Raises Problem `login`, the same and after the same time whatever is wrong."""
     now, loop = gateway.clock(), asyncio.get_running_loop()
     answered = loop.time() + _REFUSAL_TAKES
-    account = await store.take_attempt(gateway.mongo, _normal(login), now)
+    account = await store.take_attempt(gateway.mongo, normal_login(login), now)
     known = account["password"] if account is not None else None
     if not await gateway.passwords.check(known, password) or account is None:
         await audit_login(gateway, account, origin, reason="wrong password")
@@ -122,7 +122,7 @@ async def add_account(
     gateway: Gateway, login: str, password: str, name: str, references: tuple[str, ...], *, is_operator: bool = False
 ) -> bytes | None:
     """Store a new account; returns the secret of its second factor, which an operator has. Raises Problem."""
-    login = _normal(login)
+    login = normal_login(login)
     if not _LOGIN.fullmatch(login):
         raise Problem("invalid", "a login has 3 to 254 characters and no spaces")
     if not references and not is_operator:
@@ -151,7 +151,7 @@ async def add_account(
 
 async def reset_account(gateway: Gateway, login: str, password: str, *, second_factor: bool = False) -> bytes | None:
     """Give an account another password (and another second factor, whose secret is returned); it is locked no longer."""
-    login, secret = _normal(login), new_second_factor() if second_factor else None
+    login, secret = normal_login(login), new_second_factor() if second_factor else None
     fields: Document = {"password": await gateway.passwords.make(password), "locked": False, "failures": 0, "free": _NEVER}
     if secret is not None:
         fields |= {"second_factor": gateway.sealer.seal(secret, login), "last_step": 0}
@@ -177,7 +177,7 @@ async def change_password(gateway: Gateway, session: Session, present: str, new:
 
 async def lock_account(gateway: Gateway, login: str) -> None:
     """Let nobody in by this account any more; who is in, is out."""
-    _require(await store.change_account(gateway.mongo, _normal(login), locked=True))
+    _require(await store.change_account(gateway.mongo, normal_login(login), locked=True))
 
 
 def _require(found: bool) -> None:
@@ -245,7 +245,8 @@ async def audit_login(
     await gateway.audit.record([event], gateway.clock())
 
 
-def _normal(login: str) -> str:
+def normal_login(login: str) -> str:
+    """A login as it is stored: however it is typed, it is the same."""
     return unicodedata.normalize("NFKC", login).strip().casefold()
 
 

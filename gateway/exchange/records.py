@@ -31,6 +31,7 @@ KEPT = (
 async def erase_patient(gateway: Gateway, patient: str, operator: str) -> dict[str, int]:
     """Erase a record. Returns how much of what was erased. Raises Problem where there is no such patient."""
     await require_erasable(gateway.mongo, patient)
+    await gateway.audit.open(gateway.clock(), by_operator=True)
     await gateway.audit.record(
         [at_machine(operator, "$erase", patient=patient, entities=[f"Patient/{patient}"])], gateway.clock()
     )
@@ -48,6 +49,7 @@ async def open_withdrawn(gateway: Gateway, reference: str, operator: str) -> lis
         raise Problem("deleted", "the key of this record has been destroyed")
     key = await gateway.patient_keys.unwrap(patient, bytes(stored["wrapped"]))
     type_name = reference.partition("/")[0]
+    await gateway.audit.open(gateway.clock(), by_operator=True)
     await gateway.audit.record(
         [at_machine(operator, "read", type_name=type_name, patient=patient, entities=found[0]["entities"])], access.now
     )

@@ -44,9 +44,18 @@ _DECISION = (
     (f"{_BALP}/CodeSystem/AuthZsubType", "AuthZ-Consent"),
 )
 _CATALOGUE = ((_DICOM, "110113", "Security Alert"), (_DICOM, "110129", "Security Configuration"))
+_ACCOUNTS = ((_DICOM, "110113", "Security Alert"), (_DICOM, "110137", "User Security Attributes Changed"))
 # https://profiles.ihe.net/ITI/BALP/StructureDefinition-IHE.IUA.71.html
 _GRANT = ((_DICOM, "110114", "User Authentication"), ("urn:ihe:event-type-code", "ITI-71", "Get Access Token"))
-_OTHERS = {"login": _LOGIN, "consent": _DECISION, "catalogue": _CATALOGUE, "grant": _GRANT}
+_OTHERS = {
+    "login": _LOGIN,
+    "consent": _DECISION,
+    "catalogue": _CATALOGUE,
+    "grant": _GRANT,
+    "accounts": _ACCOUNTS,
+    "token": _ACCOUNTS,
+    "keys": _CATALOGUE,
+}
 # Who is who for the client and the server. In a read the server is the source of the data; else the client is.
 _SOURCE, _DESTINATION = (_DICOM, "110153"), (_DICOM, "110152")
 _ROLES: Mapping[str, tuple[tuple[str, str], tuple[str, str]]] = {

@@ -35,6 +35,12 @@ async def find_accounts(mongo: Mongo) -> list[Document]:
     return await mongo.find(ACCOUNTS, {}, {"password": 0, "second_factor": 0}, sort=[("_id", 1)])
 
 
+async def find_references(mongo: Mongo, login: str) -> list[str]:
+    """Who the account of this login is, as references; nobody where there is none."""
+    found = await mongo.find_one(ACCOUNTS, {"_id": login}, {"references": 1})
+    return [] if found is None else [*found["references"]]
+
+
 async def change_account(mongo: Mongo, login: str, **fields: Any) -> bool:
     """Set these fields of an account and end its sessions. Returns whether there is such an account."""
     found = await mongo.change(ACCOUNTS, {"_id": login}, {"$set": fields})

@@ -39,11 +39,16 @@ class AuditWriter:
         self._last_link = START
         self.is_open = False
 
-    async def open(self, now: datetime) -> None:
-        """Say that this process writes events, before it writes any; nothing where it was said."""
+    async def open(self, now: datetime, *, by_operator: bool = False) -> None:
+        """Say that this process writes events, before it writes any; nothing where it was said.
+
+        `by_operator`: that it writes of what an operator does at the machine.
+        """
         if not self.is_open:
             self.is_open = True
             await self._mongo.insert(WRITERS, [{"_id": self._writer, "alive": now, "seals": 0}])
+        if by_operator:
+            await self._mongo.change(WRITERS, {"_id": self._writer}, {"$set": {"operated": True}})
 
     async def record(self, events: Sequence[Event], now: datetime) -> None:
         """Return when the events are durable. Raises Problem 503 where they cannot be stored: then nothing is served."""

@@ -62,7 +62,7 @@ async def change_entry(client: str, known: int, fields: Document, audited: Audit
 
 
 async def _write(step: Step, audited: Audited) -> bool:
-    await audited.audit.open(audited.now)
+    await audited.audit.open(audited.now, by_operator=True)
     try:
         await audited.audit.write_all([step], [audited.event], audited.now, seconds=_SECONDS)
     except Stale:
