@@ -4,10 +4,8 @@ import re
 
 import pytest
 
-from tests.unit.test_cli import prepared, refused, run
+from tests.process import refused, run
 from tests.world import unique
-
-__all__ = ["prepared"]
 
 
 def listed(env: dict[str, str], who: str) -> list[str]:
