@@ -337,8 +337,8 @@ async def test_a_category_that_is_closed_takes_effect_with_the_policy(world: Wor
 async def test_consents_to_a_former_edition_permit_nothing_and_still_deny(world: World) -> None:
     known = await register(world, read=["Observation", "Device"], write=["Observation"])
     camille = await world.patient()
-    mine = await camille.create(observation(camille.patient))
     sensor = await camille.create(device(camille.patient))
+    mine = await camille.create(observation(camille.patient, device={"reference": f"Device/{sensor['id']}"}))
     service = await world.service()
     service.reference = known.reference
 
