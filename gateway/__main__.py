@@ -25,6 +25,7 @@ from gateway.cli.apps import apps_app
 from gateway.cli.audit import audit_app
 from gateway.cli.conformance import conformance_app
 from gateway.cli.keys import keys_app
+from gateway.cli.metrics import telling_metrics
 from gateway.cli.records import erase, withdrawn
 from gateway.cli.simulate import simulate_command
 from gateway.cli.tokens import token_app
@@ -85,14 +86,16 @@ def serve(
     asyncio.run(prepare_store(settings))  # so that what is wrong is said once, in one line
     # uvicorn drains, then raises the signal again: being asked to end is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    uvicorn.run(
-        "gateway.app:create_app",
-        factory=True,
-        host=host,
-        port=port,
-        workers=workers,
-        **server_options(),
-    )
+    with telling_metrics(settings.metrics_address) as folder:
+        os.environ["GATEWAY_METRICS_FOLDER"] = str(folder or "")
+        uvicorn.run(
+            "gateway.app:create_app",
+            factory=True,
+            host=host,
+            port=port,
+            workers=workers,
+            **server_options(),
+        )
 
 
 @app.command()

@@ -57,10 +57,12 @@ from gateway.issuers.files import Checks, Issuer, read_issuers
 from gateway.issuers.issuers import Issuers
 from gateway.issuers.openid import Providers
 from gateway.issuers.providers import Provider, read_providers
+from gateway.jobs.measure import measure
 from gateway.jobs.seal import end_audit, seal_audit
 from gateway.jobs.sweep import sweep
 from gateway.mesures.measures import Measures, read_measures
 from gateway.mesures.routes import add_mesures, mesures_pattern
+from gateway.metrics import Metrics
 from gateway.oauth.cors import Cors
 from gateway.oauth.metadata import security_uris
 from gateway.oauth.routes import OPEN, add_oauth, oauth_pattern, offered, serving_oauth
@@ -82,7 +84,7 @@ from gateway.store.schema import (
     prepare,
 )
 from gateway.store.standing import Standings
-from gateway.telemetry import log, set_up_logging
+from gateway.telemetry import EVENTS, log, set_up_logging
 from gateway.web.pages import Pages
 from gateway.web.routes import add_pages, page_pattern
 from gateway.web.texts import Texts, read_texts
@@ -293,7 +295,7 @@ def create_app(settings: Settings | None = None, clock: Callable[[], datetime] =
     settings = settings or read_settings()
     set_up_logging(settings.log_level)
     schemas = read_schemas(settings.schemas)
-    metadata = offered(schemas.registry, settings)
+    metadata, metrics = offered(schemas.registry, settings), Metrics(EVENTS)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -304,7 +306,8 @@ def create_app(settings: Settings | None = None, clock: Callable[[], datetime] =
             app.state.gateway = gateway
             _spare_the_collector()
             log("started", version=__version__)
-            yield
+            async with _measured(gateway, metrics):
+                yield
             log("stopped")
 
     # No telemetry of the framework's own: its spans would carry query strings.
@@ -324,7 +327,7 @@ def create_app(settings: Settings | None = None, clock: Callable[[], datetime] =
     app.state.openapi = build_description(schemas.registry, schemas.limits, settings.base_url, app.routes)
     transfers = functools.partial(is_transfer, schemas.registry, schemas.limits.body_bytes)
     routes = functools.partial(_route_of, schemas.registry)
-    app.add_middleware(Edge, limits=schemas.limits, route_of=routes, is_transfer=transfers)
+    app.add_middleware(Edge, limits=schemas.limits, metrics=metrics, route_of=routes, is_transfer=transfers)
     app.add_middleware(Presentation, writer=XmlWriter(Shapes(schemas.registry.types)))
     proxies = read_networks(settings.trusted_proxies, "GATEWAY_TRUSTED_PROXIES")
     app.add_middleware(Cors, everybody=OPEN, shared=("/fhir", "/oauth/"), find=_origins)
@@ -336,6 +339,20 @@ def create_app(settings: Settings | None = None, clock: Callable[[], datetime] =
 def _route_of(registry: Registry, scope: Asked) -> str:
     of_page = None if scope["path"].startswith("/fhir/") else page_pattern(scope)
     return oauth_pattern(scope) or of_page or mesures_pattern(scope) or route_pattern(registry, scope)
+
+
+@asynccontextmanager
+async def _measured(gateway: Gateway, metrics: Metrics) -> AsyncIterator[None]:
+    """With numbers laid down for whoever tells them, where anybody does."""
+    folder = gateway.settings.metrics_folder
+    job = asyncio.create_task(measure(gateway, metrics, folder)) if folder is not None else None
+    try:
+        yield
+    finally:
+        if job is not None:
+            job.cancel()
+            with suppress(asyncio.CancelledError):
+                await job
 
 
 async def _origins(scope: Asked) -> frozenset[str]:

@@ -17,7 +17,10 @@ import msgspec
 from gateway.schemas import SchemaError, convert, find_schemas, read_schema
 
 _MONGO_URL = re.compile(r"mongodb(?:\+srv)?://[^/\s]")
-_CLAMD = re.compile(r"tcp://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\]):(?:[1-9][0-9]{0,3}|[1-5][0-9]{4})|unix:/[^\0?#]+")
+_HOST_AND_PORT = r"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\]):(?:[1-9][0-9]{0,3}|[1-5][0-9]{4})"
+_ADDRESS = re.compile(_HOST_AND_PORT)
+_CLAMD = re.compile(rf"tcp://{_HOST_AND_PORT}|unix:/[^\0?#]+")
+_FOLDERS = ("issuers", "providers", "metrics_folder")  # that need not be there
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _NO_NETWORKS = "is not a list of IP addresses or networks, separated by commas"
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -78,6 +81,17 @@ class Settings:
         "auto",
         otherwise="auto",
     )
+
+    metrics: str = _env("GATEWAY_METRICS", "host:port at which `gateway serve` tells its metrics", "", otherwise="")
+    metrics_folder: Path | None = _env(
+        "GATEWAY_METRICS_FOLDER", "folder in which processes lay down their numbers: set by `gateway serve`", "", otherwise=None
+    )
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Where metrics are told."""
+        host, _, port = self.metrics.rpartition(":")
+        return (host.strip("[]"), int(port)) if self.metrics else None
 
     @property
     def wrapping_secret(self) -> str:
@@ -190,7 +204,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
             raise SettingsError(f"{name}: is not set ({item.metadata['purpose']})")
         values[item.name] = value
     values["schemas"] = Path(values["schemas"]) if values["schemas"] else find_schemas()
-    for name in ("issuers", "providers"):
+    for name in _FOLDERS:
         values[name] = Path(values[name]) if values[name] else None
     values["base_url"] = values["base_url"].rstrip("/")
     _check(values)
@@ -244,6 +258,8 @@ def _check(values: Mapping[str, Any]) -> None:
         raise SettingsError("GATEWAY_LOG_LEVEL: is none of debug, info, warning, error")
     if values["clamd"] and not _CLAMD.fullmatch(values["clamd"]):
         raise SettingsError("GATEWAY_CLAMD: is neither tcp://host:port nor unix:/path")
+    if values["metrics"] and not _ADDRESS.fullmatch(values["metrics"]):
+        raise SettingsError("GATEWAY_METRICS: is not host:port")
     if values["test_identities"] not in ("auto", "on", "off"):
         raise SettingsError("GATEWAY_TEST_IDENTITIES: is none of auto, on, off")
     if values["rates"] not in ("on", "off"):
@@ -256,7 +272,7 @@ def _check(values: Mapping[str, Any]) -> None:
         raise SettingsError("GATEWAY_PROVIDERS: nobody logs in over http; GATEWAY_BASE_URL is to be an https URL")
     if not values["schemas"].is_dir():
         raise SettingsError("GATEWAY_SCHEMAS: is not a folder")
-    for name in ("issuers", "providers"):
+    for name in _FOLDERS:
         if values[name] is not None and not values[name].is_dir():
             raise SettingsError(f"GATEWAY_{name.upper()}: is not a folder")
 

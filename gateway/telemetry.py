@@ -7,6 +7,7 @@ patient id is among them, so none can slip in.
 import json
 import logging
 import sys
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ FIELDS: Final = frozenset(
         "method",
         "milliseconds",
         "number",
+        "reason",
         "request_id",
         "route",
         "status",
@@ -27,6 +29,8 @@ FIELDS: Final = frozenset(
         "writer",
     }
 )
+
+EVENTS: Final = Counter[str]()  # how often each event came about in this process, whatever level the log is set to
 
 _log = logging.getLogger("gateway")
 
@@ -36,6 +40,7 @@ def log(event: str, *, level: int = logging.INFO, error: BaseException | None = 
     unknown = fields.keys() - FIELDS
     if unknown:
         raise ValueError(f"not to be logged: {', '.join(sorted(unknown))}")
+    EVENTS[event] += 1
     if _log.isEnabledFor(level):
         _log.log(level, event, extra={"fields": {**fields, **(_trace(error) if error else {})}})
 

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.respond import respond_problem
+from gateway.metrics import Metrics
 from gateway.problem import Problem, as_problem
 from gateway.settings import Limits
 from gateway.telemetry import log
@@ -33,10 +34,16 @@ class Edge:
     """ASGI middleware around everything. Puts `request_id` into the request's state."""
 
     def __init__(
-        self, app: ASGIApp, limits: Limits, route_of: Callable[[Scope], str], is_transfer: Callable[[Scope], bool]
+        self,
+        app: ASGIApp,
+        limits: Limits,
+        metrics: Metrics,
+        route_of: Callable[[Scope], str],
+        is_transfer: Callable[[Scope], bool],
     ) -> None:
         self._app = app
         self._limits = limits
+        self._metrics = metrics
         self._route_of = route_of
         self._is_transfer = is_transfer
 
@@ -49,7 +56,7 @@ class Edge:
         headers = dict(scope["headers"])
         request_id = _read_request_id(headers)
         scope.setdefault("state", {})["request_id"] = request_id
-        seen: dict[str, Any] = {"status": None}
+        seen: dict[str, Any] = {"status": None, "reason": None}
 
         async def send_on(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -66,17 +73,21 @@ class Edge:
                 await self._app(scope, self._counted(receive, most), send_on)
         except Exception as error:  # noqa: BLE001 (the last place where anything can still be answered)
             problem = _problem_of(error, request_id)
+            seen["reason"] = problem.code
+            self._metrics.refused(problem.code, problem.status)
             if problem.status >= 500:
                 log("request.failed", level=logging.ERROR, error=error, request_id=request_id)
             if seen["status"] is None:
                 await respond_problem(problem)(scope, receive, send_on)
+        route, seconds = self._route_of(scope), time.perf_counter() - started
+        self._metrics.answered(scope["method"], route, seen["status"], seconds)
         log(
             "request",
             request_id=request_id,
             method=scope["method"],
-            route=self._route_of(scope),
-            status=seen["status"],
-            milliseconds=round((time.perf_counter() - started) * 1000, 1),
+            route=route,
+            **seen,
+            milliseconds=round(seconds * 1000, 1),
         )
 
     def _check(self, scope: Scope, headers: dict[bytes, bytes], most: int) -> None:

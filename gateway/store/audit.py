@@ -80,6 +80,10 @@ class AuditWriter:
             raise _not_recorded()
         return [self._document(event, now) for event in events]
 
+    def unsealed(self) -> tuple[int, datetime | None]:
+        """How many durable events wait for their seal, and of when the first of them is."""
+        return len(self._committed), self._committed[0]["updated"] if self._committed else None
+
     async def _write_group(self, group: list[list[Document]]) -> list[None]:
         documents = [document for waiting in group for document in waiting]
         try:

@@ -13,6 +13,7 @@ from pymongo.errors import AutoReconnect, OperationFailure
 
 from gateway.api.edge import Edge
 from gateway.exchange import read as reading
+from gateway.metrics import Metrics
 from gateway.problem import STATUS, Problem
 from gateway.store import resources as store
 from gateway.store.audit import AuditWriter
@@ -288,7 +289,7 @@ async def test_a_request_that_takes_too_long_is_ended(world: World) -> None:
         await asyncio.Event().wait()
 
     hasty = msgspec.structs.replace(world.gateway.limits, request_seconds=0.01)
-    edge = Edge(endless, hasty, lambda _: "/fhir", lambda _: False)
+    edge = Edge(endless, hasty, Metrics({}), lambda _: "/fhir", lambda _: False)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(edge)) as http:
         answer = await http.get(f"{BASE}/metadata")
     assert (answer.status_code, issues(answer)[0]["code"]) == (504, "timeout")

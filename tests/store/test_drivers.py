@@ -66,6 +66,16 @@ async def test_a_transaction_is_all_or_nothing(driver_world: World) -> None:
     assert answered[1]["resource"]["total"] == 1  # a transaction reads what it wrote
 
 
+async def test_connections_at_work_are_known(driver_world: World) -> None:
+    mongo = driver_world.gateway.mongo
+    await driver_world.patient()
+    slow = [asyncio.create_task(mongo.find("Patient", {"$where": "sleep(500) || true"}, limit=1)) for _ in range(3)]
+    await asyncio.sleep(0.3)
+    assert mongo.connections_in_use >= 3
+    await asyncio.gather(*slow)
+    assert mongo.connections_in_use <= 2  # sealing and sweeping go on
+
+
 @pytest.mark.parametrize("has_key", [True, False])
 async def test_parallel_conditional_creates_give_one_resource(driver_world: World, has_key: bool) -> None:
     camille = await driver_world.patient()

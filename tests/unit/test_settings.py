@@ -46,6 +46,7 @@ def test_an_empty_variable_is_one_that_is_not_set() -> None:
         ("GATEWAY_FORMER_MASTER_KEY", "x" * 32, "former_master_key", None),
         ("GATEWAY_CLAMD", "tcp://[::1]:3310", "clamd", None),
         ("GATEWAY_CLAMD", "unix:/run/clamav/clamd.ctl", "clamd", None),
+        ("GATEWAY_METRICS", "[::1]:9100", "metrics", None),
     ],
 )
 def test_each_variable_is_read(name: str, value: str, field: str, read: object) -> None:
