@@ -20,6 +20,7 @@ DOUBTFUL = "doubtful"
 # A date alone may be that of a place where it is tomorrow already.
 _EARLIEST_ZONE = timedelta(hours=14)
 _DATE = len("2026-11-25")
+_UCUM = "http://unitsofmeasure.org"
 
 Range = tuple[float, float]
 
@@ -29,6 +30,7 @@ class _Measure(msgspec.Struct, forbid_unknown_fields=True):
     unit: str
     possible: Range
     likely: Range
+    only: bool = False
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -43,9 +45,14 @@ class Plausibility:
         self._ahead = ahead
         self._rows = {(measure.code, measure.unit): measure for measure in measures}
         self._codes = frozenset(measure.code for measure in measures)
+        self._only = {
+            measure.code: sorted(one.unit.partition("|")[2] for one in measures if one.code == measure.code)
+            for measure in measures
+            if measure.only
+        }
 
     def issues(self, observation: Any, now: datetime) -> Iterator[Issue]:
-        """Why this cannot have been measured."""
+        """Why this cannot have been measured, or says nothing that can be known."""
         codes = self._codes_of(observation)
         if not codes:
             return
@@ -55,6 +62,13 @@ class Plausibility:
             if read_span(text).low > now + self._ahead + zone:
                 yield Issue("business-rule", "it is of a time that has not come yet", "Observation.effective")
         measure = self._measure(observation, codes)
+        if measure is None and observation.valueQuantity is not None and observation.valueQuantity.value is not None:
+            units = next((self._only[code] for code in codes if code in self._only), None)
+            if units is not None:
+                text = (
+                    f"it is measured in {' or '.join(units)}, by the code of {_UCUM}: in another unit nobody knows what it says"
+                )
+                yield Issue("code-invalid", text, "Observation.value")
         if measure is not None and not _lies_in(observation.valueQuantity, measure.possible):
             text = f"nobody has such a value: {measure.possible[0]:g} to {measure.possible[1]:g} are possible"
             yield Issue("business-rule", text, "Observation.value")

@@ -102,6 +102,39 @@ async def test_by_day_without_doubles_means_and_mistakes(camille: Actor) -> None
     assert {one[name]["code"] for name in ("mean", "gmi")} == {"mg/dL", "%"}
 
 
+MOMENT = "2026-11-23T08:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "mean"),
+    [
+        ({}, {}, 120),  # what came last
+        ({"issued": "2026-11-24T08:00:00Z"}, {"issued": "2026-11-23T09:00:00Z"}, 100),  # what was said last, in whatever order
+        ({"issued": "2099-01-01T00:00:00Z"}, {}, 100),
+        ({"status": "amended", "issued": "2026-11-24T10:00:00+02:00"}, {"issued": "2026-11-24T07:59:59Z"}, 100),
+        ({}, {"status": "preliminary"}, 100),
+        ({"status": "preliminary"}, {"issued": "2026-11-23T08:00:00Z"}, 120),
+    ],
+)
+async def test_of_two_for_one_instant_what_was_said_last_counts(
+    world: World, one: dict[str, Any], other: dict[str, Any], mean: float
+) -> None:
+    owner = await world.patient()
+    for value, elements in ((100, one), (120, other)):
+        assert (await owner.post("", bundle("transaction", reading(owner, MOMENT, value, **elements)))).status_code == 200
+    (found,) = groups(await owner.get("Observation/$glucose-stats?start=2026-11-23&end=2026-11-24"))
+    assert (found["count"], found["mean"]["value"]) == (1, mean)
+
+
+async def test_a_correction_counts_whichever_came_first(world: World) -> None:
+    owner = await world.patient()
+    first, _ = [await owner.create(reading(owner, MOMENT, value)["resource"]) for value in (100, 120)]
+    first["valueQuantity"]["value"] = 90
+    assert (await owner.put(f"Observation/{first['id']}", first)).status_code == 200
+    (found,) = groups(await owner.get("Observation/$glucose-stats?start=2026-11-23&end=2026-11-24"))
+    assert (found["count"], found["mean"]["value"]) == (1, 90)
+
+
 async def test_by_hour_and_in_the_other_unit(camille: Actor) -> None:
     found = groups(await camille.get(f"Observation/$glucose-stats?{SPAN}&by=hour&unit=mmol/L"))
     assert [(g["start"], g["count"]) for g in found] == [("2026-11-20T08", 2), ("2026-11-20T23", 1), ("2026-11-21T09", 1)]

@@ -40,6 +40,8 @@ def measured(value: float, unit: str = "mg/dL", code: str = "99504-3") -> dict[s
         (measured(5.6, "mmol/L", "105272-9"), None),
         (measured(2.1, "mmol/L", "105272-9"), "doubtful"),
         (measured(104, "mmol/L", "105272-9"), "refused"),
+        (measured(104, "mmol/L"), "refused"),  # the unit says what it is
+        (measured(5.6, "mg/dL", "105272-9"), "doubtful"),
         (measured(104, "kg", "29463-7"), None),
         (measured(9999, "kg", "29463-7"), "refused"),
         (measured(9999, "1", "3141-9"), None),  # nothing is known of this code
@@ -53,6 +55,35 @@ async def test_by_code_and_unit(camille: Actor, elements: dict[str, Any], verdic
         return
     assert answer.status_code == 201
     assert answer.json()["meta"].get("tag") == (DOUBTFUL if verdict else None)
+
+
+@pytest.mark.parametrize(
+    ("unit", "system", "code", "is_taken"),
+    [
+        ("mg/dL", UCUM, "99504-3", True),
+        ("mmol/L", UCUM, "105272-9", True),
+        ("mgdl", UCUM, "99504-3", False),
+        ("mgdl", None, "99504-3", False),
+        ("mg/dL", None, "99504-3", False),
+        ("g/L", UCUM, "105272-9", False),
+        ("g/L", UCUM, "2345-7", True),  # of a laboratory, which says it in its own way
+        ("mgdl", None, "3141-9", True),  # nothing is known of this code
+    ],
+)
+async def test_what_a_sensor_shows_is_in_a_unit_that_is_known(
+    camille: Actor, unit: str, system: str | None, code: str, is_taken: bool
+) -> None:
+    sent = measured(5.6, unit, code)
+    if system is None:
+        del sent["valueQuantity"]["system"], sent["valueQuantity"]["code"]
+    answer = await camille.post("Observation", observation(camille.patient, **sent))
+    assert answer.status_code == (201 if is_taken else 422)
+    if not is_taken:
+        assert (issues(answer)[0]["code"], expression(answer)) == ("code-invalid", "Observation.value")
+    nothing = {key: value for key, value in sent.items() if key != "valueQuantity"}
+    absent = {"dataAbsentReason": concept("http://terminology.hl7.org/CodeSystem/data-absent-reason", "error")}
+    said = {key: value for key, value in observation(camille.patient).items() if key != "valueQuantity"} | nothing | absent
+    assert (await camille.post("Observation", said)).status_code == 201
 
 
 def moment(ahead: timedelta) -> str:

@@ -8,6 +8,7 @@ from typing import cast
 
 import msgspec
 
+from gateway.fhir.dates import read_span
 from gateway.fhir.plausible import DOUBTFUL, FLAGS
 from gateway.glucose.bands import Unit
 
@@ -36,6 +37,7 @@ class _Tag(msgspec.Struct):
 
 
 class _Meta(msgspec.Struct):
+    lastUpdated: str  # noqa: N815
     tag: list[_Tag] = []
 
 
@@ -50,6 +52,7 @@ class Reading(msgspec.Struct):
     status: str
     meta: _Meta
     effectiveDateTime: str | None = None  # noqa: N815
+    issued: str | None = None
     valueQuantity: _Quantity | None = None  # noqa: N815
     device: _Reference | None = None
     extension: list[_Extension] = []
@@ -79,12 +82,14 @@ class Reading(msgspec.Struct):
         return any(tag.system == FLAGS and tag.code == DOUBTFUL for tag in self.meta.tag)
 
     @property
-    def rank(self) -> tuple[bool, bool, bool, str]:
+    def rank(self) -> tuple[bool, bool, bool, float, str]:
         """Of two for one instant the lower one counts: one that can be before a doubtful one, what is settled before what is
-        not, what names its device before what does not, and then what came first, so that a late double changes nothing.
+        not, what names its device before what does not, and then what was said last: by `issued`, or else when its version
+        came. So a correction counts, whoever sent it. (Of what was said at one moment the id decides, always in the same way.)
         """
         is_nameless = self.device is None or self.device.reference is None
-        return self.is_doubtful, self.status not in _SETTLED, is_nameless, self.id
+        said = read_span(self.issued or self.meta.lastUpdated).low.timestamp()
+        return self.is_doubtful, self.status not in _SETTLED, is_nameless, -said, self.id
 
 
 decode = msgspec.json.Decoder(Reading).decode
