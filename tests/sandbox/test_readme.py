@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.process import free_port
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 MARK = "-- the next command --"
@@ -41,12 +42,6 @@ def running_demo(port: int) -> Iterator[None]:
             demo.send_signal(signal.SIGINT)
             demo.communicate(timeout=60)
     assert demo.returncode == 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_the_first_hour_and_the_tour_give_the_answers_they_show(tmp_path: Path) -> None:
