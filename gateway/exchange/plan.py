@@ -333,6 +333,8 @@ async def _compare_known(gateway: Gateway, draft: Draft, entries: list[Entry]) -
                 if not is_same and (body is None or not entry.call.renews):
                     raise _duplicate(entry)
                 entry.change = None if is_same else _renewal(gateway, draft.access, entry, former)
+                # (Somebody may have said the same since it was looked up: it is answered as it was compared.)
+                entry.existing = former if is_same else entry.existing
             except Problem as problem:
                 draft.refuse(entry, problem)
 

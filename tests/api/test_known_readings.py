@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.exchange import apart
+from gateway.store import resources as store
 from tests.world import BASE, Actor, World, bundle, device, entry, observation, unique
 
 Resource = dict[str, Any]
@@ -153,6 +154,30 @@ async def test_every_entry_is_answered_as_planning_answers_it(world: World, seed
     states = [await world.stored("Observation", patient=owner.patient) for owner in twins]
     counts = [sorted((one["version"], bool(one.get("deleted"))) for one in state) for state in states]
     assert counts[0] == counts[1]
+
+
+async def test_what_another_request_corrected_meanwhile_is_answered_as_it_is(
+    world: World, camille: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer was lost, the request is still under way, and the app sends it again: both are told one version."""
+    app = await an_app(world, camille)
+    name = unique("r")
+    await app.post("$submit-cgm-bundle", submission(reading(camille, name, 104)))
+    corrected = submission(reading(camille, name, 98))
+    original, first = store.find_for_change, list[Any]()
+
+    async def find_for_change(*given: Any) -> Any:
+        if not first:
+            first.append(None)
+            first.append(await app.post("$submit-cgm-bundle", corrected))
+        return await original(*given)
+
+    monkeypatch.setattr(store, "find_for_change", find_for_change)
+    again = await app.post("$submit-cgm-bundle", corrected)
+    assert [told(one)[0][1:3] for one in (first[1], again)] == [("corrected", "2"), ("known", "2")]
+    there = again.json()["entry"][0]["response"]
+    assert there["lastModified"] == first[1].json()["entry"][0]["response"]["lastModified"]
+    assert (await camille.get(there["location"])).json()["valueQuantity"]["value"] == 98
 
 
 def submission_of(owners: list[Actor], names: list[str], value: float) -> list[Resource]:
