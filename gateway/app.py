@@ -157,7 +157,7 @@ def build_gateway(settings: Settings, schemas: Schemas, ids: Ids, clock: Callabl
         # A scope's query part knows no dates relative to now and no patients, so parsing it once is enough.
         return parse_scopes(registry, text, Reading(now=clock(), or_values=limits.or_values, patients={}))
 
-    read = functools.partial(read_provision, codec, frozenset(registry.resource_types))
+    read = functools.partial(read_provision, codec, registry)
     return Gateway(
         settings=settings,
         limits=limits,

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from gateway.access.scope import parse_scopes
 from gateway.access.visibility import NOTHING_HIDDEN, Hidden
-from gateway.fhir.clause import EVERYTHING, NOTHING, Clause, Test, every, negate, some
+from gateway.fhir.clause import EVERYTHING, NOTHING, Clause, Test, every, negate, parameters_of, some
 from gateway.fhir.dates import EARLIEST, LATEST, Span, read_span
 from gateway.fhir.index import UNKNOWN_LABEL
-from gateway.fhir.registry import ResourceType
+from gateway.fhir.registry import Registry, ResourceType
+from gateway.fhir.search import Reading
 from gateway.fhir.values import token_values
 from gateway.problem import Problem
 
@@ -38,11 +40,15 @@ _ACTORS = ("Device", "Organization", "Practitioner", "PractitionerRole", "Relate
 # Roles of a recipient; another role (an author, a witness) would ask for a rule about something else.
 _ROLES = frozenset({"IRCP", "PRCP", "CST", "DELEGATEE", "GUARD", "DPOWATT", "HPOWATT", "SPOWATT", "AGNT", "PROV", "CAREGIVER"})
 _DEEPEST, _MOST = 5, 200
+# Consent.provision.expression of R5, which says in R4 what no element says: that of a type only what a search finds is meant.
+# Whoever does not know it would permit more, so it is a modifier.
+EXPRESSION = "http://hl7.org/fhir/5.0/StructureDefinition/extension-Consent.provision.expression"
+FHIR_QUERY = "application/x-fhir-query"
 
 
 @dataclass(frozen=True, slots=True)
 class Provision:
-    """One provision. Empty sets and None mean any."""
+    """One provision. Empty sets and None mean any. `parts`: of which types only what a search finds is meant (`Part`)."""
 
     permits: bool
     period: Span
@@ -55,8 +61,19 @@ class Provision:
     data_period: Span | None
     instances: frozenset[str]
     nested: tuple["Provision", ...]
+    parts: tuple["Part", ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What is meant of a type: `text` is the search (`Type?name=value`), `clause` what it finds."""
+
+    type: str
+    text: str
+    clause: Clause
+
+
+_READING = Reading(now=EARLIEST, or_values=20, patients={})  # (no such search knows the present time, or patients)
 # What stands for a stored Consent that cannot be read any more.
 DENY_ALL = Provision(
     permits=False,
@@ -105,7 +122,7 @@ class Situation:
     hidden: Hidden = NOTHING_HIDDEN
 
 
-def parse_consent(resource: Any, served: frozenset[str]) -> Provision | None:
+def parse_consent(resource: Any, registry: Registry) -> Provision | None:
     """The provision of a typed Consent, None where it is not active.
 
     Raises Problem (422, with the expression) for anything in it that could not be enforced as it reads.
@@ -114,7 +131,7 @@ def parse_consent(resource: Any, served: frozenset[str]) -> Provision | None:
         raise _refuse("not-supported", "rules that are told elsewhere cannot be honoured", "Consent.implicitRules")
     provisions = _provisions("Consent.provision", resource.provision)
     for name, struct in (("Consent", resource), *_parts(resource), *provisions):
-        if struct.modifierExtension:
+        if struct.modifierExtension and not name.rpartition(".")[2].startswith("provision"):
             raise _refuse("extension", "an unknown modifierExtension cannot be honoured", f"{name}.modifierExtension")
     if not _has_code(resource.scope, "patient-privacy"):
         raise _refuse("business-rule", "only consents of scope patient-privacy are enforced here", "Consent.scope")
@@ -124,7 +141,7 @@ def parse_consent(resource: Any, served: frozenset[str]) -> Provision | None:
         text = f"a Consent has at most {_MOST} provisions, actors and data here, together"
         raise _refuse("too-costly", text, "Consent.provision")
     root_type = resource.provision.type or _root_type(resource)
-    parsed = _parse(resource.provision, "Consent.provision", root_type, served)
+    parsed = _parse(resource.provision, "Consent.provision", root_type, registry)
     return parsed if resource.status == "active" else None
 
 
@@ -179,6 +196,11 @@ def _own_tests(provision: Provision, situation: Situation, kind: ResourceType) -
         named = some(*(Test("_id", "is", identifier) for identifier in ids))
         surely.append(named)
         maybe.append(named)
+    parts = [part.clause for part in provision.parts if part.type == kind.name]
+    if parts:
+        unknown_values = (Test(name, "missing", True) for part in parts for name in sorted(parameters_of(part)))
+        surely.append(some(*parts))
+        maybe.append(some(*parts, *unknown_values))
     if provision.codes:
         _add_code_tests(provision, kind, surely, maybe)
     if provision.data_period is not None:
@@ -240,23 +262,48 @@ def _root_type(resource: Any) -> str:
     return found.pop()
 
 
-def _parse(raw: Any, place: str, effect: str | None, served: frozenset[str]) -> Provision:
+def _parse(raw: Any, place: str, effect: str | None, registry: Registry) -> Provision:
     if effect is None:
         raise _refuse("required", "a nested provision says whether it permits or denies", f"{place}.type")
-    nested = (_parse(inner, f"{place}.provision[{n}]", inner.type, served) for n, inner in enumerate(raw.provision or ()))
+    nested = (_parse(inner, f"{place}.provision[{n}]", inner.type, registry) for n, inner in enumerate(raw.provision or ()))
+    types = frozenset(_class(c, f"{place}.class[{n}]", registry) for n, c in enumerate(raw.class_fhir or ()))
+    parts = tuple(
+        _part(extension, f"{place}.modifierExtension[{n}]", types, registry)
+        for n, extension in enumerate(raw.modifierExtension or ())
+    )
     return Provision(
         permits=effect == "permit",
         period=_period(raw.period, f"{place}.period") or Span(EARLIEST, LATEST),
         actors=frozenset(_actor(actor, f"{place}.actor[{n}]") for n, actor in enumerate(raw.actor or ())),
         directions=frozenset(_direction(a, f"{place}.action[{n}]") for n, a in enumerate(raw.action or ())),
         purposes=frozenset(_token(p, f"{place}.purpose[{n}]") for n, p in enumerate(raw.purpose or ())),
-        types=frozenset(_class(c, f"{place}.class[{n}]", served) for n, c in enumerate(raw.class_fhir or ())),
+        types=types,
         codes=tuple(code for n, c in enumerate(raw.code or ()) for code in _codes(c, f"{place}.code[{n}]")),
         labels=tuple(_token(label, f"{place}.securityLabel[{n}]") for n, label in enumerate(raw.securityLabel or ())),
         data_period=_period(raw.dataPeriod, f"{place}.dataPeriod"),
         instances=frozenset(_instance(d, f"{place}.data[{n}]") for n, d in enumerate(raw.data or ())),
         nested=tuple(nested),
+        parts=parts,
     )
+
+
+def _part(extension: Any, place: str, types: frozenset[str], registry: Registry) -> Part:
+    """What a modifierExtension says of a part of a type: by the parameters that scopes are narrowed by, too."""
+    expression = extension.valueExpression if extension.url == EXPRESSION else None
+    if expression is None or expression.language != FHIR_QUERY or expression.reference is not None:
+        raise _refuse("extension", "an unknown modifierExtension cannot be honoured", place)
+    text = expression.expression or ""
+    name, _, query = text.partition("?")
+    if name not in types or not query:
+        raise _refuse(
+            "value", "an expression is 'Type?name=value', of a type that is among the classes", f"{place}.valueExpression"
+        )
+    try:
+        [scope] = parse_scopes(registry, f"patient/{name}.r?{query}", _READING)
+    except (Problem, ValueError):
+        text = "the search is none that can be honoured: by what scopes of this type are narrowed by"
+        raise _refuse("value", text, f"{place}.valueExpression.expression") from None
+    return Part(name, expression.expression, scope.filters)
 
 
 def _actor(actor: Any, place: str) -> str:
@@ -276,8 +323,8 @@ def _direction(action: Any, place: str) -> str:
     raise _refuse("code-invalid", f"an action is one of {', '.join(ACTIONS)}", place)
 
 
-def _class(coding: Any, place: str, served: frozenset[str]) -> str:
-    if coding.system != RESOURCE_TYPES or coding.code not in served:
+def _class(coding: Any, place: str, registry: Registry) -> str:
+    if coding.system != RESOURCE_TYPES or coding.code not in registry.resource_types:
         raise _refuse("code-invalid", f"a class is a resource type served here, of system {RESOURCE_TYPES}", place)
     return str(coding.code)
 

@@ -18,13 +18,14 @@ from datetime import datetime, timedelta
 from hashlib import sha1, sha256
 from typing import Any, Literal
 
-from gateway.access.consent import RESOURCE_TYPES
+from gateway.access.ceiling import Ceiling
+from gateway.access.consent import EXPRESSION, FHIR_QUERY, RESOURCE_TYPES
 from gateway.access.scope import Scope
 from gateway.fhir.registry import Registry, ResourceType
 
 Duration = Literal["once", "months", "year", "unlimited"]
 Direction = Literal["read", "write"]
-Item = tuple[Direction, str]  # reading or writing of one type
+Item = tuple[Direction, str]  # reading or writing of one type, or of what a search finds of it: `Type?name=value`
 
 PARTS = ("read", "read-undated", "write")
 ONCE = timedelta(hours=1)  # one visit: no refresh token, and whatever was kept ends with it
@@ -73,15 +74,54 @@ class Evidence:
 def items_of(registry: Registry, scopes: Iterable[Scope]) -> list[Item]:
     """What there is to decide about these scopes, in the order of the types; `*` is every type there is.
 
-    Content is none: whoever may read what attaches it reads it too.
+    Of a type that is asked for in parts only, each part. Content is none: whoever may read what attaches it reads it too.
     """
     asked: set[Item] = set()
     for scope in scopes:
         types = [name for name, kind in registry.resource_types.items() if scope.type in ("*", name) and not kind.is_raw]
         for direction, letters in _LETTERS.items():
             if scope.permissions & letters:
-                asked.update((direction, name) for name in types)
-    return sorted(asked, key=lambda item: (item[1], item[0]))
+                asked.update((direction, what_of(name, query_of(scope))) for name in types)
+    return sorted((item for item in asked if not _is_within(item, asked)), key=lambda item: (item[1], item[0]))
+
+
+def what_of(type_name: str, query: str) -> str:
+    """A type, or the part of it that this query finds."""
+    return f"{type_name}?{query}" if query else type_name
+
+
+def query_of(scope: Scope) -> str:
+    """The query of a scope, as it was written."""
+    return scope.text.partition("?")[2]
+
+
+def narrow(scopes: Iterable[Scope], levels: Iterable[str], allowed: frozenset[Item]) -> list[str]:
+    """What is left of scopes where these items are allowed, in their own notation.
+
+    Of a scope for a whole type of which only parts are allowed, one for each part.
+    """
+    found: dict[str, None] = {}
+    held = frozenset(levels)
+    for scope in scopes:
+        name, query = scope.type, query_of(scope)
+        of = {way: (way, name) in allowed or (way, what_of(name, query)) in allowed for way in _LETTERS}
+        read, write = (frozenset((name,) if of[way] else ()) for way in ("read", "write"))
+        found |= dict.fromkeys(Ceiling(held, read, write).narrow([scope]))
+        parts = (
+            []
+            if query or of["read"]
+            else sorted(what for way, what in allowed if way == "read" and what.startswith(f"{name}?"))
+        )
+        letters = "".join(letter for letter in "rs" if letter in scope.permissions)
+        if letters and scope.level in held:
+            found |= {f"{scope.level}/{name}.{letters}?{what.partition('?')[2]}": None for what in parts}
+    return list(found)
+
+
+def _is_within(item: Item, items: set[Item]) -> bool:
+    """Whether it is a part of a type that is among the items as a whole."""
+    direction, what = item
+    return "?" in what and (direction, what.partition("?")[0]) in items
 
 
 def end_of(duration: Duration, moment: datetime) -> datetime | None:
@@ -109,7 +149,7 @@ def build_consents(
     """The Consents of a decision, by part; a part that nothing is allowed of has none."""
     read = sorted(name for direction, name in decision.allowed if direction == "read")
     write = sorted(name for direction, name in decision.allowed if direction == "write")
-    undated = [] if decision.past else [name for name in read if kinds[name].consent_date is None]
+    undated = [] if decision.past else [what for what in read if kinds[what.partition("?")[0]].consent_date is None]
     dated = [name for name in read if name not in undated]
     since = None if decision.past else evidence.moment
     parts: list[tuple[str, Direction, list[str], datetime | None]] = [
@@ -175,8 +215,12 @@ def _provision(
             }
         ],
         "action": [_concept(f"{_TERMS}/consentaction", action) for action in _ACTIONS[direction]],
-        "class": [{"system": RESOURCE_TYPES, "code": name} for name in types],
+        "class": [{"system": RESOURCE_TYPES, "code": name} for name in sorted({what.partition("?")[0] for what in types})],
     }
+    parts = [what for what in types if "?" in what]
+    if parts:
+        expressions: list[dict[str, Any]] = [{"language": FHIR_QUERY, "expression": what} for what in parts]
+        provision["modifierExtension"] = [{"url": EXPRESSION, "valueExpression": one} for one in expressions]
     if asker.purpose is not None:
         system, _, code = asker.purpose.rpartition("|")
         provision["purpose"] = [{"system": system, "code": code}]

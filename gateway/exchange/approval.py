@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 
 from gateway.access.access import Access
-from gateway.access.ceiling import Ceiling
 from gateway.access.decision import (
     PARTS,
     Asker,
@@ -27,6 +26,8 @@ from gateway.access.decision import (
     end_of,
     identifier_of,
     items_of,
+    narrow,
+    what_of,
 )
 from gateway.exchange.accounts import Session
 from gateway.exchange.audit import event
@@ -80,6 +81,12 @@ def items_asked(gateway: Gateway, authorization: Authorization) -> list[Item]:
     return items_of(gateway.registry, gateway.scopes(authorization.scope))
 
 
+def parts_offered(gateway: Gateway, authorization: Authorization) -> list[Item]:
+    """Parts of what is asked for as a whole that can be allowed in its place: for reading."""
+    whole = [what for way, what in items_asked(gateway, authorization) if way == "read" and "?" not in what]
+    return [("read", what_of(name, query)) for name in whole for query in gateway.registry[name].consent_parts]
+
+
 async def approve(
     gateway: Gateway, authorization: Authorization, session: Session, role: Acting, decided: Decided, origin: Origin
 ) -> str:
@@ -87,8 +94,9 @@ async def approve(
 
     The same decision sent twice (a button clicked twice) leads to the same place, as long as nobody has been there.
     """
-    allowed = decided.decision.allowed & set(items_asked(gateway, authorization))
-    scope = _remaining(gateway, authorization, allowed)
+    allowed = decided.decision.allowed & {*items_asked(gateway, authorization), *parts_offered(gateway, authorization)}
+    levels = LEVELS[authorization.entry.client.kind]
+    scope = " ".join(narrow(gateway.scopes(authorization.scope), levels, allowed))
     if not scope:
         raise Problem("invalid", "nothing that was asked for is allowed", status=400)
     now, code = gateway.clock().replace(microsecond=0), secrets.token_urlsafe(32)
@@ -169,12 +177,6 @@ async def _await_code(gateway: Gateway, code: bytes) -> None:
         raise Problem("transient", "this decision is still being stored", headers={"Retry-After": "2"})
     if not is_waiting:
         raise over()
-
-
-def _remaining(gateway: Gateway, authorization: Authorization, allowed: frozenset[Item]) -> str:
-    read, write_ = (frozenset(name for way, name in allowed if way == direction) for direction in ("read", "write"))
-    ceiling = Ceiling(frozenset(LEVELS[authorization.entry.client.kind]), read, write_)
-    return " ".join(ceiling.narrow(gateway.scopes(authorization.scope)))
 
 
 def _approval(

@@ -39,7 +39,7 @@ def content_issues(gateway: Gateway, type_name: str, resource: Any, profiles: It
 
 def _is_enforceable(gateway: Gateway, resource: Any) -> None:
     """A Consent must be enforceable as it reads."""
-    parse_consent(resource, frozenset(gateway.registry.resource_types))
+    parse_consent(resource, gateway.registry)
 
 
 def _is_a_relation(gateway: Gateway, resource: Any) -> None:

@@ -39,7 +39,7 @@ async def check_recipients(gateway: Gateway, draft: Draft, fresh: Iterable[Entry
 
 def _permitted_by(gateway: Gateway, consent: Any) -> Iterator[tuple[str, str]]:
     """Whom a typed Consent that is in force may permit something to, with where they are named."""
-    parsed = parse_consent(consent, frozenset(gateway.registry.resource_types))
+    parsed = parse_consent(consent, gateway.registry)
     return iter(()) if parsed is None else _permitted(consent.provision, "Consent.provision", permits=parsed.permits)
 
 

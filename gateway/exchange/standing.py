@@ -20,6 +20,7 @@ from gateway.exchange.gateway import Gateway
 from gateway.exchange.tokens import CHALLENGE, unknown_token
 from gateway.fhir.codec import Codec
 from gateway.fhir.merging import merging_links
+from gateway.fhir.registry import Registry
 from gateway.problem import Problem
 from gateway.store.mongo import Document
 from gateway.store.owners import find_owner
@@ -121,11 +122,11 @@ def _one_person(survivor: str, records: list[Record]) -> Iterator[Record]:
         yield replace(one, care_team=team, relations=relations, survivor=survivor, merged=merged, elsewhere=elsewhere)
 
 
-def read_provision(codec: Codec, served: frozenset[str], body: bytes) -> Provision | None:
-    """What a stored Consent provides; None where it is not in force. `served`: the types of resources it can speak of."""
+def read_provision(codec: Codec, registry: Registry, body: bytes) -> Provision | None:
+    """What a stored Consent provides; None where it is not in force."""
     try:
         consent = codec.load("Consent", body)
-        return parse_consent(consent, served) if consent.status == "active" else None
+        return parse_consent(consent, registry) if consent.status == "active" else None
     except (Problem, msgspec.MsgspecError, ValueError):
         return DENY_ALL  # stored when it could be honoured, and no longer: nobody gets in by that
 

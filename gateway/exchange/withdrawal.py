@@ -119,9 +119,10 @@ def _clients_of(gateway: Gateway, consent: Document) -> list[str]:
 def _items(provisions: Iterable[Provision]) -> set[Item]:
     found: set[Item] = set()
     for provision in provisions:
-        for name in provision.types:
+        parted = {part.type for part in provision.parts}
+        for what in (*(provision.types - parted), *(part.text for part in provision.parts)):
             if "read" in provision.directions:
-                found.add(("read", name))
+                found.add(("read", what))
             if "write" in provision.directions:
-                found.add(("write", name))
+                found.add(("write", what))
     return found

@@ -81,6 +81,7 @@ class ResourceType:
     scope_parameters: frozenset[str]
     consent_code: str | None
     consent_date: str | None
+    consent_parts: tuple[str, ...]
     search: Mapping[str, SearchParameter] = field(repr=False)
     attachments: tuple[Branch, ...] = ()
     attachment_paths: tuple[str, ...] = ()

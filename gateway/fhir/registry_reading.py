@@ -106,6 +106,7 @@ class _ReadType:
             scope_parameters=frozenset(raw.scope_parameters),
             consent_code=raw.consent.code,
             consent_date=raw.consent.date,
+            consent_parts=tuple(raw.consent.parts),
             search=search,
             attachments=self._attachments(),
             attachment_paths=tuple(raw.attachments),
@@ -252,6 +253,9 @@ class _ReadType:
         for name in self.raw.scope_parameters:
             if name not in search:
                 raise self._error("scope_parameters", f"'{name}' is not a parameter of this type")
+        for part in self.raw.consent.parts:
+            if part.partition("=")[0] not in self.raw.scope_parameters:
+                raise self._error("consent.parts", f"'{part}' is no search by one of scope_parameters")
         for key, kind in (("code", "token"), ("date", "date")):
             value = getattr(self.raw.consent, key)
             if value is not None and known.get(value) != kind:

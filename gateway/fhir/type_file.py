@@ -39,10 +39,13 @@ class SearchFile(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ConsentFile(msgspec.Struct, forbid_unknown_fields=True):
-    """`[consent]`: the parameters that Consents speak of as code and date."""
+    """`[consent]`: the parameters that Consents speak of as code and date; `parts`: searches (`name=value`) that people are
+    offered in place of all of the type.
+    """
 
     code: str | None = None
     date: str | None = None
+    parts: list[str] = msgspec.field(default_factory=list)
 
 
 class EquivalentFile(msgspec.Struct, forbid_unknown_fields=True):

@@ -8,12 +8,12 @@ Must not know: what makes a request sound, what a decision does.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
-from urllib.parse import parse_qsl, unquote, urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from starlette.responses import RedirectResponse, Response
 
-from gateway.access.decision import Decision, Duration, Item, end_of
-from gateway.exchange.approval import Decided, approve, is_by_consent, items_asked, refuse, roles_for
+from gateway.access.decision import Decision, Duration, end_of
+from gateway.exchange.approval import Decided, approve, is_by_consent, items_asked, parts_offered, refuse, roles_for
 from gateway.exchange.authorization import (
     Authorization,
     Refusal,
@@ -25,6 +25,7 @@ from gateway.exchange.choosing import choose, is_to_choose
 from gateway.exchange.persons import Acting, find_roles, name_of
 from gateway.exchange.pushed import begin_authorization
 from gateway.problem import Problem
+from gateway.web.parts import words_for
 from gateway.web.visit import Visit
 
 _MOST_BYTES, _MOST_FIELDS = 16_384, 50
@@ -35,12 +36,26 @@ Fields = Mapping[str, list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One type on the page: whether reading and writing it are asked for; `only`: what of it, where that is not all."""
+    """One type, or a part of one, on the page: whether reading and writing it are asked for. `what`: as items name it; `id`: on
+    the page; `part`: the words for what of the type is meant; `parts`: what can be allowed in place of all of it.
+    """
 
     type: str
+    what: str
+    id: str
     read: bool
     write: bool
-    only: tuple[str, ...]
+    part: str | None
+    parts: tuple["Part", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a type that can be allowed in place of all of it, in words; `ticked`: on the page as it was sent."""
+
+    what: str
+    words: str
+    ticked: bool
 
 
 async def authorize(visit: Visit) -> Response:
@@ -140,7 +155,7 @@ async def _show(
     visit: Visit, authorization: Authorization, roles: Sequence[Acting], fields: Fields, errors: Mapping[str, str]
 ) -> Response:
     context: dict[str, Any] = {
-        **await _told(visit, authorization),
+        **await _told(visit, authorization, fields.get("part", ())),
         "roles": roles,
         "durations": DURATIONS,
         "ticked": set(fields.get("allow", ())),
@@ -152,7 +167,7 @@ async def _show(
     return visit.page(template, status=status, to=(form_target(authorization.redirect_uri),), **context)
 
 
-async def _told(visit: Visit, authorization: Authorization) -> dict[str, Any]:
+async def _told(visit: Visit, authorization: Authorization, ticked: Sequence[str] = ()) -> dict[str, Any]:
     """What the page says of the client and of what it asks for."""
     client, launch = authorization.entry.client, authorization.launch
     return {
@@ -163,26 +178,31 @@ async def _told(visit: Visit, authorization: Authorization) -> dict[str, Any]:
         "recipients": client.recipients_in(visit.language) or visit.say("consent.recipients_are", controller=client.controller),
         "retention": client.retention_in(visit.language) or visit.say("consent.retention_is"),
         "by_consent": is_by_consent(client),
-        "rows": _rows(items_asked(visit.gateway, authorization), authorization.scope),
+        "rows": _rows(visit, authorization, ticked),
         "scopes": [*authorization.scope.split(" "), *authorization.plain],
         "is_kept": "offline_access" in authorization.plain and "refresh_token" in client.grants,
         "tells_who": "openid" in authorization.plain or "fhirUser" in authorization.plain,
     }
 
 
-def _rows(items: Sequence[Item], scope: str) -> list[Row]:
-    types = dict.fromkeys(name for _, name in items)
-    return [Row(name, ("read", name) in items, ("write", name) in items, _limits(name, scope)) for name in types]
-
-
-def _limits(type_name: str, scope: str) -> tuple[str, ...]:
-    """The filters of the scopes of a type, as they are to be read; none where one of the scopes asks for all of it."""
-    queries = [part.partition("?")[2] for part in scope.split(" ") if part.partition("/")[2].startswith(f"{type_name}.")]
-    if not all(queries):
-        return ()
-    pairs = ([pair.partition("=") for pair in query.split("&")] for query in queries)
-    told = (", ".join(f"{name} {unquote(value).rpartition('|')[2]}" for name, _, value in query) for query in pairs)
-    return tuple(dict.fromkeys(told))
+def _rows(visit: Visit, authorization: Authorization, ticked: Sequence[str] = ()) -> list[Row]:
+    """What there is to decide, a row for each type or part of one."""
+    items, texts = items_asked(visit.gateway, authorization), visit.texts
+    offered = (
+        [what for _, what in parts_offered(visit.gateway, authorization)] if is_by_consent(authorization.entry.client) else []
+    )
+    rows: list[Row] = []
+    for what in dict.fromkeys(what for _, what in items):
+        name, is_part, query = what.partition("?")
+        identifier = f"{name}-{len(rows)}" if is_part else name
+        parts = tuple(
+            Part(one, words_for(texts, one.partition("?")[2]), f"read-{one}" in ticked)
+            for one in offered
+            if one.startswith(f"{what}?")
+        )
+        said = words_for(texts, query) if is_part else None
+        rows.append(Row(name, what, identifier, ("read", what) in items, ("write", what) in items, said, parts))
+    return rows
 
 
 def _read_decision(visit: Visit, authorization: Authorization, fields: Fields) -> tuple[Decision, dict[str, str]]:
@@ -191,11 +211,15 @@ def _read_decision(visit: Visit, authorization: Authorization, fields: Fields) -
     if not is_by_consent(authorization.entry.client):
         return Decision(frozenset(asked), "unlimited", past=True), {}
     ticked = set(fields.get("allow", ()))
-    allowed = frozenset(item for item in asked if f"{item[0]}-{item[1]}" in ticked)
+    whole = {item for item in asked if f"{item[0]}-{item[1]}" in ticked}
+    offered = (item for item in parts_offered(visit.gateway, authorization) if f"{item[0]}-{item[1]}" in fields.get("part", ()))
+    # Who ticks all of it and parts of it means all of it.
+    allowed = frozenset(whole.union(item for item in offered if (item[0], item[1].partition("?")[0]) not in whole))
     duration = next((known for known in DURATIONS if [known] == fields.get("duration")), None)
     errors: dict[str, str] = {}
     if not allowed:
-        errors[f"{asked[0][0]}-{asked[0][1]}"] = visit.say("consent.missing_items")
+        first = _rows(visit, authorization)[0]
+        errors[f"{'read' if first.read else 'write'}-{first.id}"] = visit.say("consent.missing_items")
     if duration is None:
         errors[f"duration-{DURATIONS[0]}"] = visit.say("consent.missing_duration")
     return Decision(allowed, duration or "once", past=fields.get("past") == ["yes"]), errors

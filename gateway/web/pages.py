@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse, Response
 
 from gateway.settings import Settings
+from gateway.web.parts import words_for
 from gateway.web.texts import Texts
 
 _HERE = Path(__file__).resolve().parent
@@ -47,6 +48,7 @@ class Pages:
         known = {
             "t": partial(_say, texts),
             "day": partial(_day, texts),
+            "words": partial(words_for, texts),
             "language": language,
             "languages": sorted(self.texts),
             "root": self.root,

@@ -21,7 +21,7 @@ from gateway.exchange.gateway import Gateway
 from gateway.problem import Problem, as_problem
 from gateway.telemetry import log
 from gateway.web.pages import Pages
-from gateway.web.texts import choose_language
+from gateway.web.texts import Texts, choose_language
 
 _MOST_BYTES, _MOST_FIELDS = 65_536, 500
 _LONGEST_COOKIE = 128
@@ -42,9 +42,14 @@ class Visit:
         )
         self.origin = Origin(request.state.request_id, request.client.host if request.client else None)
 
+    @property
+    def texts(self) -> Texts:
+        """What the pages say in the language of this visit."""
+        return self.pages.texts[self.language]
+
     def say(self, key: str, **values: str) -> str:
         """A text in the language of this visit."""
-        text = self.pages.texts[self.language][key]
+        text = self.texts[key]
         return text.format(**values) if values else text
 
     def page(self, template: str, *, status: int = 200, to: tuple[str, ...] = (), **context: Any) -> Response:

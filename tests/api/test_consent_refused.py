@@ -51,7 +51,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "a modified nested one",
         {"provision": [{"type": "deny", "modifierExtension": UNKNOWN}]},
-        ".provision[0].modifierExtension",
+        ".provision[0].modifierExtension[0]",
     ),
     ("a period backwards", {"period": {"start": "2026-11-20", "end": "2026-11-19"}}, f"{PROVISION}.period"),
     ("an end that is not told", {"period": {"_end": NOT_TOLD}}, f"{PROVISION}.period.end"),

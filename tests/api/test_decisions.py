@@ -68,12 +68,14 @@ async def can(app: Actor, owner: Actor, item: Item, existing: dict[str, Any]) ->
 async def test_what_is_ticked_is_permitted_and_nothing_else(world: World, allowed: tuple[Item, ...]) -> None:
     owner = await world.patient()
     app = await world.app(owner)
-    reading = await owner.create(observation(owner.patient))
     sensor = await owner.create({"resourceType": "Device", "patient": {"reference": owner.reference}, "status": "active"})
+    reading = await owner.create(observation(owner.patient, device={"reference": f"Device/{sensor['id']}"}))
     await decide(world, owner, app, decision(*allowed))
     there = {"Observation": reading, "Device": sensor}
+    # (A device is seen through its measures only.)
+    visible = [item for item in allowed if item != ("read", "Device") or ("read", "Observation") in allowed]
     assert {item for item in ITEMS if item[0] == "read" and await can(app, owner, item, there[item[1]])} == {
-        item for item in allowed if item[0] == "read"
+        item for item in visible if item[0] == "read"
     }
     assert {item for item in ITEMS if item[0] == "write" and await can(app, owner, item, there[item[1]])} == {
         item for item in allowed if item[0] == "write"
@@ -188,7 +190,11 @@ def scopes(registry: Registry, text: str) -> tuple[Scope, ...]:
         ("patient/Observation.rs", ["read Observation"]),
         ("patient/Observation.read patient/Observation.write", ["read Observation", "write Observation"]),
         ("patient/Device.c patient/Observation.cruds", ["write Device", "read Observation", "write Observation"]),
-        ("patient/Observation.s?category=laboratory patient/Observation.r?code=1", ["read Observation"]),
+        (
+            "patient/Observation.s?category=laboratory patient/Observation.r?code=1",
+            ["read Observation?category=laboratory", "read Observation?code=1"],
+        ),
+        ("patient/Observation.s?category=laboratory patient/Observation.r", ["read Observation"]),
         ("launch/patient openid", []),
     ],
 )

@@ -7,7 +7,7 @@ of it. `NOT_HERE` says of every other id why it is none of ours; `UNTESTED`, whi
 import ast
 import base64
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,10 +78,10 @@ async def token(world: World, app: Registered, **fields: str | None) -> httpx.Re
     return await world.http.post(f"{SITE}/oauth/token", data=sent, headers=headers)
 
 
-async def launch(world: World, app: Registered, *ticks: str, scope: str = SCOPE) -> Launch:
+async def launch(world: World, app: Registered, *ticks: str, scope: str = SCOPE, part: Sequence[str] = ()) -> Launch:
     owner, request = await world.patient(), Request(app.id)
     person, page = await arrive(world, await account_of(world, owner.reference), request, scope=scope)
-    came_back = await allow(person, page, *ticks, past="yes")
+    came_back = await allow(person, page, *ticks, past="yes", part=list(part))
     return Launch(app, owner, request, came_back, await redeem(world, app, request, code=came_back["code"]))
 
 
@@ -300,7 +300,8 @@ async def fine_grained(runs: Runs) -> None:
     """Of two categories, what is granted is their union: nothing else, and nothing missing."""
     world, codes = runs.world, ("laboratory", "vital-signs", "social-history", "survey")
     asked = [f"patient/Observation.rs?category={CATEGORY}|{code}" for code in codes[:2]]
-    run = await launch(world, runs.public.app, "read-Observation", scope=f"launch/patient {' '.join(asked)}")
+    ticked = [f"read-Observation?category={CATEGORY}|{code}" for code in codes[:2]]
+    run = await launch(world, runs.public.app, *ticked, scope=f"launch/patient {' '.join(asked)}")
     assert set(asked) <= set(run.body["scope"].split())
     assert "patient/Observation.rs" not in run.body["scope"].split()
     stored = {
@@ -315,6 +316,15 @@ async def fine_grained(runs: Runs) -> None:
         assert (one.status_code == 200) == (code in codes[:2]), code
         within = await bearer.search(f"Observation?patient={run.owner.patient}&category={CATEGORY}|{code}")
         assert [one["id"] for one in within] == ([stored[code]] if code in codes[:2] else [])
+
+
+@kit("g10_smart_granular_scope_selection")
+async def narrowed_by_the_person(runs: Runs) -> None:
+    """All of a type is asked for; the person allows one category of it."""
+    part = [f"read-Observation?category={CATEGORY}|laboratory"]
+    run = await launch(runs.world, runs.public.app, scope="launch/patient patient/Observation.rs", part=part)
+    resources = [one for one in run.body["scope"].split() if one.startswith("patient/")]
+    assert resources == [f"patient/Observation.rs?category={CATEGORY}|laboratory"]
 
 
 @kit("g10_smart_invalid_aud")
@@ -536,7 +546,6 @@ NOT_HERE = {
     "bulk_file_server_tls_version": _TLS,
     "g10_encounter_context": "there are no Encounters here, and the capability is not declared",
     "g10_smart_style_url": "the pages have no style to hand on, and the capability is not declared",
-    "g10_smart_granular_scope_selection": "people decide about types; a client may ask for a category, which they see as such",
     "bulk_data_export_operation_support": _BULK,
     "bulk_data_no_auth_reject": _BULK,
     "bulk_data_kick_off": _BULK,

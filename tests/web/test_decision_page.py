@@ -89,9 +89,9 @@ async def test_a_part_of_a_type_is_told_as_a_part(world: World) -> None:
         "patient/Observation.rs?category=vital-signs patient/DocumentReference.rs?type=1 patient/DocumentReference.r"
     )
     _, page = await arrive(world, await account_of(world, owner.reference), Request(app.id), scope=scope)
-    for said in ("Only: category laboratory.", "Only: category vital-signs."):
+    for said in ("Only: laboratory results.", "Only: vital signs, such as weight, blood pressure and pulse."):
         assert said in page.text
-    assert "Only: type" not in page.text  # reading single ones is asked for whatever their type
+    assert "of the type 1" not in page.text  # reading single ones is asked for whatever their type
 
 
 async def test_who_else_gets_the_data_and_how_long_it_is_kept_is_what_the_catalogue_says(world: World) -> None:
@@ -184,7 +184,7 @@ async def test_the_exact_text_is_kept_and_enters_the_audit(world: World, languag
             sentence = part.split(" (")[0].split(". ")[0].rstrip(".")
             assert sentence.split(" · ")[0].split(" launch")[0].split(" patient/")[0] in shown, line
     assert text.count("[x]") == 2
-    assert text.count("[ ]") == 2  # Device, past data
+    assert text.count("[ ]") == 6  # Device, past data, four parts of Observation
     [event] = await owner.search("AuditEvent?subtype=AuthZ-Consent")
     assert digest_of(text) in event["outcomeDesc"]
     assert "password" in event["outcomeDesc"]

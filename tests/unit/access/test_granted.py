@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.access.ceiling import Ceiling
-from gateway.access.decision import Item, items_of
+from gateway.access.decision import Item, items_of, narrow
 from gateway.access.scope import Scope, parse_scopes
 from gateway.fhir.registry import Registry
 from gateway.fhir.search import Reading
@@ -48,8 +48,7 @@ def test_granted_is_within_asked_and_registered_and_ticked(
     levels = frozenset({"patient"})
     offered = read(registry, " ".join(Ceiling(levels, may_read, may_write).narrow(requested)))
     allowed = ticked & set(items_of(registry, offered))
-    chosen = {way: frozenset(name for other, name in allowed if other == way) for way in ("read", "write")}
-    granted = rights(read(registry, " ".join(Ceiling(levels, chosen["read"], chosen["write"]).narrow(offered))))
+    granted = rights(read(registry, " ".join(narrow(offered, levels, allowed))))
     registered = {(name, letter) for name in may_read for letter in "rs"} | {(n, letter) for n in may_write for letter in "cud"}
     approved = {(name, letter) for way, name in ticked for letter in LETTERS[way]}
     assert granted == rights(requested) & registered & approved
