@@ -47,7 +47,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("nested six deep", {"provision": [nested(4)]}, ".provision[0]" * 5),
     ("more than 200", {"provision": [{"type": "deny"}] * 200}, PROVISION),
     ("no type and no rule", {"type": None}, f"{PROVISION}.type"),
-    ("an unknown modifier", {"modifierExtension": UNKNOWN}, f"{PROVISION}.modifierExtension"),
+    ("an unknown modifier", {"modifierExtension": UNKNOWN}, f"{PROVISION}.modifierExtension[0]"),
     (
         "a modified nested one",
         {"provision": [{"type": "deny", "modifierExtension": UNKNOWN}]},
