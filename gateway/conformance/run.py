@@ -51,6 +51,7 @@ def run_checks(target: Target, only: Sequence[str], processes: int, version: str
         environ = os.environ | pytest_environment(target, version)
         with consent_given(target):
             ended = subprocess.run(command, env=environ, cwd=folder, check=False)  # noqa: S603 (its own interpreter)
-        if ended.returncode not in (0, 1) or not path.exists():
+        report = read_report(path) if ended.returncode in (0, 1) and path.exists() else None
+        if report is None or not report.verdicts:
             raise KitError(f"nothing was checked; groups are: {', '.join(sorted(groups))}")
-        return read_report(path)
+        return report

@@ -14,7 +14,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.api.wire import server_options
 from gateway.app import build_gateway, create_app, read_schemas, running
-from gateway.exchange.tokens import Grant, issue_token
 from gateway.sandbox.judged import DESCRIPTION, description_page
 from gateway.sandbox.paired import pair_app
 from gateway.sandbox.people import NamedIds, People, bring_people
@@ -96,12 +95,7 @@ async def _body(receive: Receive) -> bytes:
 async def _bring(settings: Settings) -> People:
     ids = NamedIds(settings.secret)
     async with running(build_gateway(settings, read_schemas(settings.schemas), ids)) as gateway:
-        people = await pair_app(gateway, await bring_people(gateway, ids, read_village(TOUR)))
-        # the token that GlucoApp gets when its first one has expired
-        device = f"Device/{people.ids['glucoapp']}"
-        scope = "patient/Observation.crs patient/Device.crs"
-        await issue_token(gateway, Grant("glucoapp", "app", scope, (device,), patient=people.ids["camille"]), "demo-app-next")
-        return people
+        return await pair_app(gateway, await bring_people(gateway, ids, read_village(TOUR)))
 
 
 if __name__ == "__main__":

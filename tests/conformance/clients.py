@@ -1,12 +1,14 @@
-"""Two apps that push readings: one as its makers should write it, one as many do. Each runs in a thread of its own."""
+"""Clients in pairs, that push and that read: one as its makers should write it, one as many do. Each runs in its own thread."""
 
 import time
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
+
+from gateway.conformance.exam.credentials import Credentials
 
 
 def reading(patient: str, n: int) -> dict[str, Any]:
@@ -21,55 +23,61 @@ def reading(patient: str, n: int) -> dict[str, Any]:
     }
 
 
-class Careful:
-    """Names each reading, sends it until it is taken, waits as it is told or longer each time, stops when refused."""
+def wait_told(answer: httpx.Response) -> float:
+    """The seconds of Retry-After (RFC 9110 §10.2.3): a date is one of the server's clock, whatever one's own says."""
+    told = answer.headers.get("retry-after", "0")
+    if told.isdigit():
+        return float(told)
+    now = parsedate_to_datetime(answer.headers["date"])
+    return (parsedate_to_datetime(told) - now).total_seconds()
 
-    def __init__(self, base: str, patient: str, tokens: Iterator[str]) -> None:
-        self._base, self._patient, self._tokens = base, patient, tokens
-        self._token = next(tokens)
+
+class _Patient:
+    """Waits as it is told or longer each time, renews its token when that has expired, stops when refused."""
+
+    def __init__(self, base: str, patient: str, given: Credentials, pause: float = 0.4) -> None:
+        self._base, self._patient, self._pause = base, patient, pause
+        self._token, self._refresh_token = given.access_token, given.refresh_token
         self._http = httpx.Client(timeout=30, trust_env=False)
+
+    def _ask(self, method: str, url: str, **sent: Any) -> httpx.Response:
+        """The answer that counts."""
+        pause = self._pause
+        while True:
+            try:
+                answer = self._http.request(method, url, headers={"authorization": f"Bearer {self._token}"}, **sent)
+            except httpx.TransportError:
+                answer = httpx.Response(503)
+            if answer.status_code == 401 and self._renew():
+                continue
+            if answer.status_code not in (429, 503):
+                return answer
+            pause = max(1.5 * pause, wait_told(answer))
+            time.sleep(pause)
+
+    def _renew(self) -> bool:
+        form = {"grant_type": "refresh_token", "refresh_token": self._refresh_token, "client_id": "careful"}
+        answer = self._http.post(f"{self._base.removesuffix('/fhir')}/oauth/token", data=form)
+        if not answer.is_success:
+            return False
+        self._token, self._refresh_token = answer.json()["access_token"], answer.json()["refresh_token"]
+        return True
+
+
+class Careful(_Patient):
+    """Names each reading, sends it until it is taken, and stops when it may not."""
 
     def push(self, count: int) -> None:
         with self._http:
-            self._push(count)
-
-    def _push(self, count: int) -> None:
-        for n in range(count):
-            resource = reading(self._patient, n)
-            resource["identifier"] = [{"system": "https://careful.example", "value": str(uuid.uuid4())}]
-            if not self._deliver(resource):
-                return
-
-    def _deliver(self, resource: dict[str, Any]) -> bool:
-        pause = 0.4
-        while True:
-            try:
-                answer = self._http.post(
-                    f"{self._base}/Observation", json=resource, headers={"authorization": f"Bearer {self._token}"}
-                )
-            except httpx.TransportError:
-                answer = httpx.Response(503)
-            if answer.is_success:
-                return True
-            if answer.status_code == 401:
-                self._refresh()
-            elif answer.status_code in (429, 503):
-                pause = max(1.5 * pause, float(answer.headers.get("retry-after", 0)))
-                time.sleep(pause)
-            else:
-                return False
-
-    def _refresh(self) -> None:
-        """(This sandbox's tokens are given, not got: what it answers is of no use here.)"""
-        site = self._base.removesuffix("/fhir")
-        self._http.post(
-            f"{site}/oauth/token", data={"grant_type": "refresh_token", "refresh_token": "x", "client_id": "glucoapp"}
-        )
-        self._token = next(self._tokens)
+            for n in range(count):
+                resource = reading(self._patient, n)
+                resource["identifier"] = [{"system": "https://careful.example", "value": str(uuid.uuid4())}]
+                if not self._ask("POST", f"{self._base}/Observation", json=resource).is_success:
+                    return
 
 
 class Naive:
-    """Names a reading anew each time it sends it, tries three times at once, and goes on whatever it is told."""
+    """Names a reading anew each time it is sent, tries three times at once until it is created, goes on whatever it is told."""
 
     def __init__(self, base: str, patient: str, token: str) -> None:
         self._base, self._patient = base, patient
@@ -77,39 +85,67 @@ class Naive:
 
     def push(self, count: int) -> None:
         with self._http:
-            self._push(count)
-
-    def _push(self, count: int) -> None:
-        for n in range(count):
-            taken = reading(self._patient, n)  # (once: at another second it would be another reading)
-            for _ in range(3):
-                named = [{"system": "https://naive.example", "value": str(uuid.uuid4())}]
-                try:
-                    if self._http.post(f"{self._base}/Observation", json=taken | {"identifier": named}).is_success:
-                        break
-                except httpx.TransportError:
-                    continue
+            for n in range(count):
+                taken = reading(self._patient, n)  # (once: at another second it would be another reading)
+                for _ in range(3):
+                    named = [{"system": "https://naive.example", "value": str(uuid.uuid4())}]
+                    try:
+                        answer = self._http.post(f"{self._base}/Observation", json=taken | {"identifier": named})
+                        if answer.status_code == 201:
+                            break
+                    except httpx.TransportError:
+                        continue
 
 
-class Reader:
-    """Software that fetches, and comes back when it is told to. `pause`: what it waits at least."""
+class Reader(_Patient):
+    """Asks for what has changed since it last asked, follows the pages as they are linked, keeps each reading once."""
 
-    def __init__(self, base: str, patient: str, token: str, pause: float) -> None:
-        self._base, self._patient, self._pause = base, patient, pause
+    def __init__(self, base: str, patient: str, given: Credentials, pause: float = 0.4) -> None:
+        super().__init__(base, patient, given, pause)
+        self._held: dict[str, Any] = {}
+        self._since = ""
+
+    def read(self, times: int) -> None:
+        with self._http:
+            for _ in range(times):
+                if not self._catch_up():
+                    break
+            told = [{"reference": name, "value": value} for name, value in self._held.items()]
+            self._http.post(f"{self._base.removesuffix('/fhir')}/exam/held", json=told)
+
+    def _catch_up(self) -> bool:
+        since = {"_lastUpdated": f"ge{self._since}"} if self._since else {}
+        url = str(httpx.URL(f"{self._base}/Observation", params={"patient": self._patient, "_count": "5", **since}))
+        pages = 0
+        while url and pages < 3:  # (of a fortnight of readings, the newest)
+            answer = self._ask("GET", url)
+            if not answer.is_success:
+                return False
+            told = answer.json()
+            for resource in (entry["resource"] for entry in told.get("entry", ())):
+                self._held[f"Observation/{resource['id']}"] = resource["valueQuantity"]["value"]
+                self._since = max(self._since, resource["meta"]["lastUpdated"])
+            url = next((link["url"] for link in told["link"] if link["relation"] == "next"), "")
+            pages += 1
+        return True
+
+
+class NaiveReader:
+    """Reads the first page of what was measured since, again and again, and keeps it all; waits for nothing and nobody."""
+
+    def __init__(self, base: str, patient: str, token: str) -> None:
+        self._base, self._patient = base, patient
         self._http = httpx.Client(timeout=30, trust_env=False, headers={"authorization": f"Bearer {token}"})
 
-    def fetch(self, count: int) -> None:
+    def read(self, times: int) -> None:
+        held: list[dict[str, str]] = []
+        since = "2000-01-01"
         with self._http:
-            self._fetch(count)
-
-    def _fetch(self, count: int) -> None:
-        for n in range(count):
-            pause = self._pause
-            while True:
-                answer = self._http.get(f"{self._base}/Observation", params={"patient": self._patient, "_count": str(n + 1)})
-                if answer.status_code not in (429, 503):
-                    break
-                time.sleep(max(pause, float(answer.headers.get("retry-after", 0))))
-                pause *= 1.5
-            if answer.status_code in (401, 403, 404):
-                return
+            for n in range(times):
+                asked = {"patient": self._patient, "date": f"gt{since}", "_sort": "date", "_count": str(5 + n % 3)}
+                answer = self._http.get(f"{self._base}/Observation", params=asked)
+                for entry in answer.json().get("entry", ()) if answer.is_success else ():
+                    held.append({"reference": f"Observation/{entry['resource']['id']}"})
+                    since = entry["resource"]["effectiveDateTime"]
+                time.sleep(0.05)
+            self._http.post(f"{self._base.removesuffix('/fhir')}/exam/held", json=held)

@@ -8,10 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.conformance.exam.scenes import (
+    CLOCK,
+    CORRECTED,
+    CORRECTS,
     EXPIRED,
     GONE,
     LOST,
     MAINTENANCE,
+    MIXED,
     REVOKED,
     SLOW,
     TOO_OFTEN,
@@ -25,10 +29,13 @@ from gateway.conformance.exam.sent import Sent
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What is examined. `is_work`: whether a request is what this client is there for."""
+    """What is examined. `is_work`: whether a request is what this client is there for. `token`: of which role the kit's
+    description of a sandbox has a token for it.
+    """
 
     name: str
     text: str
+    token: str
     is_work: Callable[[Sent], bool]
     scenes: Sequence[Scene]
 
@@ -54,26 +61,30 @@ ROLES = {
         Role(
             "pushing-app",
             "an app that pushes readings",
+            "app",
             _writes("Observation"),
-            [LOST, TOO_OFTEN, TOO_OFTEN_BARE, UNAVAILABLE, MAINTENANCE, EXPIRED, TWICE, SLOW, REVOKED],
+            [LOST, TOO_OFTEN, TOO_OFTEN_BARE, UNAVAILABLE, MAINTENANCE, CLOCK, EXPIRED, TWICE, CORRECTS, SLOW, REVOKED],
         ),
         Role(
             "document-producer",
             "software that deposits documents",
+            "professional",
             _writes("DocumentReference", "Binary"),
-            [LOST, UNAVAILABLE, MAINTENANCE, EXPIRED, TWICE, SLOW],
+            [LOST, UNAVAILABLE, MAINTENANCE, CLOCK, EXPIRED, TWICE, SLOW],
         ),
         Role(
             "document-consumer",
             "software that finds and fetches documents",
+            "professional",
             _reads,
-            [TOO_OFTEN, UNAVAILABLE, MAINTENANCE, EXPIRED, SLOW, GONE],
+            [MIXED, TOO_OFTEN, UNAVAILABLE, MAINTENANCE, CLOCK, EXPIRED, SLOW, GONE],
         ),
         Role(
             "external-service",
             "a service that reads what a patient agreed to share",
+            "professional",
             _reads,
-            [TOO_OFTEN, TOO_OFTEN_BARE, UNAVAILABLE, EXPIRED, SLOW, GONE],
+            [MIXED, CORRECTED, TOO_OFTEN, TOO_OFTEN_BARE, UNAVAILABLE, CLOCK, EXPIRED, SLOW, GONE],
         ),
     )
 }

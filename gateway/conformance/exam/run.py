@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import uvicorn
 
+from gateway.conformance.exam.credentials import Credentials
 from gateway.conformance.exam.exam import Exam
 from gateway.conformance.exam.proxy import create_proxy
 from gateway.conformance.exam.roles import ROLES
@@ -26,8 +27,17 @@ class ExamError(Exception):
     """The exam cannot be held: the message says why."""
 
 
-def hold_exam(role: str, sandbox: str, port: int, seconds: float, version: str, tell: Callable[[Scene], None]) -> Report:
-    """Hold the exam of this role for `seconds` at most. `sandbox`: FHIR base address; `tell` hears of each scene that begins.
+def hold_exam(
+    role: str,
+    sandbox: str,
+    port: int,
+    seconds: float,
+    version: str,
+    tell: Callable[[Scene], None],
+    credentials: Credentials | None = None,
+) -> Report:
+    """Hold the exam of this role for `seconds` at most. `sandbox`: FHIR base address; `tell` hears of each scene that begins;
+    `credentials`: what the client was given.
 
     Raises ExamError where the port is taken or there is no such role.
     """
@@ -42,7 +52,7 @@ def hold_exam(role: str, sandbox: str, port: int, seconds: float, version: str, 
         exam = Exam(ROLES[role])
         began = time.monotonic()
         with _quietly():
-            asyncio.run(_hold(exam, sandbox, listener, seconds, tell))
+            asyncio.run(_hold(exam, sandbox, listener, seconds, tell, credentials))
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return Report(version, sandbox, f"a client: {ROLES[role].text}", now, round(time.monotonic() - began, 1), exam.verdicts())
 
@@ -59,11 +69,20 @@ def _quietly() -> Iterator[None]:
         logger.setLevel(level)
 
 
-async def _hold(exam: Exam, sandbox: str, listener: socket.socket, seconds: float, tell: Callable[[Scene], None]) -> None:
+async def _hold(
+    exam: Exam,
+    sandbox: str,
+    listener: socket.socket,
+    seconds: float,
+    tell: Callable[[Scene], None],
+    credentials: Credentials | None,
+) -> None:
     parts = urlsplit(sandbox)
     site, here = f"{parts.scheme}://{parts.netloc}", f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with httpx.AsyncClient(timeout=60.0, trust_env=False) as http:
-        config = uvicorn.Config(create_proxy(exam, site, here, http), log_config=None, access_log=False, lifespan="off")
+        app = create_proxy(exam, site, here, http, credentials)
+        # (Date is the sandbox's, or what the exam says it is)
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", date_header=False)
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve([listener]))
         with contextlib.suppress(asyncio.CancelledError):
@@ -73,9 +92,9 @@ async def _hold(exam: Exam, sandbox: str, listener: socket.socket, seconds: floa
 
 
 async def _watch(exam: Exam, serving: "asyncio.Task[None]", deadline: float, tell: Callable[[Scene], None]) -> None:
-    told = 0
+    told: list[Scene] = []
     while not serving.done() and not exam.is_over() and time.monotonic() < deadline:
-        for scene in exam.begun()[told:]:
+        for scene in [scene for scene in exam.begun() if scene not in told]:
             tell(scene)
-            told += 1
+            told.append(scene)
         await asyncio.sleep(0.1)
