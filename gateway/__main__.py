@@ -33,7 +33,7 @@ from gateway.cli.validate import validate_files
 from gateway.problem import Problem
 from gateway.provisioning.load import Counts
 from gateway.provisioning.run import import_files
-from gateway.sandbox.demo import DemoError, run_demo
+from gateway.sandbox.demo import DemoError, ask_for_reset, run_demo
 from gateway.sandbox.mongod import MongodError
 from gateway.sandbox.simulate import SimulationError
 from gateway.schemas import SchemaError
@@ -102,10 +102,18 @@ def serve(
 def demo(
     port: _Port = 8000,
     data_dir: Annotated[Path | None, typer.Option(help="Keep the data in this folder.")] = None,
+    speed: Annotated[
+        float | None,
+        typer.Option(help="Let the village's sensors go on: 1 in real time, more from a week back until now.", min=1),
+    ] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Bring the demo on this port back to how it began, and end.")] = False,
 ) -> None:
-    """Start a complete sandbox on this machine: MongoDB, gateway, sample people, and a tour of curl lines."""
+    """Start a complete sandbox on this machine: MongoDB, gateway, a village of virtual people, and a tour of curl lines."""
+    if reset:
+        print(ask_for_reset(port))  # noqa: T201 (the result of the command)
+        return
     with _take_port("127.0.0.1", port) as listener:
-        run_demo(listener, data_dir)
+        run_demo(listener, data_dir, speed)
 
 
 @app.command()

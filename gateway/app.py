@@ -290,11 +290,16 @@ async def _try_out(kind: str, others: Issuers | Providers, lines: list[str]) -> 
     return all(is_well for _, _, is_well in answers)
 
 
-def create_app(settings: Settings | None = None, clock: Callable[[], datetime] = now) -> FastAPI:
-    """The application. Without settings they are read from the environment (so uvicorn's workers can call this)."""
+def create_app(
+    settings: Settings | None = None, clock: Callable[[], datetime] = now, schemas: Schemas | None = None
+) -> FastAPI:
+    """The application. Without settings they are read from the environment (so uvicorn's workers can call this).
+
+    `schemas`: if they are read already.
+    """
     settings = settings or read_settings()
     set_up_logging(settings.log_level)
-    schemas = read_schemas(settings.schemas)
+    schemas = schemas or read_schemas(settings.schemas)
     metadata, metrics = offered(schemas.registry, settings), Metrics(EVENTS)
 
     @asynccontextmanager

@@ -25,6 +25,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 _START_SECONDS = 30
 _STOP_SECONDS = 20
 _ALREADY_INITIALIZED = 23  # MongoDB's error code
+_COPY = "-first"
 _PR_SET_PDEATHSIG = 1  # https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
 
 
@@ -53,9 +54,28 @@ def running_mongod(
 
 
 def drop_database(url: str, name: str) -> None:
-    """Drop a database of ours."""
+    """Drop a database of ours, and its copy."""
     with MongoClient[dict[str, object]](url) as client:
         client.drop_database(name)
+        client.drop_database(name + _COPY)
+
+
+def keep_copy(url: str, name: str) -> None:
+    """Remember the documents of a database as they are now. Nothing leaves the server."""
+    with MongoClient[dict[str, object]](url) as client:
+        for collection in client[name].list_collection_names():
+            client[name][collection].aggregate([{"$out": {"db": name + _COPY, "coll": collection}}])
+
+
+def bring_back_copy(url: str, name: str) -> None:
+    """Make the documents of a database again what they were when its copy was made; collections and indexes stay."""
+    with MongoClient[dict[str, object]](url) as client:
+        there, kept = client[name], client[name + _COPY]
+        kept_names = set(kept.list_collection_names())
+        for collection in there.list_collection_names():
+            there[collection].delete_many({})
+            if collection in kept_names:
+                kept[collection].aggregate([{"$merge": {"into": {"db": name, "coll": collection}}}])
 
 
 def find_mongod() -> Path:

@@ -38,6 +38,7 @@ SECRET = "the sandbox holds no secrets of anybody"  # noqa: S105 (no secret: eve
 DAYS = 14
 _ORIGIN = Origin("sandbox", None)
 _LIFETIME = timedelta(days=365)
+_HEAD_START = timedelta(days=7)
 _TREATMENT = "http://terminology.hl7.org/CodeSystem/v3-ActReason|TREAT"
 _SCOPES = {"patient": "patient/*.cruds", "proxy": "patient/*.cruds", "professional": "user/*.crs"}
 
@@ -74,16 +75,25 @@ class People:
     paired: Mapping[str, str] = field(default_factory=dict)
 
 
-async def bring_people(gateway: Gateway, ids: NamedIds, village: Village | None = None) -> People:
-    """Create the people of the village, their consents, documents, readings and tokens in an empty gateway."""
-    return await _Bringing(gateway, ids, village or read_village()).bring()
+async def bring_people(gateway: Gateway, ids: NamedIds, village: Village | None = None, speed: float = 1) -> People:
+    """Create the people of the village, their consents, documents, readings and tokens in an empty gateway.
+
+    `speed`: how fast time is to pass there; what sensors have shown so far ends where it begins.
+    """
+    return await _Bringing(gateway, ids, village or read_village(), speed).bring()
+
+
+def history_end(now: datetime, speed: float) -> datetime:
+    """Where the readings of streams end that the village begins with: last midnight, or days before to have a way to go."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight if speed <= 1 else midnight - _HEAD_START
 
 
 class _Bringing:
     """One village on its way into one gateway. `known`: the ids there are so far, by name."""
 
-    def __init__(self, gateway: Gateway, ids: NamedIds, village: Village) -> None:
-        self._gateway, self._ids, self._village = gateway, ids, village
+    def __init__(self, gateway: Gateway, ids: NamedIds, village: Village, speed: float) -> None:
+        self._gateway, self._ids, self._village, self._speed = gateway, ids, village, speed
         self._operator = Access(operator_caller(gateway), gateway.registry, gateway.policy, gateway.clock())
         self._now = gateway.clock()
         self._tokens: dict[str, str] = {}
@@ -149,7 +159,7 @@ class _Bringing:
         wearer = wearer_of(stream, self._village, self.known)
         await self._write(stream.token, stream.name, wearer.device())
         device = f"Device/{self.known[stream.name]}"
-        end = self._now.replace(hour=0, minute=0, second=0, microsecond=0)
+        end = history_end(self._now, self._speed)
         for batch in batches(list(wearer.sensor.readings(end - timedelta(days=stream.days), end))):
             await self._send(stream.token, _transaction(wearer.observation(one, device) for one in batch.readings))
 

@@ -92,10 +92,19 @@ def simulate(
 
 
 class Pusher:
-    """One phone: a connection of its own."""
+    """One phone: a connection of its own. `stop`: when it is switched off, and waits for nothing any more."""
 
-    def __init__(self, url: str, wearer: Wearer, account: Account, summary: Summary, lock: threading.Lock) -> None:
+    def __init__(
+        self,
+        url: str,
+        wearer: Wearer,
+        account: Account,
+        summary: Summary,
+        lock: threading.Lock,
+        stop: threading.Event | None = None,
+    ) -> None:
         self.wearer = wearer
+        self._stop = stop or threading.Event()
         self._account, self._summary, self._lock = account, summary, lock
         parts = require_address(url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -162,7 +171,8 @@ class Pusher:
                 return told
             if status not in (0, 429, 503, 504):
                 raise SimulationError(f"the gateway answers {status}: {_outcome(told)}")
-            time.sleep(int(wait) if wait and wait.isdigit() else min(0.2 * 2**attempt, 5))
+            if self._stop.wait(int(wait) if wait and wait.isdigit() else min(0.2 * 2**attempt, 5)):
+                break
         raise SimulationError(f"{self._site} does not answer")
 
 

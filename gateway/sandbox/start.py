@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, Response
 
 from gateway.sandbox.pages import PASSWORD, app_link
 from gateway.sandbox.people import People
+from gateway.sandbox.streams import Streams
 from gateway.settings import Settings
 
 START = "/"
@@ -36,7 +37,7 @@ class Step:
     body: dict[str, Any] | None = None
 
 
-def start_page(settings: Settings, people: People) -> Callable[[Request], Awaitable[Response]]:
+def start_page(settings: Settings, people: People, streams: Streams | None = None) -> Callable[[Request], Awaitable[Response]]:
     """The endpoint."""
     environment = Environment(loader=PackageLoader("gateway.sandbox", "."), autoescape=select_autoescape())
     template = environment.get_template("start.html")
@@ -44,7 +45,13 @@ def start_page(settings: Settings, people: People) -> Callable[[Request], Awaita
     async def page(_: Request) -> Response:
         calls = [(step, *_in_languages(settings.base_url, step)) for step in _steps(people, datetime.now(UTC))]
         shown = template.render(
-            base=settings.base_url, site=settings.site, link=app_link(settings), password=PASSWORD, calls=calls, ids=people.ids
+            streams=streams,
+            base=settings.base_url,
+            site=settings.site,
+            link=app_link(settings),
+            password=PASSWORD,
+            calls=calls,
+            ids=people.ids,
         )
         return HTMLResponse(shown, headers={"Cache-Control": "no-store", "Content-Security-Policy": _POLICY})
 

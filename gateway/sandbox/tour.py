@@ -77,8 +77,13 @@ This folder's data was kept: what was changed the last time still holds. If Cami
 """
 
 
-def write_tour(settings: Settings, people: People, now: datetime, *, kept: bool) -> str:
-    """The tour of this sandbox. `kept`: whether the data is that of an earlier run."""
+_STREAMS = """
+The sensors of Sami and Jean go on measuring, {how}.
+"""
+
+
+def write_tour(settings: Settings, people: People, now: datetime, *, kept: bool, speed: float | None = None) -> str:
+    """The tour of this sandbox. `kept`: whether the data is that of an earlier run; `speed`: of its streams, if any."""
     moment = now.astimezone(UTC).replace(microsecond=0)
     tour = _TOUR.format(
         base=settings.base_url,
@@ -91,4 +96,10 @@ def write_tour(settings: Settings, people: People, now: datetime, *, kept: bool)
         moment=moment.isoformat(),
         second=f"{moment:%Y%m%d%H%M%S}",
     )
-    return tour + (_KEPT if kept else "")
+    return tour + (_KEPT if kept else "") + (_told(speed) if speed else "")
+
+
+def _told(speed: float) -> str:
+    if speed == 1:
+        return _STREAMS.format(how="in real time")
+    return _STREAMS.format(how=f"{speed:g} times as fast as here, from a week ago until they have caught up with now")

@@ -3,6 +3,7 @@
 Knows: which collections and indexes there must be. Must not know: resources' content, who is asking.
 """
 
+import asyncio
 import hmac
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ RECEIPTS = "receipts"  # of what came with an Idempotency-Key
 SEALS = "seals"
 WRITERS = "writers"
 META = "meta"
+_AT_ONCE = 8  # collections of a new database that are made: each waits for the disk more than once
 NEWEST = "-_lastUpdated"  # the index of a history over a whole type
 
 
@@ -173,11 +175,16 @@ async def prepare(mongo: Mongo, registry: Registry, secret: str) -> None:
     await mongo.create_collection(META)
     made = await mongo.find_one(META, {"_id": "collections"}) or {"made": []}
     new = [name for name in required_collections(registry) if name not in made["made"]]
-    for name in new:
-        await mongo.create_collection(name)
-        for index in required_indexes(registry):
-            if index.collection == name:
-                await mongo.create_index(name, list(index.keys), index.name, **index.options)
+    wanted, turns = required_indexes(registry), asyncio.Semaphore(_AT_ONCE)
+
+    async def make(name: str) -> None:
+        async with turns:
+            await mongo.create_collection(name)
+            for index in wanted:
+                if index.collection == name:
+                    await mongo.create_index(name, list(index.keys), index.name, **index.options)
+
+    await asyncio.gather(*map(make, new))
     await _check_secret(mongo, secret)
     problems = await find_problems(mongo, registry)
     if problems:
@@ -193,13 +200,15 @@ async def find_problems(mongo: Mongo, registry: Registry) -> list[str]:
     for name in required_collections(registry):
         if name not in there:
             problems.append(f"collection '{name}' is missing")
-    for index in required_indexes(registry):
-        if index.collection in there:
-            found = (await mongo.indexes(index.collection)).get(index.name)
-            if found is None:
-                problems.append(f"index '{index.name}' of collection '{index.collection}' is missing")
-            elif index.differs_from(found):
-                problems.append(f"index '{index.name}' of collection '{index.collection}' is not the one required")
+    wanted = [index for index in required_indexes(registry) if index.collection in there]
+    names = sorted({index.collection for index in wanted})
+    built = dict(zip(names, await asyncio.gather(*map(mongo.indexes, names)), strict=True))
+    for index in wanted:
+        found = built[index.collection].get(index.name)
+        if found is None:
+            problems.append(f"index '{index.name}' of collection '{index.collection}' is missing")
+        elif index.differs_from(found):
+            problems.append(f"index '{index.name}' of collection '{index.collection}' is not the one required")
     return problems
 
 
