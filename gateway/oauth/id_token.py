@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 
-from joserfc import jwt
+from joserfc import jws, jwt
 from joserfc.errors import JoseError
 
 from gateway.oauth.keys import ALGORITHM, SigningKey, SigningKeys
@@ -71,5 +71,9 @@ async def read_id_token(tokens: IdTokens, keys: SigningKeys, text: str, client: 
     """
     if len(text) > _LONGEST or text.count(".") != 2:
         return None
-    found = (tokens.read(text, key, client) for key in await keys.published())
-    return next((claims for claims in found if claims is not None), None)
+    try:
+        name = jws.extract_compact(text.encode()).headers().get("kid")
+    except (JoseError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    key = await keys.find(name) if isinstance(name, str) else None
+    return None if key is None else tokens.read(text, key, client)

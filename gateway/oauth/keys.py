@@ -23,7 +23,7 @@ ALGORITHM = "RS256"
 BEFORE_USE = timedelta(hours=24)  # published, while clients still hold the former set
 AFTER_USE = timedelta(hours=25)  # as long, and the life of an id_token
 _BITS = 2_048
-_FRESH = timedelta(minutes=1)
+_FRESH, _JUST_NOW = timedelta(minutes=1), timedelta(seconds=1)
 _SECONDS = 5.0
 _ATTEMPTS = 5
 
@@ -61,6 +61,15 @@ class SigningKeys:
         """The keys whose signatures hold now."""
         return await self._published(self._clock())
 
+    async def find(self, name: str) -> SigningKey | None:
+        """The key of this name, if its signatures hold now. One that another process has just made is looked for, too."""
+        now = self._clock()
+        for fresh in (_FRESH, _JUST_NOW):
+            found = next((key for key in await self._published(now, fresh) if key.id == name), None)
+            if found is not None:
+                return found
+        return None
+
     async def public_set(self) -> dict[str, list[Any]]:
         """The JWK Set to publish (RFC 7517 §5)."""
         return {"keys": [_public(key.key) for key in await self._published(self._clock())]}
@@ -81,8 +90,8 @@ class SigningKeys:
                 return made
         raise Problem("conflict", "others are making keys at the same time")
 
-    async def _published(self, now: datetime) -> list[SigningKey]:
-        if self._known is None or not timedelta() <= now - self._known[0] < _FRESH:
+    async def _published(self, now: datetime, fresh: timedelta = _FRESH) -> list[SigningKey]:
+        if self._known is None or not timedelta() <= now - self._known[0] < fresh:
             keys = await self._load()
             if not keys:
                 await self._add(1, now, {})  # whoever is first makes the first

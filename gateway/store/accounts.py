@@ -59,9 +59,13 @@ async def end_sessions_of(mongo: Mongo, reference: str) -> int:
 
 
 async def end_sessions_elsewhere(mongo: Mongo, account: str | None, sid: str | None) -> int:
-    """End the sessions of who logged in elsewhere: of this account, or the one that the provider calls so; how many it were."""
-    told = {"account": account, "sid": sid}
-    return await mongo.delete(SESSIONS, {name: value for name, value in told.items() if value is not None})
+    """End the sessions of who logged in elsewhere: of this account, or the one that the provider calls so; how many it were.
+
+    Where both are told, sessions of the account of which no name is known end as well: any of them may be the one.
+    """
+    if account is None or sid is None:
+        return await mongo.delete(SESSIONS, {"account": account} if account is not None else {"sid": sid})
+    return await mongo.delete(SESSIONS, {"account": account, "sid": {"$in": [sid, None]}})
 
 
 async def take_attempt(mongo: Mongo, login: str, now: datetime) -> Document | None:

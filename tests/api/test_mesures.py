@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.oauth.id_token import IdTokens
-from gateway.oauth.keys import SigningKeys
+from gateway.oauth.keys import AFTER_USE, BEFORE_USE, SigningKeys
 from tests.decisions import register_app
 from tests.world import LOINC, UCUM, Actor, World, concept, issues, observation, unique
 
@@ -359,6 +359,33 @@ async def test_tokens_that_do_not_go_together(world: World, camille: Actor, phon
     assert wrong_token.status_code == 401
     world.clock.ahead = timedelta(days=2)  # what it says is still true when its time is over
     assert statuses(await phone.push(body, Id_Token=phone.id_token)) == ["200 OK"]
+
+
+@pytest.mark.requirement("MES-05", "SEC-026")
+async def test_an_id_token_counts_as_long_as_the_key_that_signed_it_is_published(world: World, phone: Phone) -> None:
+    body = sent(weight(phone))
+    keys = SigningKeys(world.gateway.mongo, world.gateway.sealer, world.clock)
+    first = (await keys.signing()).id
+    assert statuses(await phone.push(body, Id_Token=phone.id_token)) == ["201 Created"]
+    await keys.rotate()
+    for ahead in (timedelta(minutes=2), BEFORE_USE + timedelta(minutes=2), BEFORE_USE + AFTER_USE - timedelta(minutes=2)):
+        world.clock.ahead = ahead
+        assert statuses(await phone.push(body, Id_Token=phone.id_token)) == ["200 OK"]
+    assert (await keys.signing()).id != first
+    world.clock.ahead = BEFORE_USE + AFTER_USE + timedelta(minutes=2)
+    assert told(await phone.push(body, Id_Token=phone.id_token))[0] == 400
+    again = await world.patient_actor(phone.actor.patient)
+    _, renewed = await names(world, phone.client, again)
+    assert statuses(await phone.push(body, Id_Token=renewed)) == ["200 OK"]
+
+
+async def test_an_id_token_by_a_key_that_another_process_has_just_made_counts_at_once(world: World, phone: Phone) -> None:
+    body = sent(weight(phone))
+    assert statuses(await phone.push(body, Id_Token=phone.id_token)) == ["201 Created"]  # (the keys are remembered now)
+    world.clock.ahead = timedelta(seconds=2)
+    await SigningKeys(world.gateway.mongo, world.gateway.sealer, world.clock).rotate(compromised=True)
+    _, renewed = await names(world, phone.client, await world.patient_actor(phone.actor.patient))
+    assert statuses(await phone.push(body, Id_Token=renewed)) == ["200 OK"]
 
 
 async def test_only_paired_apps_with_an_oid_are_served(world: World, camille: Actor, phone: Phone) -> None:

@@ -76,6 +76,21 @@ async def test_one_session_ends_where_the_notice_names_one(scene: LoginScene) ->
     assert await scene.session(second) is None
 
 
+async def test_a_notice_of_a_session_ends_those_of_the_person_of_which_no_name_is_known(scene: LoginScene) -> None:
+    """Back-Channel Logout 1.0 §2.6: what `sub` and `sid` identify. A login without `sid` is told apart by nothing."""
+    owner = await scene.world.patient()
+    [identifier] = (await owner.get(f"Patient/{owner.patient}")).json()["identifier"]
+    name, named = await scene.account("realm", ins=identifier["value"]), unique("sid")
+    nameless, other = scene.person(), scene.person()
+    await scene.log_in(nameless, "realm", name)
+    said = {"ins": identifier["value"], "id_token": {"sid": unique("sid")}}
+    await scene.provider.http.put(f"{scene.provider.url}/realm/people/{name}", json=said)
+    await scene.log_in(other, "realm", name)
+    assert (await send_notice(scene, await notice(scene, sub=f"account-{name}", sid=named))).status_code == 200
+    assert await scene.session(nameless) is None
+    assert await scene.session(other) is not None  # which is told apart
+
+
 @pytest.mark.parametrize(
     "changes",
     [
