@@ -130,7 +130,6 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     body_bytes: Count
     content_bytes: Count
-    inline_bytes: Count
     bundle_entries: Count
     depth: Count
     string_length: Count

@@ -1,7 +1,7 @@
 """What attaches content: the Attachments of a resource, and what must be true of them.
 
 Knows: https://hl7.org/fhir/R4/datatypes.html#Attachment; that `hash` and `size` are those of the decoded bytes; that a resource
-attaches content of its own record only, which its writer deposited or may read already; that long data is kept apart.
+attaches content of its own record only, which its writer deposited or may read already.
 Must not know: HTTP, MongoDB, how content is kept.
 """
 
@@ -9,20 +9,21 @@ from base64 import b64decode
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from gateway.access.access import unknown_reference
-from gateway.exchange.call import Call
 from gateway.exchange.contents import Deposit, examine, sha1_of
 from gateway.exchange.draft import Draft
-from gateway.exchange.entries import Entry, decode_entry
+from gateway.exchange.entries import Entry
 from gateway.exchange.gateway import Gateway
 from gateway.fhir.identity import digest_of
 from gateway.fhir.media import plain_type
 from gateway.fhir.registry import ResourceType
 from gateway.problem import Issue, Problem
 from gateway.store.contents import find_attachable
+from gateway.store.mongo import Document
 
 RAW = "Binary"
-_BODY = b'{"resourceType":"Binary"}'
 
 
 def attachments_of(kind: ResourceType, resource: Any) -> Iterator[tuple[Any, str]]:
@@ -39,6 +40,16 @@ def attached_ids(kind: ResourceType, resource: Any) -> list[str]:
     return list(dict.fromkeys(identifier for identifier in found if identifier))
 
 
+def still_attached(kind: ResourceType, former: Document, values: Document) -> list[str]:
+    """What the versions before attach besides: it can be read with these as long as whose right that is has not changed."""
+    weighed = {kind.consent_code, kind.consent_date, *kind.scope_parameters}
+    before, after = former["search"], values["search"]
+    is_as_it_was = all(before.get(name) == after.get(name) for name in weighed if name is not None)
+    is_as_hidden = all(former.get(name) == values.get(name) for name in ("labels", "hidden_until"))
+    mine = values.get("attached", ())
+    return [one for one in former.get("attached", ()) if one not in mine] if is_as_it_was and is_as_hidden else []
+
+
 def attachment_issues(gateway: Gateway, kind: ResourceType, resource: Any) -> Iterator[Issue]:
     """What is wrong with data that stands in a resource itself."""
     if kind.is_raw and resource.data is not None:
@@ -46,71 +57,24 @@ def attachment_issues(gateway: Gateway, kind: ResourceType, resource: Any) -> It
     for attachment, place in attachments_of(kind, resource):
         if attachment.data is not None:
             plain = b64decode(attachment.data)
-            yield from _claim_issues(attachment, len(plain), sha1_of(plain), kind.name + place)
-            if attachment.contentType is not None:
-                yield from _type_issues(gateway, attachment.contentType, plain, f"{kind.name}{place}.contentType")
+            yield from data_issues(gateway, attachment, plain, kind.name + place)
 
 
-def move_out(gateway: Gateway, entries: list[Entry]) -> list[Entry]:
-    """Take long data out of the resources that are to be written; returns the creates of what it becomes.
-
-    Out of a document that comes alone, all of it: whatever it is to say is checked before.
-    """
-    made: list[Entry] = []
-    for entry in entries:
-        most = 0 if entry.publishes else gateway.limits.inline_bytes
-        is_sent = entry.call.interaction in ("create", "update") and bool(entry.kind.attachments)
-        if is_sent and len(entry.call.body or b"") > most:
-            if entry.resource is None:
-                decode_entry(gateway, entry)
-            if entry.publishes:
-                _check_published(gateway, entry)
-            for attachment, place in attachments_of(entry.kind, entry.resource):
-                plain = b64decode(attachment.data or "")
-                if len(plain) > most:
-                    _check_moved(gateway, entry, attachment, plain, place)
-                    made.append(_become_content(gateway, entry, attachment, plain))
-    return made
+class _Contained(msgspec.Struct):
+    resourceType: str  # noqa: N815 (FHIR's own name)
 
 
-def _check_published(gateway: Gateway, entry: Entry) -> None:
-    """Hold a document that comes alone to the profiles it claims, of which it then claims none: its data becomes a url."""
-    meta, simplified = entry.resource.meta, gateway.submissions.simplified
-    profiles = (gateway.registry.profiles[url] for url in meta.profile if url in simplified)
-    issues = [issue for profile in profiles for issue in profile.check(entry.resource)]
-    if issues:
-        raise entry.locate(Problem.of(issues, status=422))
-    others = [url for url in meta.profile if url not in simplified]
-    meta.profile = [*others, gateway.submissions.default.document]
-
-
-def _check_moved(gateway: Gateway, entry: Entry, attachment: Any, plain: bytes, place: str) -> None:
-    where = entry.kind.name + place
-    issues = [
-        *_claim_issues(attachment, len(plain), sha1_of(plain), where),
-        *_type_issues(gateway, attachment.contentType, plain, f"{where}.contentType"),
-    ]
-    if issues:
-        raise entry.locate(Problem.of(issues, status=422))
-
-
-def _become_content(gateway: Gateway, entry: Entry, attachment: Any, plain: bytes) -> Entry:
-    name = f"urn:uuid:{gateway.ids.unique()}"
-    resource = gateway.registry.types.struct(RAW)(contentType=attachment.contentType)
-    call = Call("create", RAW, entry.call.origin, body=_BODY, place=entry.call.place)
-    made = Entry(call, gateway.registry[RAW], name, identity=resource, resource=resource, came_along=True)
-    settle_deposit(made, examine(plain, attachment.contentType))
-    attachment.url, attachment.data, attachment.data__ext = name, None, None
-    entry.has_names = True
-    return made
-
-
-def refuse_long_data(gateway: Gateway, entry: Entry) -> None:
-    """Long data is content, sealed apart: a patch, which is planned when it is too late for that, does not bring any."""
-    for attachment, place in attachments_of(entry.kind, entry.resource):
-        if len(b64decode(attachment.data or "")) > gateway.limits.inline_bytes:
-            text = f"data of more than {gateway.limits.inline_bytes} bytes comes with a create or an update, or as Binary"
-            raise Problem("too-long", text, f"{entry.kind.name}{place}.data", status=422)
+def contained_issues(gateway: Gateway, resource: Any) -> Iterator[Issue]:
+    """Content inside what is contained: it would lie there unsealed, and nothing would say who may read it."""
+    for n, raw in enumerate(getattr(resource, "contained", None) or ()):
+        name = msgspec.json.decode(raw, type=_Contained).resourceType
+        kind = gateway.registry.find(name)
+        if kind is None or not (kind.is_raw or kind.attachments):
+            continue
+        inner = gateway.codec.load(name, raw)
+        if (kind.is_raw and inner.data) or any(attachment.data for attachment, _ in attachments_of(kind, inner)):
+            text = "content is not taken in what is contained: it is attached to the resource itself"
+            yield Issue("not-supported", text, f"{type(resource).__name__}.contained[{n}]")
 
 
 def read_deposit(gateway: Gateway, entry: Entry) -> None:
@@ -143,6 +107,12 @@ def names_content(entry: Entry, named: str, there: str | None) -> bool:
     """Whether an entry attaches what has this fullUrl. `there`: the address of the server whose ids the entry uses."""
     attached = (attachment.url for attachment, _ in attachments_of(entry.kind, entry.resource))
     return any(url is not None and named in (url, (there or "") + url) for url in attached)
+
+
+def data_issues(gateway: Gateway, attachment: Any, plain: bytes, where: str) -> Iterator[Issue]:
+    """What is said of data that is not true of its bytes. `where`: the expression of the Attachment."""
+    yield from _claim_issues(attachment, len(plain), sha1_of(plain), where)
+    yield from _type_issues(gateway, attachment.contentType, plain, f"{where}.contentType")
 
 
 async def check_attachments(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:

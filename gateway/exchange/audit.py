@@ -17,7 +17,7 @@ from gateway.access.access import Access
 from gateway.exchange.call import Call, Origin
 from gateway.exchange.entries import Entry
 from gateway.exchange.tokens import Grant
-from gateway.fhir.balp import BROKEN, DONE, FAILED, REFUSED, Event
+from gateway.fhir.balp import BROKEN, DONE, FAILED, PROVIDED, PUBLISHED, REFUSED, Event
 from gateway.fhir.registry import ResourceType
 from gateway.problem import Problem
 
@@ -37,15 +37,18 @@ def written(access: Access, entries: Iterable[Entry], commits: Mapping[str, int]
 
     `commits`: the number of each record's commit.
     """
-    groups: dict[tuple[str | None, str, str, bool], list[Entry]] = {}
-    for entry in entries:
-        key = (entry.patient, entry.kind.name, entry.call.interaction, entry.change is not None)
+    groups: dict[tuple[str | None, str, str, str | None, bool], list[Entry]] = {}
+    asked = list(entries)
+    published = {entry.call.place: entry.call.part_of or PUBLISHED for entry in asked if entry.publishes}
+    for entry in asked:
+        part = PROVIDED if entry.call.submitted else published.get(entry.call.place)
+        key = (entry.patient, entry.kind.name, entry.call.interaction, part, entry.change is not None)
         groups.setdefault(key, []).append(entry)
     events = []
-    for (patient, _, _, is_new), group in groups.items():
+    for (patient, _, _, part, is_new), group in groups.items():
         references = [f"{e.kind.name}/{e.id}" for e in group if e.id is not None]
         commit = commits.get(patient or group[0].kind.name) if is_new else None
-        events.append(event(access, group[0].call, patient, DONE, references, commit=commit))
+        events.append(event(access, group[0].call, patient, DONE, references, commit=commit, transaction=part))
     return events
 
 
@@ -148,6 +151,7 @@ def event(
     *,
     commit: int | None = None,
     reason: str | None = None,
+    transaction: str | None = None,
 ) -> Event:
     """One event about one record."""
     caller = access.caller
@@ -174,4 +178,5 @@ def event(
         query=b64encode(call.raw.encode()).decode() if call.raw else None,
         consents=tuple(c.reference for c in record.consents if c.provision is not None) if record else (),
         reason=reason,
+        transaction=transaction or (PROVIDED if call.submitted else None),
     )

@@ -20,7 +20,7 @@ from gateway.exchange.perform import carry_out
 from gateway.exchange.responses import build_failure, build_response, placed
 from gateway.exchange.search import record_named
 from gateway.exchange.standing import extend
-from gateway.exchange.submission import hold_submission
+from gateway.exchange.submission import claims_submission, hold_submission, refuse_batch
 from gateway.exchange.together import look_up_together
 from gateway.exchange.write import write
 from gateway.fhir.balp import Event
@@ -52,18 +52,22 @@ async def process_bundle(
     `once`: what its client wants done once, a transaction as a whole and a batch entry by entry; reads are done again.
     Raises Problem for a Bundle that cannot be read and for a transaction that cannot be carried out as a whole.
     """
+    submitted = False
     try:
         if sent == "xml":
             body = gateway.xml.read(body)
         async with gateway.lanes.turn(access.caller, len(body)):
             bundle, ways = await _read_bundle(gateway, body, Ways(origin, False, prefer, lenient))
+            submitted = claims_submission(gateway, bundle)
             if bundle.type == "batch":
+                refuse_batch(gateway, bundle)
                 answers, replayed = await _batch(gateway, access, bundle.entry or [], ways, once)
             else:
                 asked = [read_entry_request(gateway, e, n, ways) async for n, e in paced(enumerate(bundle.entry or ()))]
                 answers, replayed = await _transaction(gateway, access, hold_submission(gateway, bundle, asked), once)
     except Exception as error:
-        call, problem = Call("transaction", "Bundle", origin), as_problem(error, origin.request_id)
+        call = Call("transaction", "Bundle", origin, submitted=submitted)
+        problem = as_problem(error, origin.request_id)
         await gateway.audit.record(refused(access, call, problem), access.now)
         raise
     return Answer(200, build_bundle(f"{bundle.type}-response", answers), replayed=replayed)

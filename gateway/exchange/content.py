@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.access.consent import parse_consent
 from gateway.access.relation import parse_care_team
-from gateway.exchange.attachments import attachment_issues
+from gateway.exchange.attachments import attachment_issues, contained_issues
 from gateway.exchange.gateway import Gateway
 from gateway.fhir.merging import link_issues
 from gateway.problem import Issue, Problem
@@ -18,11 +18,8 @@ Rule = Callable[[Gateway, Any], None]
 
 def content_issues(gateway: Gateway, type_name: str, resource: Any, profiles: Iterable[str] = ()) -> Iterator[Issue]:
     """Everything that profiles and the type's own rules find wrong. `profiles`: to be held against it besides its own."""
-    own = resource.meta.profile or () if resource.meta is not None else ()
-    for url in dict.fromkeys((*own, *profiles)) if own or profiles else ():
-        profile = gateway.registry.profiles.get(url)
-        if profile is not None and profile.type == type_name:
-            yield from profile.check(resource)
+    yield from profile_issues(gateway, type_name, resource, profiles)
+    yield from contained_issues(gateway, resource)
     kind = gateway.registry.find(type_name)
     if kind is not None and (kind.attachments or kind.is_raw):
         yield from attachment_issues(gateway, kind, resource)
@@ -35,6 +32,15 @@ def content_issues(gateway: Gateway, type_name: str, resource: Any, profiles: It
             rule(gateway, resource)
         except Problem as problem:
             yield from problem.issues
+
+
+def profile_issues(gateway: Gateway, type_name: str, resource: Any, profiles: Iterable[str] = ()) -> Iterator[Issue]:
+    """What its profiles alone find wrong, its own and these."""
+    own = resource.meta.profile or () if resource.meta is not None else ()
+    for url in dict.fromkeys((*own, *profiles)) if own or profiles else ():
+        profile = gateway.registry.profiles.get(url)
+        if profile is not None and profile.type == type_name:
+            yield from profile.check(resource)
 
 
 def _is_enforceable(gateway: Gateway, resource: Any) -> None:

@@ -20,6 +20,7 @@ from gateway.exchange.operations.access_status import access_status
 from gateway.exchange.operations.changes import changes
 from gateway.exchange.operations.docref import docref
 from gateway.exchange.operations.everything import everything
+from gateway.exchange.operations.generate_metadata import generate_metadata
 from gateway.exchange.operations.glucose_series import glucose_series
 from gateway.exchange.operations.glucose_stats import glucose_stats
 from gateway.exchange.operations.lastn import lastn
@@ -62,7 +63,11 @@ _OPERATIONS: Mapping[str, Reader] = {
     "$meta": meta,
     "$validate": validate,
 }
-_WRITING: Mapping[str, Writer] = {"$submit-cgm-bundle": submit, "$withdraw": withdraw}
+_WRITING: Mapping[str, Writer] = {
+    "$generate-metadata": generate_metadata,
+    "$submit-cgm-bundle": submit,
+    "$withdraw": withdraw,
+}
 
 
 def check_operations(schemas: Path, registry: Registry) -> None:

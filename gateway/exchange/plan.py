@@ -4,14 +4,14 @@ Knows: the order of checks. Nothing is written here; what a plan rests on is ask
 Must not know: HTTP, MongoDB.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 
 from gateway.access.access import Access, unknown_reference
-from gateway.exchange.attachments import attached_ids, check_attachments, move_out, read_deposit, refuse_long_data
+from gateway.exchange.attachments import attached_ids, check_attachments, read_deposit, still_attached
 from gateway.exchange.audit import existing
 from gateway.exchange.care import check_care_team, limit_relations, relations_kept
 from gateway.exchange.consents import check_consent, limit_consents
@@ -19,6 +19,7 @@ from gateway.exchange.content import content_issues
 from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry, decode_entry, require_kind
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.inline import move_out, move_patched
 from gateway.exchange.labels import check_labels, ends_kept, forget_ends, label_values, limit_ends
 from gateway.exchange.lifecycle import check_lifecycle, supersede
 from gateway.exchange.links import check_references, resolve_references
@@ -34,6 +35,7 @@ from gateway.pace import paced
 from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.change import Change, Plan, require, require_write
+from gateway.store.conditions import Sole
 from gateway.store.mongo import Document
 
 # Checks that only one type needs and that depend on who writes, by type.
@@ -70,6 +72,7 @@ async def _make(gateway: Gateway, draft: Draft) -> Plan:
     check_sought(draft)
     _refuse_overlap(draft.entries)
     fresh = await _to_be_written(gateway, draft)
+    fresh += move_patched(gateway, draft, fresh)
     fresh += make_sets(gateway, draft, fresh)
     label_sets(gateway, draft, fresh)
     targets = await resolve_references(gateway, draft, fresh)
@@ -94,7 +97,20 @@ async def _make(gateway: Gateway, draft: Draft) -> Plan:
     check_merges(gateway, draft)
     written = [entry for entry in draft.entries if entry.change is not None]
     conditions = [*draft.conditions, *(e.condition for e in written if e.condition)]
-    return Plan([e.change for e in written if e.change], conditions)
+    return Plan([e.change for e in written if e.change], conditions, [*_soles(draft, written)])
+
+
+def _soles(draft: Draft, written: list[Entry]) -> Iterator[Sole]:
+    """The new documents that have a name: nothing that their writer may see is to have the same when they are committed."""
+    for entry in written:
+        record = draft.access.records.get(entry.patient or "")
+        if entry.change is None or entry.change.former is not None or entry.kind.lifecycle is None or entry.key is None:
+            continue
+        if record is None or record.moment is None or entry.change.key is None:
+            continue
+        # (Of another record than that in the token's context, what is known was looked up before its last commit was.)
+        is_certain = draft.access.caller.patient in (None, entry.patient)
+        yield Sole(entry.kind, record.patient, entry.change.key, record.moment[0] if is_certain else 0)
 
 
 async def _to_be_written(gateway: Gateway, draft: Draft) -> list[Entry]:
@@ -111,8 +127,6 @@ async def _to_be_written(gateway: Gateway, draft: Draft) -> list[Entry]:
 def _check(gateway: Gateway, draft: Draft, entry: Entry) -> None:
     """What one entry says, and whether its writer may say that there."""
     try:
-        if entry.patch is not None and entry.kind.attachments:
-            refuse_long_data(gateway, entry)
         _check_content(gateway, draft.access, entry)
     except Problem as problem:
         raise entry.locate(problem) from None
@@ -213,10 +227,12 @@ def _writing(gateway: Gateway, access: Access, entry: Entry) -> Change:
         flag(resource, gateway.plausible.is_doubtful(resource), gateway.registry.types.struct("Coding"))
     found = gateway.index.search_values(kind, resource)
     values: Document = {"search": values_shown(resource, found) if kind.is_patient else found}
+    values |= label_values(gateway, access, entry)
     attached = attached_ids(kind, resource)
+    if former is not None and kind.attachments:
+        attached += still_attached(kind, former, values | {"attached": attached})
     if attached:
         values["attached"] = attached
-    values |= label_values(gateway, access, entry)
     source = access.caller.source if former is None else former["source"]
     # (Two that were alike before stay two.)
     keep = _as_is if former is not None and former.get("key") is not None else None

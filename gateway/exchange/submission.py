@@ -48,6 +48,18 @@ def hold_submission(gateway: Gateway, bundle: Any, asked: list[Asked]) -> list[A
     return [_held(gateway, kind, one, lists.get(n), n) for n, one in enumerate(asked)]
 
 
+def claims_submission(gateway: Gateway, bundle: Any) -> bool:
+    """Whether a Bundle says that it is a submission."""
+    claimed = (bundle.meta.profile or ()) if bundle.meta is not None else ()
+    return gateway.submissions.kind_of(claimed) is not None
+
+
+def refuse_batch(gateway: Gateway, bundle: Any) -> None:
+    """Refuse a batch that says it is a submission, which is carried out as a whole or not at all."""
+    if claims_submission(gateway, bundle):
+        raise Problem("value", "a submission of documents is a transaction", "Bundle.type", status=422)
+
+
 def _read_list(gateway: Gateway, call: Call) -> Any:
     try:
         return gateway.codec.decode(_LIST, call.body or b"", calm=call.calm)

@@ -56,6 +56,15 @@ _OTHERS = {
     "token": _ACCOUNTS,
     "keys": _CATALOGUE,
 }
+# What is a transaction of IHE's (https://profiles.ihe.net/ITI/MHD/); of which one a deposit is, its event says.
+_IHE = "urn:ihe:event-type-code"
+_TRANSACTIONS: Mapping[tuple[str, str | None], str] = {
+    ("search-type", "List"): "ITI-66",
+    ("search-type", "DocumentReference"): "ITI-67",
+    ("read", "Binary"): "ITI-68",
+    ("vread", "Binary"): "ITI-68",
+}
+PROVIDED, PUBLISHED, GENERATED = "ITI-65", "ITI-105", "ITI-106"
 # Who is who for the client and the server. In a read the server is the source of the data; else the client is.
 _SOURCE, _DESTINATION = (_DICOM, "110153"), (_DICOM, "110152")
 _ROLES: Mapping[str, tuple[tuple[str, str], tuple[str, str]]] = {
@@ -75,7 +84,8 @@ class Event:
     `entities`: references to what was touched; `more`: how many more the same `commit` of the record wrote (the resources
     themselves carry its number). `query`: the raw request of a search, in base64. `consents`: the Consent versions that were
     weighed. `reason`: why it was refused. `subject`: issuer and subject of a token that is not ours.
-    `roles`, `organization`: as what and where whoever stands behind an establishment's call acts.
+    `roles`, `organization`: as what and where whoever stands behind an establishment's call acts. `transaction`: the one of
+    IHE's that a deposit is part of.
     """
 
     interaction: str
@@ -98,6 +108,7 @@ class Event:
     subject: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     organization: str | None = None
+    transaction: str | None = None
 
     def compact(self) -> dict[str, Any]:
         """What is stored: the fields that say something."""
@@ -111,7 +122,9 @@ def audit_values(event: Event, recorded: datetime) -> dict[str, Any]:
     return {
         "date": hull([instant_span(recorded)]),
         "action": [action],
-        "subtype": list(token_values(*_kind(event.interaction)[1][:2])),
+        "subtype": [
+            token for one in _subtypes(event.interaction, event.type, event.transaction) for token in token_values(*one[:2])
+        ],
         "agent:identifier": [*token_values(CLIENT_SYSTEM, event.client), *token_values(*(event.subject or (None, None)))],
         "outcome": [event.outcome],
         **({"agent": [reference for reference in (event.organization, event.user) if reference]} if event.user else {}),
@@ -133,10 +146,10 @@ def render_event(document: Values, base_url: str) -> dict[str, Any]:
     if conforms:
         pattern = f"{'Patient' if patient else ''}{_PATTERNS[action]}"
         resource["meta"]["profile"] = [f"{_BALP}/StructureDefinition/IHE.BasicAudit.{pattern}"]
-    kind, subtype = _kind(interaction)
+    kind, subtypes = _kind(interaction)[0], _subtypes(interaction, event.get("type"), event.get("transaction"))
     resource |= {
         "type": dict(zip(("system", "code", "display"), kind, strict=False)),
-        "subtype": [dict(zip(("system", "code", "display"), subtype, strict=False))],
+        "subtype": [dict(zip(("system", "code", "display"), one, strict=False)) for one in subtypes],
         "action": action,
         "recorded": recorded,
         "outcome": event["outcome"],
@@ -236,6 +249,12 @@ def _kind(interaction: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return _OTHERS[interaction]
     code = "operation" if interaction.startswith("$") else interaction
     return (_AUDIT_TYPE, "rest", "Restful Operation"), (_INTERACTIONS, code)
+
+
+def _subtypes(interaction: str, type_name: str | None, transaction: str | None) -> list[tuple[str, ...]]:
+    """The subtype of an event and, where it is a transaction of IHE's, that one's."""
+    found = transaction or _TRANSACTIONS.get((interaction, type_name))
+    return [_kind(interaction)[1], *([(_IHE, found)] if found else [])]
 
 
 def _concept(system: str, code: str) -> dict[str, Any]:

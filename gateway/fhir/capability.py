@@ -108,8 +108,9 @@ def _listed(offered: Iterable[Operation]) -> dict[str, Any]:
 
 
 def _instantiates(registry: Registry) -> dict[str, Any]:
-    """The statements of others that this service keeps, by the operations it offers."""
-    urls = [operation.instantiates for operation in registry.operations.values() if operation.instantiates]
+    """The statements of others that this service keeps, by the types it serves and the operations it offers."""
+    urls = [url for kind in registry.resource_types.values() for url in kind.instantiates]
+    urls += [operation.instantiates for operation in registry.operations.values() if operation.instantiates]
     return {"instantiates": urls} if urls else {}
 
 

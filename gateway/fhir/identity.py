@@ -61,6 +61,12 @@ def identifier_key(kind: ResourceType, identity: Any, patient: str | None) -> by
     return None
 
 
+def of_any_sender(key: bytes) -> dict[str, bytes]:
+    """The business keys that differ from this one by the sender alone, as a range."""
+    first = key[:IDENTIFIER_BYTES]
+    return {"$gte": first, "$lte": first + b"\xff" * SOURCE_BYTES}
+
+
 def content_key(digest: bytes, source: str) -> bytes:
     """The hash under which content is unique. `digest`: a hash of its patient, media type and bytes; `source`: whose it is."""
     return digest[:IDENTIFIER_BYTES] + _hash(source, SOURCE_BYTES)

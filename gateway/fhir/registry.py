@@ -62,7 +62,8 @@ class ResourceType:
     stand, and how they are read; `described`: its own identifiers of its patient; `natural`: the elements by which what has
     no identifier of its sender is known again. `attachments`: the branches to what may lie here as content; `is_raw`: whether
     it is such content, whose bytes are kept apart and read through what attaches it. `aliases`: other names of its
-    parameters; `requires`, `matched_by`: those one of which a search names, and alone a condition; `equivalents`: equal codes.
+    parameters; `requires`, `matched_by`: those one of which a search names, and alone a condition; `equivalents`: equal codes;
+    `instantiates`: the statements of others that this service keeps with it.
     """
 
     name: str
@@ -88,6 +89,7 @@ class ResourceType:
     is_raw: bool = False
     aliases: Mapping[str, str] = field(default_factory=dict)
     requires: tuple[str, ...] = ()
+    instantiates: tuple[str, ...] = ()
     matched_by: frozenset[str] = frozenset()
     equivalents: Table = field(default_factory=dict, repr=False)
     keys: tuple[Key, ...] = field(default=(), repr=False)

@@ -104,6 +104,7 @@ class _ReadType:
             profiles=tuple(self.profiles[name].url for name in raw.profiles),
             labels=self._labels(),
             scope_parameters=frozenset(raw.scope_parameters),
+            instantiates=tuple(raw.instantiates),
             consent_code=raw.consent.code,
             consent_date=raw.consent.date,
             consent_parts=tuple(raw.consent.parts),

@@ -98,6 +98,7 @@ class TypeFile(msgspec.Struct, forbid_unknown_fields=True):
     attachments: list[str] = msgspec.field(default_factory=list)
     raw: bool = False
     scope_parameters: list[str] = msgspec.field(default_factory=list)
+    instantiates: list[str] = msgspec.field(default_factory=list)
     matched_by: list[str] = msgspec.field(default_factory=list)
     requires: list[str] = msgspec.field(default_factory=list)
 

@@ -13,7 +13,7 @@ from gateway.access.access import Access, unknown_reference
 from gateway.fhir.clause import Values, matches
 from gateway.fhir.dates import write_instant
 from gateway.fhir.registry import ResourceType
-from gateway.store.conditions import Condition
+from gateway.store.conditions import Condition, Sole
 from gateway.store.mongo import Document, Step
 from gateway.store.schema import CONTENTS, WITHDRAWN, history_of
 
@@ -109,6 +109,7 @@ class Plan:
 
     changes: list[Change] = field(default_factory=list)
     conditions: list[Condition] = field(default_factory=list)
+    soles: list[Sole] = field(default_factory=list)
 
     @property
     def guards(self) -> set[str]:

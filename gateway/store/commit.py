@@ -25,7 +25,7 @@ from gateway.pace import paced
 from gateway.problem import Problem
 from gateway.store.audit import AuditWriter
 from gateway.store.change import Change, Encode, Plan, require, steps_of
-from gateway.store.conditions import is_any_met
+from gateway.store.conditions import is_any_met, is_any_taken
 from gateway.store.gather import Gather
 from gateway.store.mongo import Document, Mongo, Session, Stale, Step, Unmatched
 from gateway.store.receipts import receipt_steps
@@ -59,10 +59,10 @@ class Work:
     held: frozenset[str] = frozenset()
     receipts: Sequence[Document] = ()
 
-    @property
-    def asks_behind_heads(self) -> bool:
-        """Whether something is to be asked when nobody else can write to its records any more."""
-        return bool(self.plan.conditions) or self.reads is not None
+    def asks_behind_heads(self, known: Mapping[str, Moment]) -> bool:
+        """Whether something is to be asked when nobody else can write to its records any more. `known`: their last commits."""
+        has_moved = any(known[one.head][0] != one.planned for one in self.plan.soles)
+        return bool(self.plan.conditions) or self.reads is not None or has_moved
 
     @property
     def goes_with_others(self) -> bool:
@@ -75,7 +75,9 @@ class Work:
         return only_adds and is_simple and is_short and self.reads is None
 
     def is_met_by(self, other: "Work") -> bool:
-        """Whether what another one adds meets a condition of this one."""
+        """Whether what another one adds meets a condition of this one, or has a name that this one gives."""
+        if any(one.is_named_by(name) for one in self.plan.soles for name in other.plan.soles):
+            return True
         for condition in self.plan.conditions:
             if "_lastUpdated" in parameters_of(condition.clause):
                 return True  # nobody knows yet when that will have been
@@ -165,7 +167,9 @@ class Committer:
     async def _transact(
         self, group: list[Work], heads: list[str], hints: Mapping[str, Moment]
     ) -> tuple[list[list[Document]], list[Document]]:
-        if hints and not any(work.asks_behind_heads for work in group):
+        if hints and not any(work.asks_behind_heads(hints) for work in group):
+            if any(one.is_met_by(other) for one in group if one.plan.soles for other in group if other is not one):
+                raise Stale
             draft = await self._draft(group, heads, hints)
             audited = self._events(group, draft)
             steps = [*draft.receipts, draft.counting, *draft.steps, self._audit.step(audited)]
@@ -186,8 +190,12 @@ class Committer:
         for step in (*draft.receipts, draft.counting):
             await self._mongo.write(step, session)
         asked = [(work, condition) for work in group for condition in work.plan.conditions]
-        if any(work.is_met_by(other) for work, _ in asked for other in group if other is not work):
+        meeting = [work for work in group if work.plan.conditions or work.plan.soles]
+        if any(work.is_met_by(other) for work in meeting for other in group if other is not work):
             raise Stale
+        for work in (work for work in group if work.plan.soles):
+            if await is_any_taken(self._mongo, work.access, work.plan.soles, session=session):
+                raise Stale
         if await is_any_met(self._mongo, ((work.access, one) for work, one in asked), seconds=2, session=session):
             raise Stale
         for step in draft.steps:

@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.access.access import Access
 from gateway.fhir.clause import FIELDS, Clause, Test, Values, every, matches, parameters_of, parts_of, some
+from gateway.fhir.identity import IDENTIFIER_BYTES, of_any_sender
 from gateway.fhir.registry import ResourceType
 from gateway.store.cost import is_bounded, require_bounded
 from gateway.store.filter import stored_field, to_filter
@@ -32,6 +33,23 @@ class Condition:
     kind: ResourceType
     clause: Clause
     head: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sole:
+    """A document whose name (`key`) nobody else had deposited in this record when it was planned, as far as its writer may see.
+
+    `planned`: the number of the last commit of the record as it was known then.
+    """
+
+    kind: ResourceType
+    head: str
+    key: bytes
+    planned: int
+
+    def is_named_by(self, other: "Sole") -> bool:
+        """Whether another one has the same name, whoever deposits it."""
+        return self.kind is other.kind and self.key[:IDENTIFIER_BYTES] == other.key[:IDENTIFIER_BYTES]
 
 
 def require_findable(access: Access, kind: ResourceType, clause: Clause) -> None:
@@ -76,6 +94,18 @@ async def is_any_met(mongo: Mongo, asked: Iterable[tuple[Access, Condition]], *,
         alike.setdefault((kind.name, allowed), (kind, []))[1].append(condition.clause)
     for (_, allowed), (kind, clauses) in alike.items():
         if await _find(mongo, kind, _either(allowed, clauses), {"_id": 1}, limit=1, seconds=seconds, session=session):
+            return True
+    return False
+
+
+async def is_any_taken(mongo: Mongo, access: Access, asked: Sequence[Sole], *, session: Session) -> bool:
+    """Whether somebody else's document has one of these names now, among those that their writer may read."""
+    for kind in {one.kind.name: one.kind for one in asked}.values():
+        readable = access.clause(kind, "read")
+        ranges = [{"bucket": one.head[:3], "key": of_any_sender(one.key)} for one in asked if one.kind is kind]
+        fields = {"key": 1, "deleted": 1, **{stored_field(name): 1 for name in parameters_of(readable)}}
+        found = await mongo.find(kind.name, {"$or": ranges}, fields, hint="key", session=session)
+        if any(not document.get("deleted") and matches(readable, document) for document in found):
             return True
     return False
 

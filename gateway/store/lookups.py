@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from gateway.access.access import Access
 from gateway.fhir.clause import Clause, Values, matches, parameters_of
-from gateway.fhir.identity import IDENTIFIER_BYTES, SOURCE_BYTES
+from gateway.fhir.identity import IDENTIFIER_BYTES, of_any_sender
 from gateway.fhir.registry import ResourceType
 from gateway.store.filter import stored_field
 from gateway.store.gather import Gather
@@ -92,7 +92,7 @@ class Lookups:
                 by_bucket.setdefault(bucket, []).extend(keys)
         branches: list[Document] = [{"bucket": bucket, "key": {"$in": keys}} for bucket, keys in by_bucket.items()]
         if of_all:
-            branches = [{"bucket": bucket, "key": _of_any_sender(key)} for bucket, keys in by_bucket.items() for key in keys]
+            branches = [{"bucket": bucket, "key": of_any_sender(key)} for bucket, keys in by_bucket.items() for key in keys]
         where = branches[0] if len(branches) == 1 else {"$or": branches}
         found = await self._mongo.find(collection, where, _projection(_KNOWN, asked), hint="key")
         known = {bytes(document["key"]): document for document in found}
@@ -103,12 +103,6 @@ class Lookups:
         where: Document = {"_id": {"$in": ids}, "bucket": {"$in": list({i[:3] for i in ids})}}
         found = await self._mongo.find(collection, where, _projection(_TARGET, asked))
         return [{document["_id"]: document for document in found}] * len(asked)
-
-
-def _of_any_sender(key: bytes) -> Document:
-    """The business keys that differ from this one by the sender alone."""
-    first = key[:IDENTIFIER_BYTES]
-    return {"$gte": first, "$lte": first + b"\xff" * SOURCE_BYTES}
 
 
 def _known_to(

@@ -237,8 +237,8 @@ async def test_a_report_attaches_content_too(world: World) -> None:
     assert (await doctor.get(raw)).content == content
 
 
-async def test_a_patch_brings_no_long_data(world: World) -> None:
-    """It would lie unsealed beside the resource."""
+async def test_a_patch_that_brings_data_must_be_allowed_to_bring_content(world: World) -> None:
+    """It lies sealed, like any other, whatever its length; what is not what it says is refused at its element."""
     owner = await world.patient()
     report = {
         "resourceType": "DiagnosticReport",
@@ -249,11 +249,14 @@ async def test_a_patch_brings_no_long_data(world: World) -> None:
     }
     made = await owner.create(report)
     where, patch_type = f"DiagnosticReport/{made['id']}", "application/json-patch+json"
-    for size, status in ((9_000, 200), (world.gateway.limits.inline_bytes + 1, 422)):
-        patch = [{"op": "replace", "path": "/presentedForm/0/data", "value": binary(pdf(size))["data"]}]
-        answer = await owner.send("PATCH", where, patch, Content_Type=patch_type)
+    for content, status in ((pdf(9_000), 200), (pdf(60_000), 200), (b"<html>", 422)):
+        patch = [{"op": "add", "path": "/presentedForm/0/data", "value": binary(content)["data"]}]
+        answer = await owner.send(
+            "PATCH", where, [{"op": "remove", "path": "/presentedForm/0/url"}, *patch], Content_Type=patch_type
+        )
         assert answer.status_code == status, answer.text
-    assert expression(answer) == "DiagnosticReport.presentedForm[0].data"
+    assert expression(answer) == "DiagnosticReport.presentedForm[0].contentType"
+    assert len(await world.stored("contents", patient=owner.patient)) == 3
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

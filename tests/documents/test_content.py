@@ -63,12 +63,6 @@ async def test_content_that_is_sent_again_is_known_by_its_bytes(world: World) ->
     assert {chunk["_id"].partition("/")[0] for chunk in chunks if chunk["_id"].startswith(kept[0]["_id"])} == {kept[0]["_id"]}
 
 
-async def test_short_data_stays_where_it_is(world: World) -> None:
-    owner = await world.patient()
-    sent = document(owner.patient)
-    assert (await owner.create(sent))["content"] == sent["content"]
-
-
 ACCEPTS = {
     "": "raw",
     "*/*": "raw",

@@ -91,7 +91,7 @@ async def test_an_identity_is_never_taken_from_a_document(world: World) -> None:
         {
             "resourceType": "Binary",
             "contentType": "text/plain",
-            "data": "SGVsbG8=",
+            "data": "SGVsbG8h",
             "securityContext": {"reference": f"Patient/{owner.patient}"},
         },
     )

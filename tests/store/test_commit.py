@@ -50,7 +50,8 @@ async def test_conditional_creates_go_together_unless_one_meets_the_condition_of
     tokens = [unique("c") for _ in range(12)]
 
     def ask(token: str) -> Awaitable[Any]:
-        paper = document(owner.patient, identifier=[{"system": "urn:x", "value": token}])
+        elsewhere = [{"attachment": {"url": "https://elsewhere.example/a"}}]
+        paper = document(owner.patient, identifier=[{"system": "urn:x", "value": token}], content=elsewhere)
         return owner.post("DocumentReference", paper, If_None_Exist=f"identifier=urn:x|{token}")
 
     answers = await asyncio.gather(*(ask(token) for token in tokens))

@@ -21,7 +21,7 @@ from gateway.exchange.gateway import Gateway
 from gateway.exchange.links import reference_issues
 from gateway.exchange.owners import owner_issue
 from gateway.exchange.read import Result, read
-from gateway.exchange.submission import hold_submission
+from gateway.exchange.submission import hold_submission, refuse_batch
 from gateway.fhir.balp import DONE
 from gateway.fhir.bundle import envelope_problems, require_few
 from gateway.problem import Issue, Problem, operation_outcome
@@ -141,6 +141,11 @@ async def _bundle_issues(gateway: Gateway, sent: _Sent) -> list[Issue]:
     if not is_carried_out:
         text = "only Bundles of type batch and transaction are carried out here; what holds for this type was not checked"
         issues.append(Issue("not-supported", text, "Bundle.type", severity="warning"))
+    if bundle.type == "batch":
+        try:
+            refuse_batch(gateway, bundle)
+        except Problem as problem:
+            issues += problem.issues
     held, found = _submission(gateway, bundle, sent.call) if bundle.type == "transaction" and not issues else ({}, [])
     issues += found
     broken = {issue.expression.split(".")[1] for issue in issues if issue.expression and ".entry[" in issue.expression}
