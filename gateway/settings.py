@@ -131,6 +131,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     body_bytes: Count
     content_bytes: Count
     bundle_entries: Count
+    history_entries: Count
     depth: Count
     string_length: Count
     url_bytes: Count
@@ -226,6 +227,8 @@ def read_gateway_file(schemas: Path) -> GatewayFile:
     raw = read_schema(file, _GatewayFile)
     if raw.limits.page_default > raw.limits.page_most:
         raise SchemaError(file, "limits.page_default", "is more than page_most")
+    if raw.limits.history_entries > raw.limits.bundle_entries:
+        raise SchemaError(file, "limits.history_entries", "is more than bundle_entries")
     bindings = {path: convert(file, f"bindings.{path}", codes, Codes) for path, codes in raw.bindings.items()}
     rates = {name: convert(file, f"rates.{name}", rate, Rate) for name, rate in raw.rates.items()}
     visitors = {name: getattr(raw.visitors, name) for name in raw.visitors.__struct_fields__}

@@ -6,6 +6,7 @@ from starlette.responses import Response
 from gateway.api.negotiate import require_answer_format, require_no_query
 from gateway.api.respond import respond_body
 from gateway.api.visit import gateway_of
+from gateway.exchange.guidance import submission_guidance
 from gateway.fhir.capability import build_capability_statement
 
 
@@ -14,5 +15,7 @@ async def capabilities(request: Request) -> Response:
     require_answer_format(request)
     require_no_query(request, ("mode", "full"))
     gateway = gateway_of(request)
-    statement = build_capability_statement(gateway.registry, gateway.settings.base_url, request.app.state.security_uris)
+    guidance = submission_guidance(gateway.limits, gateway.throttle.rate_of_kind("app"))
+    uris = request.app.state.security_uris
+    statement = build_capability_statement(gateway.registry, gateway.settings.base_url, uris, guidance)
     return respond_body(gateway.codec.encode(statement))

@@ -43,7 +43,10 @@ async def operation(request: Request) -> Response:
     answer = await perform(gateway, access, call, once)
     if media_type is not None:
         return await respond_table(request, answer.content, media_type)
-    return respond(gateway.settings.base_url, answer)
+    response = respond(gateway.settings.base_url, answer)
+    if found.entries:
+        response.headers.update(gateway.throttle.headers(access.caller, access.now))
+    return response
 
 
 def _about(request: Request) -> About:

@@ -26,6 +26,7 @@ from gateway.exchange.operations.glucose_stats import glucose_stats
 from gateway.exchange.operations.lastn import lastn
 from gateway.exchange.operations.lookup import lookup
 from gateway.exchange.operations.meta import meta
+from gateway.exchange.operations.submission_status import submission_status
 from gateway.exchange.operations.submit import submit
 from gateway.exchange.operations.validate import validate
 from gateway.exchange.operations.withdraw import withdraw
@@ -61,6 +62,7 @@ _OPERATIONS: Mapping[str, Reader] = {
     "$lastn": lastn,
     "$lookup": lookup,
     "$meta": meta,
+    "$submission-status": submission_status,
     "$validate": validate,
 }
 _WRITING: Mapping[str, Writer] = {

@@ -35,10 +35,14 @@ class Throttle:
 
     def admit(self, caller: Caller, now: datetime) -> None:
         """Count a request. Raises Problem 429 that says when to come again."""
-        rate = self._rates.get(caller.client) or self._rates.get(caller.kind)
+        rate = self.rate_of(caller)
         if rate is None:
             return
-        self._take(key_of(caller), rate, now)
+        try:
+            self._take(key_of(caller), rate, now)
+        except Problem as problem:
+            problem.headers = {**problem.headers, **self.headers(caller, now)}
+            raise
 
     def admit_visitor(self, what: str, who: str | None, now: datetime) -> None:
         """Count what an account or an address asks for. Raises Problem 429 that says when to come again."""
@@ -53,9 +57,32 @@ class Throttle:
             key = _visitor(what, who)
             self._keep(key, min(allowance.burst, self._refilled(key, allowance, now) + 1), now)
 
+    def headers(self, caller: Caller, now: datetime) -> dict[str, str]:
+        """What a caller is told of its bucket (https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/): how
+        much it holds and in how many seconds it fills up; how much is left, and in how many seconds it will be full.
+        """
+        rate = self.rate_of(caller)
+        if rate is None:
+            return {}
+        left = self._refilled(key_of(caller), rate, now)
+        full = math.ceil((rate.burst - left) / rate.per_second)
+        name = caller.kind
+        return {
+            "RateLimit-Policy": f'"{name}";q={rate.burst};w={math.ceil(rate.burst / rate.per_second)}',
+            "RateLimit": f'"{name}";r={max(0, math.floor(left))};t={full}',
+        }
+
+    def rate_of(self, caller: Caller) -> Rate | None:
+        """What a caller may ask, None where it is not counted."""
+        return self._rates.get(caller.client) or self._rates.get(caller.kind)
+
+    def rate_of_kind(self, kind: str) -> Rate | None:
+        """What a caller of this kind may ask unless something else is said of its client."""
+        return self._rates.get(kind)
+
     def charge(self, caller: Caller, now: datetime, *, written: int, known: int) -> None:
         """Count what a request turned out to be: the resources it wrote beyond one, and those that were known."""
-        rate = self._rates.get(caller.client) or self._rates.get(caller.kind)
+        rate = self.rate_of(caller)
         if rate is not None and written + known > 1:
             key = key_of(caller)
             self._keep(key, self._refilled(key, rate, now) - written - known * rate.known, now)

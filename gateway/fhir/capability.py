@@ -21,9 +21,22 @@ _SECURITY = "http://terminology.hl7.org/CodeSystem/restful-security-service"
 _OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
 _RELEASED = "2026-11-24"
 
+Guidance = Mapping[str, tuple[str, Any]]
+_NO_GUIDANCE: Guidance = {}
+_GUIDANCE = "urn:fhir-document-gateway:StructureDefinition/submission-guidance"
+_HISTORY = (
+    "Years of readings: oldest first, one Bundle at a time, `entries` in each. At once `burst` readings are taken, then so many"
+    " `per-second`; what is known counts as the part `known` of one. RateLimit and RateLimit-Policy (headers) say what is left,"
+    " 429 with Retry-After when to go on, and Observation/$submission-status how far it came."
+)
 
-def build_capability_statement(registry: Registry, base_url: str, security_uris: Mapping[str, str]) -> dict[str, Any]:
-    """The statement of this service, as JSON-ready FHIR. `security_uris`: where tokens are had (`token`, `authorize` …)."""
+
+def build_capability_statement(
+    registry: Registry, base_url: str, security_uris: Mapping[str, str], guidance: Guidance = _NO_GUIDANCE
+) -> dict[str, Any]:
+    """The statement of this service, as JSON-ready FHIR. `security_uris`: where tokens are had (`token`, `authorize` …);
+    `guidance`: what is said of operations that take Bundles, by name an element and its value.
+    """
     return {
         "resourceType": "CapabilityStatement",
         "status": "active",
@@ -43,7 +56,7 @@ def build_capability_statement(registry: Registry, base_url: str, security_uris:
                 "resource": [*(_resource(registry, kind) for kind in registry.resource_types.values()), *_others(registry)],
                 "interaction": [_interaction(code) for code in _system_interactions(registry)],
                 "searchParam": [{"name": "_type", "type": "special"}, *_common()],
-                **_listed(operation for operation in registry.operations.values() if operation.is_offered("", "system")),
+                **_system_operations(registry, guidance),
             }
         ],
     }
@@ -105,6 +118,18 @@ def _operations(registry: Registry, type_name: str) -> dict[str, Any]:
 def _listed(offered: Iterable[Operation]) -> dict[str, Any]:
     listed = [{"name": operation.code, "definition": operation.definition} for operation in offered]
     return {"operation": listed} if listed else {}
+
+
+def _system_operations(registry: Registry, guidance: Guidance) -> dict[str, Any]:
+    """The operations of the whole system; of those that take Bundles, how much they take and how fast."""
+    offered = [operation for operation in registry.operations.values() if operation.is_offered("", "system")]
+    declared = _listed(offered)
+    listed = [{"url": name, element: value} for name, (element, value) in guidance.items()]
+    for operation, found in zip(offered, declared.get("operation", ()), strict=True):
+        if operation.entries and listed:
+            found["extension"] = [{"url": _GUIDANCE, "extension": listed}]
+            found["documentation"] = _HISTORY
+    return declared
 
 
 def _instantiates(registry: Registry) -> dict[str, Any]:

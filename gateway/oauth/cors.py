@@ -15,7 +15,9 @@ _METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 _HEADERS = (
     b"Accept, Authorization, Content-Type, If-Match, If-Modified-Since, If-None-Exist, If-None-Match, Prefer, X-Request-Id"
 )
-_EXPOSED = b"Content-Location, ETag, Last-Modified, Location, Retry-After, WWW-Authenticate, X-Request-Id"
+_EXPOSED = (
+    b"Content-Location, ETag, Last-Modified, Location, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-Id"
+)
 _KEPT = b"600"  # seconds
 _FRESH = 10.0  # seconds
 

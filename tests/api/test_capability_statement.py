@@ -200,7 +200,8 @@ async def test_each_operation_is_carried_out_if_and_only_if_it_is_declared(world
             if name in found and offered and offered.is_offered(type_name, level):
                 # (there is no such instance, nothing was sent to a type, and no right of its own was given)
                 # (some say of nobody that there is nobody, or begin with the token's patient)
-                nobody = {"access-status": {200, 400}, "changes": {200}, "everything": {200}}.get(name, {400, 404})
+                others = {"access-status": {200, 400}, "changes": {200}, "everything": {200}, "submission-status": {200}}
+                nobody = others.get(name, {400, 404})
                 nobody = nobody if "POST" in offered.methods else {405}
                 assert answer.status_code in ({403} if offered.own_right else nobody), (name, answer.text)
                 assert "operation" not in answer.text, (name, answer.text)
