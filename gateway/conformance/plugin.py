@@ -208,10 +208,17 @@ def _outcome(report: pytest.TestReport) -> tuple[Outcome, str]:
     message = re.sub(r"\n \+ .*", "", message, flags=re.DOTALL)  # where pytest goes on about objects of the kit's
     name, _, text = message.partition(": ")
     if report.when == "call" and name == "AssertionError":
-        return "failed", text.strip()
+        return "failed", in_words(text)
     if report.when == "call" and name.rpartition(".")[2] in _LACKING:
         return "failed", f"the answer does not have what is read from it ({message.strip()})"
     return "broken", message.strip()
+
+
+def in_words(text: str) -> str:
+    """What is expected, in the words of the check, and what was seen, where that is short; of pytest's explanation no more."""
+    told, _, asserted = text.strip().partition("\nassert ")
+    compared = re.fullmatch(r"(.{1,120}) == (.{1,120})", asserted.partition("\n")[0])
+    return f"expected: {told}\nseen: {compared[1]}, where {compared[2]} is right" if compared else f"expected: {told}"
 
 
 def _skipped(report: pytest.TestReport) -> str:

@@ -62,9 +62,10 @@ class Target:
     measures: Face | None = None
 
     @property
-    def secrets(self) -> tuple[str, ...]:
-        """What must not stand in a report."""
-        return (*self.tokens.values(), *([self.measures.id_token] if self.measures else ()))
+    def secrets(self) -> dict[str, str]:
+        """What must not stand in a report, each with the name of a variable that stands for it."""
+        named = {token: f"{role.upper()}_TOKEN" for role, token in self.tokens.items()}
+        return named | ({self.measures.id_token: "ID_TOKEN"} if self.measures else {})
 
     @property
     def consents(self) -> tuple[str, ...]:

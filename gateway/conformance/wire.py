@@ -21,16 +21,15 @@ JSON_PATCH = {"content-type": "application/json-patch+json"}
 _SHOWN = 4_000  # characters of a body in a report: enough to see what is wrong
 _KEPT = 40  # exchanges of a check: the last are those that decided
 _SECRETS = re.compile(r'("(?:access_token|refresh_token|id_token|client_secret)"\s*:\s*")[^"]+')
-_VARIABLES = {"authorization": "Bearer $TOKEN", "id-token": "$ID_TOKEN"}
 _WITHDRAWN = [{"op": "replace", "path": "/status", "value": "entered-in-error"}]
 _PATIENCE = 30.0  # seconds that a busy server may ask for
 
 
 @dataclass(slots=True)
 class Record:
-    """What was said in one check. `secrets` are never written down."""
+    """What was said in one check. `secrets` are never written down: a curl line has the name of a variable in their place."""
 
-    secrets: tuple[str, ...]
+    secrets: Mapping[str, str]
     exchanges: list[Exchange] = field(default_factory=list)
 
     def add(self, answer: httpx.Response) -> None:
@@ -39,13 +38,28 @@ class Record:
         body = request.content.decode("utf-8", "replace")
         asked = _block(f"{request.method} {request.url}", request.headers, body)
         told = _block(f"{answer.status_code} {answer.reason_phrase}", answer.headers, _text(answer))
-        self.exchanges.append(Exchange(self._clean(asked), self._clean(told), self._clean(_curl(request, body))))
+        self.exchanges.append(Exchange(self._clean(asked), self._clean(told), self._clean(self._curl(request, body))))
         del self.exchanges[:-_KEPT]
 
     def _clean(self, text: str) -> str:
         for secret in self.secrets:
             text = text.replace(secret, "…")
         return _SECRETS.sub(r"\1…", text)
+
+    def _curl(self, request: httpx.Request, body: str) -> str:
+        parts = ["curl", "-i", "-X", request.method, str(request.url)]
+        for name, value in request.headers.items():
+            if name not in ("host", "content-length", "connection", "accept-encoding", "user-agent"):
+                parts += ["-H", f"{name}: {value}"]
+        if body:
+            parts += ["--data-binary", body if len(body) <= _SHOWN else "@body.json"]
+        return " ".join(map(self._quoted, parts))
+
+    def _quoted(self, part: str) -> str:
+        """For a shell, which is to put secrets in where their variables stand."""
+        known = "|".join(map(re.escape, sorted(self.secrets, key=len, reverse=True)))
+        pieces = re.split(f"({known})", part) if known else [part]
+        return "".join(f'"${self.secrets[one]}"' if one in self.secrets else shlex.quote(one) for one in pieces if one) or "''"
 
 
 @dataclass(slots=True)
@@ -130,14 +144,3 @@ def _block(first: str, headers: httpx.Headers, body: str) -> str:
 
 def _header(name: str, value: str) -> str:
     return "…" if name in ("authorization", "id-token", "cookie", "set-cookie") else value
-
-
-def _curl(request: httpx.Request, body: str) -> str:
-    parts = ["curl", "-i", "-X", request.method, str(request.url)]
-    for name, value in request.headers.items():
-        if name not in ("host", "content-length", "connection", "accept-encoding", "user-agent"):
-            parts += ["-H", f"{name}: {_VARIABLES.get(name, value)}"]
-    if body:
-        parts += ["--data-binary", body if len(body) <= _SHOWN else "@body.json"]
-    # (the shell is to put the tokens in)
-    return " ".join(f'"{part}"' if part.endswith(tuple(_VARIABLES.values())) else shlex.quote(part) for part in parts)

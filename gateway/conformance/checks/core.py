@@ -19,7 +19,7 @@ TYPE = "Observation"
 
 def refused(answer: httpx.Response, *statuses: int) -> None:
     """Assert that it was refused with one of these, and that an OperationOutcome says why."""
-    assert answer.status_code in statuses, f"{' or '.join(map(str, statuses))} is expected, not {answer.status_code}"
+    assert answer.status_code in statuses, f"a refusal with {' or '.join(map(str, statuses))}, not {answer.status_code}"
     outcome = answer.json()
     assert outcome.get("resourceType") == "OperationOutcome", "a refusal carries an OperationOutcome"
     assert outcome.get("issue"), "an OperationOutcome has an issue"
@@ -206,7 +206,7 @@ def check_conditional_read(server: Server, owner: Caller) -> None:
     stored = server.made_by(owner, server.heart_rate())
     etag = owner.get(reference_of(stored)).headers.get("etag", "")
     assert etag, "a read tells the version in ETag"
-    assert owner.get(reference_of(stored), {"if-none-match": etag}).status_code == 304, "304 is expected"
+    assert owner.get(reference_of(stored), {"if-none-match": etag}).status_code == 304, "304: it has not changed"
     assert owner.get(reference_of(stored), {"if-none-match": 'W/"kit"'}).status_code == 200, "another version is answered"
 
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from gateway.conformance.verdicts import Report, Verdict
+from gateway.conformance.verdicts import OUTCOMES, Report, Verdict
 
 _RESULTS = {"passed": "pass", "failed": "fail", "broken": "error", "not reached": "skip", "not applicable": "skip"}
 _SKIPPED = ("not applicable", "not reached")
@@ -85,8 +85,14 @@ def page(report: Report) -> str:
     """A page worth showing: what holds, what does not, and every exchange that shows it."""
     environment = Environment(loader=PackageLoader("gateway.conformance.reports", "."), autoescape=select_autoescape())
     groups = sorted({verdict.group for verdict in report.verdicts})
-    return environment.get_template("page.html").render(
-        report=report, groups=[(group, [v for v in report.verdicts if v.group == group]) for group in groups]
+    return (
+        environment.get_template("page.html")
+        .render(
+            report=report,
+            outcomes=OUTCOMES,
+            groups=[(group, [v for v in report.verdicts if v.group == group]) for group in groups],
+        )
+        .lstrip()
     )
 
 

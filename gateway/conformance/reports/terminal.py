@@ -16,7 +16,8 @@ _COLOURS = {"failed": "red", "broken": "magenta"}
 
 def print_report(report: Report, console: Console) -> None:
     """A table of the groups, then each check that failed, with its rule, its reason and a line that shows it again."""
-    table = Table(title=f"{report.base}  {report.software}", title_justify="left")
+    console.print(f"{report.base}  {report.software}", style="italic", soft_wrap=True, highlight=False)
+    table = Table()
     shown = [outcome for outcome in OUTCOMES if outcome != "not reached" or report.count(outcome)]  # (in exams alone)
     for heading in ("group", *shown):
         table.add_column(heading, justify="left" if heading == "group" else "right")
@@ -48,7 +49,7 @@ def print_differences(differences: Sequence[Difference], console: Console) -> No
 
 def _print_failure(verdict: Verdict, console: Console) -> None:
     colour = _COLOURS[verdict.outcome]
-    console.print(f"\n[{colour}]{verdict.rule} {verdict.strength} {verdict.outcome}[/]  {escape(verdict.text)}")
+    console.print(f"\n[{colour}]{verdict.rule} {verdict.strength} {verdict.outcome}[/]  {escape(verdict.text)}", soft_wrap=True)
     console.print(f"  {verdict.source} {verdict.link}  [dim]{escape(verdict.check)}[/]", soft_wrap=True)
     console.print(f"  [{colour}]{escape(verdict.reason)}[/]", soft_wrap=True)
     if verdict.exchanges:
