@@ -6,10 +6,9 @@ Must not know: HTTP, the shape of what is stored, who may read it.
 
 import asyncio
 import hashlib
-import logging
 import secrets
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,8 @@ from gateway.problem import Problem
 from gateway.scanner import Scan
 from gateway.store.contents import Found, add_chunk, begin_content, drop_content, end_content, find_chunk, find_key
 from gateway.store.mongo import Document, Mongo
-from gateway.telemetry import log
+
+Damaged = Callable[[int], Awaitable[None]]
 
 CHUNK = 786_432  # bytes: a multiple of three, so that the base64 of chunks is that of the whole
 _NONCE = 12
@@ -158,8 +158,8 @@ class Inflow:
 class Content:
     """A content that may be read. `media`, `size`: as deposited."""
 
-    def __init__(self, mongo: Mongo, found: Found, key: bytes) -> None:
-        self._mongo, self._key = mongo, key
+    def __init__(self, mongo: Mongo, found: Found, key: bytes, damaged: Damaged) -> None:
+        self._mongo, self._key, self._damaged = mongo, key, damaged
         self._id: str = found.content["_id"]
         self._data = bytes(found.content["data"]) if "data" in found.content else None
         self.size: int = found.resource["size"]
@@ -187,15 +187,23 @@ class Content:
                 return plain
         except (InvalidTag, ValueError):
             pass
-        log("content.damaged", level=logging.CRITICAL, number=number)
-        raise Problem("exception", "the content is damaged; who runs this service has been told")
+        await self._damaged(number)
+        raise damage()
 
 
-async def open_content(gateway: Gateway, found: Found) -> Content:
-    """The content of what was found. Raises Problem where its key was destroyed."""
+def damage() -> Problem:
+    """What is told of content that is not what was sealed."""
+    return Problem("exception", "the content is damaged; who runs this service has been told")
+
+
+async def open_content(gateway: Gateway, found: Found, damaged: Damaged) -> Content:
+    """The content of what was found. Raises Problem where its key was destroyed.
+
+    `damaged`: to be told of a chunk, by its number, that is not what was sealed.
+    """
     if found.wrapped is None:
         raise Problem("deleted", "the contents of this record have been erased")
-    return Content(gateway.mongo, found, await gateway.patient_keys.unwrap(found.resource["patient"], found.wrapped))
+    return Content(gateway.mongo, found, await gateway.patient_keys.unwrap(found.resource["patient"], found.wrapped), damaged)
 
 
 def sealed_document(deposit: Deposit, key: bytes, content: str, patient: str, address: bytes) -> dict[str, Any]:

@@ -4,22 +4,24 @@ Knows: https://hl7.org/fhir/R4/http.html#read, #vread. Must not know: HTTP, Mong
 """
 
 import asyncio
+import logging
 import re
 from base64 import b64encode
 from collections.abc import Sequence
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from gateway.access.access import Access
-from gateway.exchange.audit import happened
+from gateway.exchange.audit import event, happened
 from gateway.exchange.call import Answer, Call, names_version
-from gateway.exchange.contents import Content, open_content
+from gateway.exchange.contents import Content, damage, open_content
 from gateway.exchange.control import read_subset
 from gateway.exchange.gateway import Gateway
-from gateway.fhir.balp import Event, render_event
+from gateway.fhir.balp import BROKEN, Event, render_event
 from gateway.fhir.cda import Embedded, EmbeddedReader
 from gateway.fhir.media import plain_type
 from gateway.fhir.subset import Subset
@@ -27,6 +29,7 @@ from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.contents import find_readable
 from gateway.store.mongo import Document, Session
+from gateway.telemetry import log
 
 Result = tuple[Answer, list[Event]]
 
@@ -76,11 +79,22 @@ async def read_content(gateway: Gateway, access: Access, call: Call, session: Se
     answer, events = _answer_version(gateway, access, call, found.resource, subset)
     if answer.status == 304:
         return answer, events
-    content = await open_content(gateway, found)
+    content = await open_content(gateway, found, partial(_raise_alarm, gateway, access, call, found.resource["patient"]))
     if call.streams:
         return msgspec.structs.replace(answer, content=content), events
     body = with_data(bytes(found.resource["body"]), await whole_of(gateway, content))
     return msgspec.structs.replace(answer, body=body if subset is None else subset(body)), events
+
+
+async def _raise_alarm(gateway: Gateway, access: Access, call: Call, patient: str, number: int) -> None:
+    """Tell who runs this service, in the log and its counters, that a chunk is damaged; and of which content, in the audit.
+
+    (Where it was to be answered as a whole, its refusal is audited as such.)
+    """
+    log("content.damaged", level=logging.CRITICAL, number=number, request_id=call.origin.request_id)
+    if call.streams:
+        broken = event(access, call, patient, BROKEN, [f"{call.type}/{call.id}"], reason=damage().issues[0].text)
+        await gateway.audit.record([broken], gateway.clock())
 
 
 async def whole_of(gateway: Gateway, content: Content) -> bytes:

@@ -112,6 +112,12 @@ async def test_a_changed_chunk_never_leaves(world: World, caplog: pytest.LogCapt
     got = got if status == 200 else b""
     assert got == content[: number * CHUNK]
     assert alarms(caplog) == ["content.damaged"]
+    (alarm,) = (record for record in caplog.records if record.getMessage() == "content.damaged")
+    events = await owner.search(f"AuditEvent?patient={owner.patient}&outcome=12")
+    requests = {one["entity"][0]["what"]["identifier"]["value"]: one for one in events}
+    (found,) = requests.items()
+    assert found[0] == alarm.fields["request_id"]  # type: ignore[attr-defined]
+    assert raw in [one["what"].get("reference") for one in found[1]["entity"]]
     sound = await owner.get(raw, Range=f"bytes={CHUNK * ((number + 1) % 3)}-{CHUNK * ((number + 1) % 3) + 9}")
     assert sound.status_code == 206
 
