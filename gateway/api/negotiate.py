@@ -3,6 +3,7 @@
 Knows: the headers and general parameters of https://hl7.org/fhir/R4/http.html. Must not know: interactions, stores.
 """
 
+from collections.abc import Mapping
 from typing import get_args
 
 from starlette.requests import Request
@@ -13,6 +14,8 @@ from gateway.exchange.parameters import PRESENTATION, Pairs, read_pairs
 from gateway.fhir.capability import JSON_PATCH, PATCH_FORMATS
 from gateway.fhir.search import clip
 from gateway.problem import Problem
+
+_RETURNS: Mapping[str, Return] = {choice: choice for choice in get_args(Return)}
 
 
 def require_answer_format(request: Request, parameters: Pairs | None = None) -> None:
@@ -110,18 +113,25 @@ def bearer_token(request: Request) -> str | None:
 
 def origin_of(request: Request) -> Origin:
     """Where the request came from, for the audit."""
-    return Origin(request.state.request_id, request.client.host if request.client else None)
+    client = request.scope["client"]
+    return Origin(request.scope["state"]["request_id"], client[0] if client else None)
 
 
-def preferred_return(request: Request) -> Return | None:
-    """`Prefer: return=…` (https://hl7.org/fhir/R4/http.html#return), None where nothing is preferred."""
-    asked = _preferences(request).get("return")
-    return next((choice for choice in get_args(Return) if choice == asked), None)
+def read_headers(request: Request) -> dict[str, str]:
+    """All headers by name in small letters; of one that is sent several times the first.
+
+    (Where several are looked for: the framework goes through all of them for each.)
+    """
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(request.scope["headers"])}
 
 
-def is_lenient(request: Request) -> bool:
-    """`Prefer: handling=lenient`: search parameters that are not understood are to be ignored."""
-    return _preferences(request).get("handling") == "lenient"
+def read_preferences(request: Request) -> tuple[Return | None, bool]:
+    """`Prefer: return=…` (https://hl7.org/fhir/R4/http.html#return), None where nothing is preferred.
+
+    And whether search parameters that are not understood are to be ignored (`handling=lenient`).
+    """
+    preferences = _preferences(request)
+    return _RETURNS.get(preferences.get("return", "")), preferences.get("handling") == "lenient"
 
 
 def _preferences(request: Request) -> dict[str, str]:

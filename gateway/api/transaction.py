@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.negotiate import is_lenient, origin_of, preferred_return, require_no_query, require_resource_body
+from gateway.api.negotiate import origin_of, read_preferences, require_no_query, require_resource_body
 from gateway.api.once import read_once
 from gateway.api.respond import respond
 from gateway.api.visit import gateway_of, visitor
@@ -18,14 +18,15 @@ async def transaction(request: Request) -> Response:
     sent = require_resource_body(request)
     access = await visitor(request, About())
     body = await request.body()
+    prefer, is_lenient = read_preferences(request)
     answer = await process_bundle(
         gateway,
         access,
         body,
         origin_of(request),
         sent=sent,
-        prefer=preferred_return(request),
-        lenient=is_lenient(request),
+        prefer=prefer,
+        lenient=is_lenient,
         once=read_once(request, body),
     )
     return respond(gateway.settings.base_url, answer)

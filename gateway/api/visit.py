@@ -3,15 +3,17 @@
 Knows: the order of these checks. Must not know: single interactions.
 """
 
+from typing import Any
+
 from starlette.requests import Request
 
 from gateway.access.access import Access
 from gateway.api.negotiate import (
     bearer_token,
-    is_lenient,
     origin_of,
-    preferred_return,
     query_pairs,
+    read_headers,
+    read_preferences,
     require_answer_format,
     require_no_query,
 )
@@ -69,12 +71,14 @@ def call_of(
     parameters: Pairs = (),
     raw: str | None = None,
     calm: bool | None = None,
+    identity: Any = None,
 ) -> Call:
     """The call that this request makes. Raises Problem for JSON that is nested too deeply.
 
-    `calm`: what was said of this body already.
+    `calm`, `identity`: what was said of this body, and read of it, already.
     """
-    headers, path = request.headers, request.path_params
+    headers, path = read_headers(request), request.path_params
+    prefer, is_lenient = read_preferences(request) if "prefer" in headers else (None, False)
     if calm is None:
         calm = body is not None and sent == "json" and gateway_of(request).codec.check_body(body)
     return Call(
@@ -93,7 +97,8 @@ def call_of(
         if_none_match=headers.get("if-none-match"),
         if_modified_since=headers.get("if-modified-since"),
         if_none_exist=headers.get("if-none-exist"),
-        prefer=preferred_return(request),
-        lenient=is_lenient(request),
+        prefer=prefer,
+        lenient=is_lenient,
         raw=raw,
+        identity=identity,
     )

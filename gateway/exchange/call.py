@@ -37,15 +37,16 @@ class Call(msgspec.Struct, frozen=True):
     """An interaction as asked.
 
     `criteria`: in place of the id of what is updated, patched or deleted, the search that finds it; `parameters`: decoded
-    name-value pairs of a search or history; `raw`: the request line (and form) of a search, for the audit alone; `plain`: of
-    content in a Bundle, its bytes, where only a mark stands for them in `body`; `sent`: in which format the body is; `patch`:
-    in which language that of a patch is; `renews`: whether a create makes a new version of what is known under the same
-    identifier and says something else; `bodiless`: in a Bundle, that of what is read only the status and version are wanted;
-    `profiles`: what it is held to, whatever it claims; `submitted`: whether it is part of a submission of documents;
-    `part_of`: what else the audit calls it; `place`: where the call stands in a Bundle, for expressions. Of content that
-    comes as such: `owner`, the patient it is said to be of, `media`, its type, `upload`, its bytes, `described`, what else
-    its resource says once they have come, and `deposit`, what became of them; `streams`: whether content is wanted as such.
-    `skip`: how many of what a search finds are passed over.
+    name-value pairs of a search or history; `raw`: the request line (and form) of a search, for the audit alone; `plain`:
+    of content in a Bundle, its bytes, where only a mark stands for them in `body`; `sent`: in which format the body is;
+    `identity`: what `Identities.read` gave for it, where it was read already; `patch`: in which language that of a patch
+    is; `renews`: whether a create makes a new version of what is known under the same identifier and says something else;
+    `bodiless`: in a Bundle, that of what is read only the status and version are wanted; `profiles`: what it is held to,
+    whatever it claims; `submitted`: whether it is part of a submission of documents; `part_of`: what else the audit calls
+    it; `place`: where the call stands in a Bundle, for expressions. Of content that comes as such: `owner`, the patient it
+    is said to be of, `media`, its type, `upload`, its bytes, `described`, what else its resource says once they have come,
+    and `deposit`, what became of them; `streams`: whether content is wanted as such. `skip`: how many of what a search
+    finds are passed over.
     """
 
     interaction: str
@@ -58,6 +59,7 @@ class Call(msgspec.Struct, frozen=True):
     body: bytes | None = None
     plain: bytes | None = None
     sent: Format = "json"
+    identity: Any = None
     calm: bool = False
     bodiless: bool = False
     patch: PatchLanguage | None = None

@@ -115,7 +115,7 @@ def read_entry(gateway: Gateway, access: Access, call: Call, full_url: str | Non
         raise entry.locate(problem) from None
     if call.interaction == "create":
         body = call.body or b""
-        entry.identity = gateway.identities.read(kind, body)
+        entry.identity = call.identity or gateway.identities.read(kind, body)
         entry.digest = digest_of(body)
         if entry.identity is None or kind.is_raw:
             decode_entry(gateway, entry)  # it is not valid: say what is wrong

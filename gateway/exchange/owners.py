@@ -33,15 +33,15 @@ from gateway.store.standing import About
 _PREVIEW_BYTES, _PREVIEW_TARGETS = 65_536, 8
 
 
-def preview(gateway: Gateway, kind: ResourceType, body: bytes) -> About:
-    """What the body of a create says about whose it is, whether it is known and what it refers to.
+def preview(gateway: Gateway, kind: ResourceType, body: bytes) -> tuple[About, Any]:
+    """What the body of a create says about whose it is, whether it is known and what it refers to; and its identity as read.
 
     Looked at before anybody is known to ask, so that all of it can be looked up together with the token. Nothing where that
     is not plain to see.
     """
     identity = gateway.identities.read(kind, body) if len(body) <= _PREVIEW_BYTES else None
     if identity is None:
-        return About()
+        return About(), None
     owners = [reference.reference or "" for branch in kind.patient for reference in branch.read(identity)]
     patient = owners[0].removeprefix("Patient/") if owners and owners[0].startswith("Patient/") else None
     literal = (text.split("/") for text in references_of(identity) if text.count("/") == 1)
@@ -52,11 +52,12 @@ def preview(gateway: Gateway, kind: ResourceType, body: bytes) -> About:
     )
     first = identifier_key(kind, identity, patient)
     bucket = patient[:3] if patient else gateway.ids.bucket(first or b"")
-    return About(
+    about = About(
         patient=patient,
         keys=((kind.name, bucket, first),) if first and (patient or not kind.patient) else (),
         targets=targets if len(targets) <= _PREVIEW_TARGETS else (),
     )
+    return about, identity
 
 
 async def settle_ids(gateway: Gateway, draft: Draft) -> None:
@@ -84,6 +85,8 @@ async def settle_ids(gateway: Gateway, draft: Draft) -> None:
 
 
 async def _settle_all(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
+    if not entries:
+        return
     await find_by_criteria(gateway, draft, [entry for entry in entries if entry.call.criteria is not None])
     changing = [entry for entry in entries if not entry.is_create and entry.id is not None]
     await find_formers(gateway, draft, changing)
@@ -96,6 +99,8 @@ async def _settle_all(gateway: Gateway, draft: Draft, entries: list[Entry]) -> N
 
 
 async def _settle(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
+    if not entries:
+        return
     async for entry in paced(entries):
         if entry.deposit is not None:
             seed = f"{entry.patient}\0{entry.deposit.media}\0".encode() + entry.deposit.sha256
@@ -135,7 +140,7 @@ async def _find_by_key(gateway: Gateway, draft: Draft, entries: list[Entry]) -> 
         by_kind.setdefault(entry.kind.name, {}).setdefault(_bucket(gateway, entry), []).append(entry.key or b"")
     asked = [gateway.lookups.find_known(draft.access, gateway.registry[name], keys) for name, keys in by_kind.items()]
     known: dict[bytes, Any] = {}
-    for found in [await asked[0]] if len(asked) == 1 else await asyncio.gather(*asked):
+    for found in await asyncio.gather(*asked) if len(asked) > 1 else [await one for one in asked]:
         known |= found
     for entry in entries:
         entry.existing = known.get(entry.key or b"")

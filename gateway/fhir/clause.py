@@ -149,10 +149,16 @@ def matches(clause: Clause, values: Values) -> bool:
     match clause:
         case Test():
             return _test(clause, values)
-        case All(of):
-            return all(matches(part, values) for part in of)
+        case All(of):  # (plain loops: this is asked many times for each request)
+            for part in of:  # noqa: SIM110
+                if not matches(part, values):
+                    return False
+            return True
         case Any(of):
-            return any(matches(part, values) for part in of)
+            for part in of:  # noqa: SIM110
+                if matches(part, values):
+                    return True
+            return False
         case Not(part):
             return not matches(part, values)
 

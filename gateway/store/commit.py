@@ -10,7 +10,7 @@ when the plan was made is asked again behind that lock, so two equal conditional
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -128,8 +128,11 @@ class Committer:
         return await (self._gather if work.goes_with_others else self._single).ask(work)
 
     @asynccontextmanager
-    async def turn(self, heads: Iterable[str]) -> AsyncIterator[None]:
+    async def turn(self, heads: Collection[str]) -> AsyncIterator[None]:
         """Wait until no other writer of this process is at these records, and keep them away meanwhile."""
+        if not heads:
+            yield
+            return
         async with AsyncExitStack() as held:
             for head in sorted(heads):
                 await held.enter_async_context(self._locks.setdefault(head, asyncio.Lock()))

@@ -148,6 +148,10 @@ class Mongo:
     ) -> list[Document]:
         """The result of a pipeline. `seconds`: refuse as too costly what takes longer."""
         with self._reading(seconds):
+            if self._is_motor and seconds is None and session is None:
+                # In one thread by the client that it wraps: Motor takes several turns of the loop for it.
+                find = self._database.delegate[collection].aggregate
+                return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: list(find(pipeline)))
             cursor = self._collection(collection).aggregate(pipeline, session=session)
             if not self._is_motor:
                 cursor = await cursor

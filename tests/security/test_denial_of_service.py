@@ -171,9 +171,9 @@ async def test_a_stranger_makes_nobody_look_up_much(world: World) -> None:
     few = observation("abc-x", hasMember=[{"reference": f"Observation/abc-{n}"} for n in range(5)])
     many = observation("abc-x", hasMember=[{"reference": f"Observation/abc-{n}"} for n in range(500)])
     padded = observation("abc-x", note=[{"text": "x" * 70_000}])
-    assert len(preview(world.gateway, kind, json.dumps(few).encode()).targets) == 5
-    assert preview(world.gateway, kind, json.dumps(many).encode()).targets == ()
-    assert preview(world.gateway, kind, json.dumps(padded).encode()).patient is None
+    assert len(preview(world.gateway, kind, json.dumps(few).encode())[0].targets) == 5
+    assert preview(world.gateway, kind, json.dumps(many).encode())[0].targets == ()
+    assert preview(world.gateway, kind, json.dumps(padded).encode())[0].patient is None
 
 
 @pytest.mark.requirement("LIM-003")
