@@ -15,7 +15,21 @@ from gateway.access.record import NOTHING_PREFETCHED, Caller, Prefetched, Record
 from gateway.access.relation import Relation
 from gateway.access.rights import Rights, reason_of
 from gateway.access.scope import scope_clause
-from gateway.fhir.clause import EVERYTHING, NOTHING, All, Clause, Not, Test, Values, every, matches, negate, parameters_of, some
+from gateway.fhir.clause import (
+    EVERYTHING,
+    NOTHING,
+    All,
+    Clause,
+    Not,
+    Test,
+    Values,
+    every,
+    matches,
+    negate,
+    parameters_of,
+    some,
+    without_version,
+)
 from gateway.fhir.clause import Any as AnyOf
 from gateway.fhir.registry import Registry, ResourceType
 from gateway.problem import Problem
@@ -179,6 +193,14 @@ class Access:
         owned = (kind for kind in self._registry.resource_types.values() if kind.in_compartment)
         is_keeper = self.caller.kind in ("operator", "feed")
         return is_keeper or any(self._of_record(record, kind, "read") != NOTHING for kind in owned)
+
+    def told(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A stored event of the audit without what it names that is hidden from the caller."""
+        record = self.records.get(event.get("patient") or "")
+        hidden = self._rights.hidden_now(record) if record is not None else frozenset[str]()
+        named = event["event"].get("entities", ())
+        kept = [one for one in named if without_version(one) not in hidden]
+        return event if len(kept) == len(named) else {**event, "event": {**event["event"], "entities": kept}}
 
     def ends_of_labels(self, record: Record) -> list[datetime]:
         """When something in this record ceases to be hidden from the caller by a label that hides for a time."""

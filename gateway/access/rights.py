@@ -65,7 +65,7 @@ class Rights:
 
         `deposits`: with what the caller deposited, which is no right to the record.
         """
-        own = Test(kind.owner, "is", record.patient)
+        own: Clause = Test(kind.owner, "is", record.patient)
         if kind.is_raw:
             # Content is read through what attaches it, never as such; who may write any of that deposits it.
             is_writer = direction == "write" and any(
@@ -77,6 +77,8 @@ class Rights:
         if actor in ("patient", "proxy") and not self._is_of_caller(record, actor, persons):
             holds = False
         hidden = self._hidden(kind, actor) if direction == "read" else NOTHING_HIDDEN
+        if kind.group == "audit":  # (what is hidden leaves no trace in their log as long as it is)
+            own = every(own, self._beyond_hidden(record))
         if actor == "patient":
             # nobody's Consent stands between patients and their own record
             return every(own, negate(some(hidden.closed, hidden.open))) if holds else NOTHING
@@ -90,6 +92,22 @@ class Rights:
         if deposits and (self._caller.kind, "deposited", kind.name) in self._policy.holds:
             permits.append(self.deposited_by_me())
         return every(own, some(*permits), negate(some(hidden.closed, *denies)))
+
+    def hidden_now(self, record: Record) -> frozenset[str]:
+        """What labels hide from the caller in this record for a time that is running: references, with what it attaches."""
+        if not record.ends or not any(
+            rule.longest is not None for rule in self._policy.labels.rules_for(self.kind_of_actor(record))
+        ):
+            return frozenset()
+        running = [(identifier, one) for identifier, one in record.ends.items() if one["end"] > self._now]
+        raw_types = [kind.name for kind in self._registry.resource_types.values() if kind.is_raw]
+        contents = (f"{name}/{one}" for _, kept in running for one in kept.get("attached", ()) for name in raw_types)
+        return frozenset((*(f"{one['type']}/{identifier}" for identifier, one in running), *contents))
+
+    def _beyond_hidden(self, record: Record) -> Clause:
+        """The events that name something else than what is hidden from the caller, or nothing."""
+        hidden = self.hidden_now(record)
+        return Test("_entity", "beyond", hidden) if hidden else EVERYTHING
 
     def seen_of(self, record: Record, kind: ResourceType) -> Clause:
         """What no label hides from the caller in this record."""

@@ -95,6 +95,11 @@ class Labels:
             return NOTHING_HIDDEN
         return Hidden(_hidden(closed, author, now), _hidden(openable, author, now), openable, author, now)
 
+    def rules_for(self, actor: str) -> tuple[LabelRule, ...]:
+        """The rules that hide something from a kind of actor."""
+        closed, openable = self.hiding.get(actor, ((), ()))
+        return (*closed, *openable)
+
     def refused_to_set(self, new: Iterable[str], who: frozenset[str]) -> bool:
         """Whether one of these labels is not for these (kinds of actor, `author`) to put on."""
         return any(rule.set_by is not None and not rule.set_by & who for rule in self._rules_of(new))

@@ -18,6 +18,8 @@ from gateway.fhir.search import find_parameter, patient_identifiers, split_name
 from gateway.problem import Problem
 from gateway.store.owners import find_holders, find_owners, find_patient
 
+_MOST_HOLDERS = 1_000  # resources of one identifier that are looked at, whosever they are
+
 
 async def find_addressed(gateway: Gateway, token: str) -> str:
     """The id of the patient with this identifier (`system|value`).
@@ -39,7 +41,13 @@ async def reach(
     refuse_many(gateway, asked)
     named = await _patients_named(gateway, kind, clause)
     if not asked and kind.requires and access.caller.patient is None:
-        named = await _holders(gateway, access, kind, clause)
+        holders = await _holders(gateway, access, kind, clause)
+        access = await extend_to(gateway, access, holders)
+        # Only records that may be seen are too many: how many others there are is nobody's to know. (Not all of those learn of
+        # it that it was asked.)
+        open_to = [patient for patient in holders if access.reaches(kind, "search-type", patient)]
+        refuse_many(gateway, len(open_to))
+        named = [*open_to, *(patient for patient in holders if patient not in open_to)][: gateway.limits.or_values]
     if not named:
         _require_patient(gateway, access, kind, asked)
     return await extend_to(gateway, access, named), named
@@ -76,8 +84,7 @@ async def _holders(gateway: Gateway, access: Access, kind: ResourceType, clause:
         return []
     found = await find_owners(gateway.mongo, kind.name, ids) if ids else set[str]()
     if not ids:
-        found = await find_holders(gateway.mongo, kind.name, tokens, limit=gateway.limits.or_values + 1)
-    refuse_many(gateway, len(found))
+        found = await find_holders(gateway.mongo, kind.name, tokens, limit=_MOST_HOLDERS)
     return sorted(found) or [_nobody(gateway, (ids or tokens)[0])]
 
 

@@ -26,13 +26,21 @@ _NEWS = timedelta(days=90)  # for as long, consumers who come back are told that
 def label_values(gateway: Gateway, access: Access, entry: Entry) -> Document:
     """What is stored beside a resource of its labels. To one that hides for a time without telling its end, that is added.
 
-    Raises Problem where an end is told that is none, or too late.
+    How long it can be hidden at all is settled by the first label that does so, and stays when that is taken off. Raises
+    Problem where an end is told that is none, or too late.
     """
     labels = gateway.index.labels(entry.kind, entry.resource)
+    most = _latest(entry)
+    kept: Document = {} if most is None else {"hidable_until": most}
     if not labels:
-        return {}
-    ends = [end for coding in _codings(entry.kind, entry.resource) if (end := _end(gateway, access, entry, coding)) is not None]
-    return {"labels": labels} | ({"hidden_until": max(ends)} if ends else {})
+        return kept
+    found = [
+        one for coding in _codings(entry.kind, entry.resource) if (one := _end(gateway, access, entry, coding)) is not None
+    ]
+    if not found:
+        return kept | {"labels": labels}
+    ends, latest = zip(*found, strict=True)
+    return {"labels": labels, "hidden_until": max(ends), "hidable_until": max(latest)}
 
 
 def ends_kept(access: Access, entry: Entry, values: Document) -> Document:
@@ -46,7 +54,8 @@ def ends_kept(access: Access, entry: Entry, values: Document) -> Document:
     record = access.records.get(entry.patient or "")
     ended = [one for one, kept in record.ends.items() if kept["end"] < access.now - _NEWS] if record is not None else []
     kept: Document = {f"ends.{one}": None for one in ended}
-    return kept | {f"ends.{entry.id}": None if end is None else {"type": entry.kind.name, "end": end}}
+    attached = {"attached": values["attached"]} if "attached" in values else {}
+    return kept | {f"ends.{entry.id}": None if end is None else {"type": entry.kind.name, "end": end, **attached}}
 
 
 def limit_ends(gateway: Gateway, draft: Draft, fresh: Iterable[Entry]) -> None:
@@ -85,26 +94,34 @@ def forget_ends(kind: ResourceType, resource: Any) -> None:
         coding.extension = [one for one in coding.extension or () if one.url != HIDDEN_UNTIL] or None
 
 
-def _end(gateway: Gateway, access: Access, entry: Entry, coding: Any) -> datetime | None:
-    """Until when a label hides, None for one that does so without an end, or hides nothing."""
+def _latest(entry: Entry) -> datetime | None:
+    """Until when at most this can be hidden, None where it never was."""
+    former = entry.former or {}
+    found: datetime | None = former.get("hidable_until", former.get("hidden_until"))
+    return found
+
+
+def _end(gateway: Gateway, access: Access, entry: Entry, coding: Any) -> tuple[datetime, datetime] | None:
+    """Until when a label hides, and could at most; None for one that does so without an end, or hides nothing."""
     token = token_values(coding.system, coding.code)
     longest = gateway.policy.labels.longest_of(token[0]) if token else None
     if longest is None:
         return None
-    latest = (access.now + longest).replace(microsecond=0)
+    latest = _latest(entry) or (access.now + longest).replace(microsecond=0)
     known: datetime | None = (entry.former or {}).get("hidden_until")
     told = [one.valueDateTime for one in coding.extension or () if one.url == HIDDEN_UNTIL]
     if not told:
         end = known or latest
         extension = gateway.registry.types.struct("Extension")(url=HIDDEN_UNTIL, valueDateTime=write_instant(end))
         coding.extension = [*(coding.extension or ()), extension]
-        return end
+        return end, latest
     if len(told) > 1 or told[0] is None:
         raise entry.locate(_refusal(entry, "the end of a label is one dateTime", "value"))
     end = read_span(told[0]).low
-    if end > max(latest, known or latest):
-        raise entry.locate(_refusal(entry, f"this security label hides for {longest.days} days at most", "business-rule"))
-    return end
+    if end > latest:
+        text = f"this security label hides for {longest.days} days at most, from when it was first put on"
+        raise entry.locate(_refusal(entry, text, "business-rule"))
+    return end, latest
 
 
 def _codings(kind: ResourceType, resource: Any) -> Iterator[Any]:

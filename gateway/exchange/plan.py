@@ -200,7 +200,9 @@ _OWN_CHECKS: Mapping[str, Check] = {"Consent": check_consent, "CareTeam": check_
 
 def _deletion(gateway: Gateway, access: Access, entry: Entry) -> Change:
     former = entry.former or {}
-    kept: Document = {name: former[name] for name in ("search", "labels", "hidden_until", "attached") if name in former}
+    kept: Document = {
+        name: former[name] for name in ("search", "labels", "hidden_until", "hidable_until", "attached") if name in former
+    }
     key, digest = former.get("key"), former.get("digest")
     return Change(
         kind=entry.kind,

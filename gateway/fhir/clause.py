@@ -29,7 +29,8 @@ class Test(msgspec.Struct, frozen=True, gc=False):
     """One comparison of a search parameter with a value.
 
     `op` and `value`: `is`, `starts` and `contains` (before any NUL) take a text; `missing` a bool; `holds` a clause about the
-    parts of one composite value; `eq ne lt gt le ge sa eb` (FHIR's prefixes) and `overlaps` take a `Span`, an `Interval` or a
+    parts of one composite value; `beyond`, references: that it names something else than these (or any version of them), or
+    nothing; `eq ne lt gt le ge sa eb` (FHIR's prefixes) and `overlaps` take a `Span`, an `Interval` or a
     `Measure`, by the type of the parameter.
     """
 
@@ -85,6 +86,7 @@ FIELDS: Mapping[str, str] = {
     "_source": "source",
     "_depositor": "depositor",
     "_hiddenUntil": "hidden_until",
+    "_entity": "event.entities",
     "patient": "patient",
 }
 
@@ -164,6 +166,9 @@ def matches(clause: Clause, values: Values) -> bool:
 
 
 def _test(test: Test, values: Values) -> bool:
+    if test.op == "beyond":
+        named = values.get("event", {}).get("entities", ())
+        return not named or any(without_version(one) not in test.value for one in named)
     found = _values_of(test.parameter, values)
     if test.op == "missing":
         return (not found) is test.value
@@ -183,6 +188,11 @@ def _test(test: Test, values: Values) -> bool:
     if test.op == "contains":
         return any(test.value in text.partition("\0")[0] for text in found)
     return any(text.startswith(test.value) for text in found)
+
+
+def without_version(reference: str) -> str:
+    """What a reference to a version is a version of."""
+    return reference.partition("/_history/")[0]
 
 
 def _values_of(parameter: str, values: Values) -> typing.Any:

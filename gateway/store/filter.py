@@ -83,6 +83,10 @@ def _any(parts: list[Document]) -> Document:
 def _test(test: Test, field: str, *, common: bool) -> Document:
     if test.op == "missing":
         return {field: {"$exists": not test.value}}
+    if test.op == "beyond":
+        named = "|".join(_SPECIAL.sub(r"\\\g<0>", one) for one in sorted(test.value))
+        other = {"$elemMatch": {"$not": {"$regex": rf"^(?:{named})(?:/_history/|$)"}}}
+        return {"$or": [{field: {"$exists": False}}, {field: other}]}
     if isinstance(test.value, Span):
         if field in INSTANTS:
             return _instant(field, test.op, test.value)

@@ -114,7 +114,7 @@ async def find(
     if with_keys:
         fields |= {key.field: 1 for key in order.keys}
     where = search_filter(access, kind, asked) | LIVE
-    return await mongo.find(
+    found = await mongo.find(
         kind.name,
         {"$and": [where, *behind]} if behind else where,
         fields,
@@ -125,6 +125,7 @@ async def find(
         seconds=seconds,
         session=session,
     )
+    return [dict(access.told(one)) for one in found] if kind.name == "AuditEvent" else found
 
 
 async def count(
@@ -245,10 +246,12 @@ async def find_current(
         return None
     reference = f"{kind.name}/{identifier}"
     if session is None and reference in access.prefetched.resources:
-        found = access.prefetched.resources[reference]
-        return dict(found) if found is not None and matches(clause, found) else None
-    where = to_filter(every(Test("_id", "is", identifier), clause))
-    return await mongo.find_one(kind.name, where, fields, session)
+        known = access.prefetched.resources[reference]
+        found = dict(known) if known is not None and matches(clause, known) else None
+    else:
+        where = to_filter(every(Test("_id", "is", identifier), clause))
+        found = await mongo.find_one(kind.name, where, fields, session)
+    return dict(access.told(found)) if found is not None and kind.name == "AuditEvent" else found
 
 
 def _versions_of(identifier: str) -> Document:

@@ -31,6 +31,11 @@ TEXTS = [
     *("\uffff", "\uffffx", "\U00010000", "\U0010fffe", "\U0010ffff", "\U0010ffffx", "a\U0010ffff", "a\U0010ffffb", "b", "?"),
 ]
 texts = st.sampled_from(TEXTS) | st.text(max_size=3)
+# References as events name them: some begin like others, some hold what means something in a pattern.
+REFERENCES = ["List/a-1", "List/a-12", "Binary/a.1", "Binary/a-1", "List/a(1"]
+versions = st.builds(
+    lambda one, tail: one + tail, st.sampled_from(REFERENCES), st.sampled_from(["", "/_history/1", "/_history"])
+)
 patients = st.sampled_from(["0a1-a", "0a1-b", "fff-a", "fff-ab"])
 ids = patients | st.sampled_from(["00", "no id"])
 moments = st.sampled_from(
@@ -88,6 +93,7 @@ def documents(stored: st.SearchStrategy[Span]) -> st.SearchStrategy[Document]:
             "labels": st.lists(texts, min_size=1, max_size=3),
             "depositor": texts,
             "hidden_until": moments.filter(lambda m: m < LATEST),
+            "event": st.fixed_dictionaries({}, optional={"entities": st.lists(versions, min_size=1, max_size=3)}),
         },
     )
 
@@ -113,6 +119,9 @@ tests = st.one_of(
         texts,
     ),
     st.builds(Compare, st.just("pair"), st.just("holds"), parts),
+    st.builds(
+        Compare, st.just("_entity"), st.just("beyond"), st.frozensets(st.sampled_from(REFERENCES), min_size=1, max_size=3)
+    ),
     st.builds(Compare, st.sampled_from(["_id", "patient"]), st.just("is"), ids),
     st.builds(
         Compare,
