@@ -27,6 +27,7 @@ from gateway.cli.conformance import conformance_app
 from gateway.cli.keys import keys_app
 from gateway.cli.metrics import telling_metrics
 from gateway.cli.records import erase, withdrawn
+from gateway.cli.reindex import reindex_command
 from gateway.cli.simulate import simulate_command
 from gateway.cli.tokens import token_app
 from gateway.cli.validate import validate_files
@@ -57,6 +58,7 @@ app.add_typer(accounts_app, name="accounts")
 app.add_typer(audit_app, name="audit")
 app.command("erase-patient")(erase)
 app.command("withdrawn")(withdrawn)
+app.command("reindex")(reindex_command)
 app.command("validate")(validate_files)
 
 _Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65_535)]
