@@ -9,17 +9,22 @@ strangers could fill the audit. It leaves a line in the log, with its status.
 
 import secrets
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 
 from gateway.access.access import Access
 from gateway.exchange.call import Call, Origin
 from gateway.exchange.entries import Entry
+from gateway.exchange.gateway import Gateway
 from gateway.exchange.tokens import Grant
 from gateway.fhir.balp import BROKEN, DONE, FAILED, PROVIDED, PUBLISHED, REFUSED, Event
 from gateway.fhir.registry import ResourceType
 from gateway.problem import Problem
+from gateway.store.mongo import Document
+
+Showing = tuple[str | None, str]  # whose it is (None: of who is asked about), and its reference
 
 _LISTED = 10  # entities named in one event; the rest are counted, and found by the commit they carry
 
@@ -53,25 +58,51 @@ def written(access: Access, entries: Iterable[Entry], commits: Mapping[str, int]
 
 
 def searched(
-    access: Access, call: Call, kinds: Iterable[ResourceType], asked: Iterable[str], shown: Iterable[str]
+    access: Access,
+    call: Call,
+    kinds: Iterable[ResourceType],
+    asked: Iterable[str],
+    shown: Iterable[str],
+    found: Iterable[Showing] | None = None,
 ) -> list[Event]:
     """The events of a search: one for each record that it asked about, or of which it was shown anything.
 
     Who had no right to find anything gets an empty result; the patient sees that it was tried. The query of a search over
     several records names their patients to each other: it stands in one more event, which belongs to none of them.
+    `found`: what it showed, where that is to be known.
     """
     seen = set(shown)
     about: list[str | None] = [*dict.fromkeys((*asked, *sorted(seen)))] or [None]
+    told = None if found is None else [*found]
     if len(about) > 1:
         alone = msgspec.structs.replace(call, raw=None)
-        events = [_search(access, alone, kinds, patient, patient in seen) for patient in about]
+        events = [_search(access, alone, kinds, patient, patient in seen, _of(told, patient)) for patient in about]
         return [*events, _search(access, call, kinds, None, bool(seen))]
-    return [_search(access, call, kinds, about[0], about[0] in seen)]
+    return [_search(access, call, kinds, about[0], about[0] in seen, _of(told, None))]
 
 
-def _search(access: Access, call: Call, kinds: Iterable[ResourceType], patient: str | None, seen: bool) -> Event:
+def shown_of(gateway: Gateway, found: Iterable[tuple[ResourceType, Document]]) -> list[Showing]:
+    """What of these is to be known as shown: what its depositor can take back, and is told then who saw it."""
+    operation = gateway.registry.operations.get("withdraw")
+    types = operation.types if operation is not None else ()
+    return [(document.get("patient"), f"{kind.name}/{document['_id']}") for kind, document in found if kind.name in types]
+
+
+def _of(found: Sequence[Showing] | None, patient: str | None) -> tuple[str, ...] | None:
+    """What of it is of this patient (None: all is of one)."""
+    return None if found is None else tuple(one for owner, one in found if patient is None or owner in (None, patient))
+
+
+def _search(
+    access: Access,
+    call: Call,
+    kinds: Iterable[ResourceType],
+    patient: str | None,
+    seen: bool,
+    shown: tuple[str, ...] | None = None,
+) -> Event:
     if seen or any(access.reaches(kind, "search-type", patient) for kind in kinds):
-        return event(access, call, patient, DONE)
+        return replace(event(access, call, patient, DONE), shown=shown)
     return event(access, call, patient, REFUSED, reason="no right to this data")
 
 

@@ -54,7 +54,7 @@ async def openings_of(gateway: Gateway, access: Access, withdrawn: Document) -> 
 
 
 def _how(event: Document, withdrawn: Document) -> str | None:
-    """`opened`, `listed` (it may have been among what a search showed), or None."""
+    """`opened`, `listed` (among what a search showed or, where that is not kept, may have shown), or None."""
     interaction = event["interaction"]
     if interaction in _OPENED or interaction.startswith("$"):
         touched = {"/".join(reference.split("/")[:2]) for reference in event.get("entities", ())}
@@ -62,6 +62,8 @@ def _how(event: Document, withdrawn: Document) -> str | None:
             return "opened"
     if interaction not in _SHOWN:
         return None
+    if "shown" in event:
+        return "listed" if set(event["shown"]).intersection(withdrawn["entities"]) else None
     includes = b"include=" in b64decode(event.get("query", ""))
     types = {reference.partition("/")[0] for reference in withdrawn["entities"]}
     is_about = event.get("type") in types or event.get("type") is None or interaction == "$everything"

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from gateway.access.access import Access
 from gateway.exchange.addressed import find_addressed, reach, refuse_many, require_named
-from gateway.exchange.audit import existing, searched
+from gateway.exchange.audit import existing, searched, shown_of
 from gateway.exchange.bounds import Part, require_bounded_parts
 from gateway.exchange.call import Answer, Call
 from gateway.exchange.chaining import resolve_chains, split_chains
@@ -117,7 +117,8 @@ async def _search(gateway: Gateway, access: Access, call: Call, asked: _Asked, s
         gateway.settings.base_url, matches, links, total=total, included=coming, updated=updated, outcome=outcome
     )
     owners = [document["patient"] for _, document in (*page, *included) if document.get("patient")]
-    return Answer(200, body), searched(access, call, kinds, about, owners)
+    seen = shown_of(gateway, (*page, *included))
+    return Answer(200, body), searched(access, call, kinds, about, owners, seen)
 
 
 async def _find_told(

@@ -85,7 +85,8 @@ class Event:
     themselves carry its number). `query`: the raw request of a search, in base64. `consents`: the Consent versions that were
     weighed. `reason`: why it was refused. `subject`: issuer and subject of a token that is not ours.
     `roles`, `organization`: as what and where whoever stands behind an establishment's call acts. `transaction`: the one of
-    IHE's that a deposit is part of.
+    IHE's that a deposit is part of. `shown`: what of this record a search showed, of what its depositor can take back: for who
+    is told then who saw it; None where that is not kept.
     """
 
     interaction: str
@@ -109,11 +110,13 @@ class Event:
     roles: tuple[str, ...] = ()
     organization: str | None = None
     transaction: str | None = None
+    shown: tuple[str, ...] | None = None
 
     def compact(self) -> dict[str, Any]:
         """What is stored: the fields that say something."""
         fields = {name: getattr(self, name) for name in self.__slots__}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items() if v and k != "patient"}
+        kept = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items() if v and k != "patient"}
+        return kept if self.shown is None else {**kept, "shown": list(self.shown)}
 
 
 def audit_values(event: Event, recorded: datetime) -> dict[str, Any]:

@@ -137,6 +137,25 @@ async def test_its_depositor_is_told_who_has_seen_it(world: World) -> None:
         assert nobody not in told_of
 
 
+async def test_who_searched_and_was_not_shown_it_is_not_told(world: World) -> None:
+    """That somebody looked for other documents is theirs and the patient's, not the depositor's."""
+    owner, doctor, made, _ = await wrong_one(world)
+    seekers = [await world.professional() for _ in range(4)]
+    for actor in seekers:
+        await world.consent(owner, actor)
+    shown, other, paged, whole = seekers
+    patient = owner.patient
+    await shown.get(f"DocumentReference?patient={patient}")
+    await other.get(f"DocumentReference?patient={patient}&type=http://loinc.org|18842-5")
+    await other.get(f"List?patient={patient}&_include=List:item")
+    await owner.create(attaching(patient, "https://elsewhere.example/a", date="2031-01-01T00:00:00Z"))
+    await paged.get(f"DocumentReference?patient={patient}&_sort=-date&_count=1")
+    await whole.get(f"Patient/{patient}/$everything?_type=DocumentReference")
+    found = await told(doctor, made)
+    seen = {parts(one)["user"]["reference"] for one in found["listed"]}
+    assert seen == {shown.reference, whole.reference}
+
+
 async def test_who_asks_again_is_told_again(world: World) -> None:
     owner, doctor, made, _ = await wrong_one(world)
     await owner.get(made)

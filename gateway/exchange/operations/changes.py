@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from gateway.access.access import Access
-from gateway.exchange.audit import searched
+from gateway.exchange.audit import searched, shown_of
 from gateway.exchange.call import Answer, Call
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.history import version_entry
@@ -72,7 +72,8 @@ async def changes(gateway: Gateway, access: Access, call: Call, session: Session
     body = build_bundle(
         "history", [version_entry(gateway, kind, one["_id"], one) for one in found], link=_links(gateway, path, place, sealed)
     )
-    return Answer(200, body), searched(access, call, [kind], about, [document["patient"] for document in found])
+    seen = shown_of(gateway, ((kind, document) for document in found))
+    return Answer(200, body), searched(access, call, [kind], about, [document["patient"] for document in found], seen)
 
 
 async def _find(

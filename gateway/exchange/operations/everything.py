@@ -11,13 +11,13 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 from gateway.access.access import Access
-from gateway.exchange.audit import existing, searched
+from gateway.exchange.audit import existing, searched, shown_of
 from gateway.exchange.call import Answer, Call
 from gateway.exchange.cursor import Cursor
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.operations.arguments import read_day
 from gateway.exchange.parameters import Pairs, read_number
-from gateway.exchange.read import Result
+from gateway.exchange.read import Result, body_of
 from gateway.exchange.standing import extend_to
 from gateway.fhir.bundle import Piece, build_searchset
 from gateway.fhir.clause import Clause, Test, every, some
@@ -58,11 +58,12 @@ async def everything(gateway: Gateway, access: Access, call: Call, session: Sess
         kind, last = page[-1]
         cursor = Cursor((*pairs, ("_in", kind.name)), (last["updated"],), last["_id"])
         links.append(("next", f"{base}?{urlencode([('_cursor', gateway.cursors.seal(path, cursor))])}"))
-    pieces: list[Piece] = [(kind.name, document["_id"], document["body"]) for kind, document in page]
+    pieces: list[Piece] = [(kind.name, document["_id"], body_of(gateway, document)) for kind, document in page]
     total = len(found) if start.place is None and len(found) <= count else None
     body = build_searchset(gateway.settings.base_url, pieces, links, total=total)
     owners = [document["patient"] for _, document in page if document.get("patient")]
-    return Answer(200, body), searched(access, call, kinds, existing(access, [patient]), owners)
+    about = existing(access, [patient])
+    return Answer(200, body), searched(access, call, kinds, about, owners, shown_of(gateway, page))
 
 
 async def _find(
