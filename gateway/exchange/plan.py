@@ -15,6 +15,7 @@ from gateway.exchange.attachments import attached_ids, check_attachments, read_d
 from gateway.exchange.audit import existing
 from gateway.exchange.care import check_care_team, limit_relations, relations_kept
 from gateway.exchange.consents import check_consent, limit_consents
+from gateway.exchange.consequences import label_sets_again
 from gateway.exchange.content import content_issues
 from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry, decode_entry, require_kind
@@ -83,6 +84,7 @@ async def _make(gateway: Gateway, draft: Draft) -> Plan:
                 _check(gateway, draft, entry)
             except Problem as problem:
                 draft.refuse(entry, problem)
+    fresh += await label_sets_again(gateway, draft, fresh, change_of)
     await limit_consents(gateway, draft, fresh)
     limit_relations(gateway, draft, fresh)
     limit_ends(gateway, draft, fresh)
@@ -130,7 +132,7 @@ def _check(gateway: Gateway, draft: Draft, entry: Entry) -> None:
         _check_content(gateway, draft.access, entry)
     except Problem as problem:
         raise entry.locate(problem) from None
-    change = _writing(gateway, draft.access, entry)
+    change = change_of(gateway, draft.access, entry)
     entry.change = change if check_lifecycle(gateway, draft.access, entry, change) else None
     entry.warnings = tuple(warnings_of(gateway, entry)) if entry.kind.attachments or entry.call.submitted else ()
     _check_record(gateway, draft, entry, change)
@@ -222,7 +224,8 @@ def _deletion(gateway: Gateway, access: Access, entry: Entry) -> Change:
     )
 
 
-def _writing(gateway: Gateway, access: Access, entry: Entry) -> Change:
+def change_of(gateway: Gateway, access: Access, entry: Entry) -> Change:
+    """What is to be written of an entry whose resource is known."""
     kind, resource, former = entry.kind, entry.resource, entry.former
     _clean_meta(gateway, resource)
     if kind.name == "Observation":
@@ -370,7 +373,7 @@ def _renewal(gateway: Gateway, access: Access, entry: Entry, former: Document) -
     except Problem as problem:
         raise entry.locate(problem) from None
     entry.former = former
-    change = _writing(gateway, access, entry)
+    change = change_of(gateway, access, entry)
     change.interaction = needed
     require(access, change)
     check_labels(gateway, access, entry, set(change.values.get("labels", ())))

@@ -113,7 +113,7 @@ def _submission_set(gateway: Gateway, draft: Draft, entry: Entry) -> dict[str, A
     told = msgspec.json.decode(gateway.codec.encode(entry.resource))
     designation = next(iter(told.get("category", ())), told.get("type"))
     author: dict[str, Any] = next(iter(told.get("author", ())), {})
-    labels = [*_labels(told)]  # to whom the document does not exist, nothing tells of which kind it is
+    labels = [*labels_told(told)]  # to whom the document does not exist, nothing tells of which kind it is
     extensions: list[dict[str, Any]] = [
         {
             "url": f"{_EXTENSION}sourceId",
@@ -151,8 +151,8 @@ def label_sets(gateway: Gateway, draft: Draft, fresh: list[Entry]) -> None:
         for document in (one for one in draft.entries if one.kind.name == _DOCUMENT and one.is_create):
             if document.resource is None:  # it is known, from the same submission
                 decode_entry(gateway, document)
-            for coding in _labels(msgspec.json.decode(gateway.codec.encode(document.resource))):
-                if _hides(gateway, coding):
+            for coding in labels_told(msgspec.json.decode(gateway.codec.encode(document.resource))):
+                if hides(gateway, coding):
                     wanted[(coding.get("system"), coding.get("code"), coding.get("display"))] = coding
         for own in entry.resource.meta.security or () if entry.resource.meta is not None else ():
             wanted.pop((own.system, own.code, own.display), None)
@@ -163,14 +163,14 @@ def label_sets(gateway: Gateway, draft: Draft, fresh: list[Entry]) -> None:
             meta.security = [*(meta.security or ()), *(msgspec.convert(one, coding_type) for one in wanted.values())]
 
 
-def _hides(gateway: Gateway, coding: dict[str, Any]) -> bool:
+def hides(gateway: Gateway, coding: dict[str, Any]) -> bool:
     """Whether a label hides anything from anybody; one that nobody knows does."""
     labels, system = gateway.policy.labels, coding.get("system")
     tokens = token_values(system, coding.get("code"))[:1] if coding.get("code") else ()
     return system not in labels.systems or any(token in rule.tokens for rule in labels.rules for token in tokens)
 
 
-def _labels(told: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def labels_told(told: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The security labels of a document, as Codings; of what is none, one that nobody knows."""
     yield from told.get("meta", {}).get("security", ())
     for concept in told.get("securityLabel", ()):

@@ -49,6 +49,12 @@ class Change:
     depositor: str | None = None
     kept: Document = field(default_factory=dict)
     sealed: Sequence[Document] = ()
+    follows: bool = False
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether nothing remains of it but that it was there."""
+        return bool(self.sealed) and self.resource is None
 
     @property
     def version(self) -> int:
@@ -82,15 +88,15 @@ class Change:
             "source": self.source,
             "commit": commit,
         }
-        if self.patient is not None and not self.sealed:
+        if self.patient is not None and not self.is_withdrawn:
             document["patient"] = self.patient
-        if self.sealed:  # of no patient: so it is in nobody's view
+        if self.is_withdrawn:  # of no patient: so it is in nobody's view
             document["withdrawn"] = True
         if self.key is not None:
             document["key"] = self.key
         if self.digest is not None:
             document["digest"] = self.digest
-        if self.depositor is not None and not self.sealed:
+        if self.depositor is not None and not self.is_withdrawn:
             document["depositor"] = self.depositor
         if self.touched:
             document["touched"] = True
@@ -125,8 +131,10 @@ class Plan:
 def require(access: Access, change: Change) -> None:
     """The door of writing: both the old and the new version must be the caller's to write. Raises Problem at its place.
 
-    What is withdrawn must have been deposited by the caller, whatever the patient permits by now.
+    What is withdrawn must have been deposited by the caller, whatever the patient permits by now. What follows is not theirs.
     """
+    if change.follows:
+        return
     if change.sealed:
         if not matches(access.withdrawable(change.kind), change.former or {}):
             raise unknown_reference(change.kind.name)

@@ -39,8 +39,11 @@ async def find_document(access: Access, mongo: Mongo, kind: ResourceType, identi
 
 async def find_former_versions(access: Access, mongo: Mongo, kind: ResourceType, document: Document) -> list[Document]:
     """The former versions of what the caller deposited, oldest first; none of anything else."""
-    if not matches(access.withdrawable(kind), document):
-        return []
+    return await find_all_versions(mongo, kind, document) if matches(access.withdrawable(kind), document) else []
+
+
+async def find_all_versions(mongo: Mongo, kind: ResourceType, document: Document) -> list[Document]:
+    """The former versions of a resource, oldest first, to be sealed: whoever deposited it."""
     where = {"bucket": document["bucket"], "id": document["_id"]}
     return await mongo.find(history_of(kind.name), where, sort=[("version", 1)])
 
@@ -72,6 +75,24 @@ async def find_lists(access: Access, mongo: Mongo, kind: ResourceType, patient: 
     alone = every(Test("patient", "is", patient), Test("item", "is", reference), access.withdrawable(kind))
     found = await mongo.find(kind.name, to_filter(alone) | LIVE)
     return [document for document in found if document["search"]["item"] == [reference]]
+
+
+async def find_naming(
+    access: Access, mongo: Mongo, kind: ResourceType, patient: str, references: Sequence[str]
+) -> list[Document]:
+    """The Lists of a record that name any of these, whoever deposited them: to be told to nobody, but to be changed."""
+    if patient not in access.records:
+        return []
+    where = {"bucket": patient[:3], "patient": patient, "search.item": {"$in": [*references]}}
+    return await mongo.find(kind.name, where | LIVE)
+
+
+async def find_labels(access: Access, mongo: Mongo, kind: ResourceType, references: Sequence[str]) -> set[str]:
+    """The labels that any of these resources bears, whoever may read it: never told, but kept where these are."""
+    ids = [reference.partition("/")[2] for reference in references if reference.startswith(f"{kind.name}/")]
+    where = {"_id": {"$in": ids}, "bucket": {"$in": sorted({one[:3] for one in ids})}} | LIVE
+    found = await mongo.find(kind.name, where, {"labels": 1, "patient": 1}) if ids else []
+    return {label for one in found if one.get("patient") in access.records for label in one.get("labels", ())}
 
 
 async def find_replaced(access: Access, mongo: Mongo, kind: ResourceType, document: Document) -> list[str]:

@@ -16,11 +16,12 @@ import msgspec
 from gateway.access.access import Access
 from gateway.exchange.audit import event, written
 from gateway.exchange.call import Answer, Call
+from gateway.exchange.consequences import follow, without
 from gateway.exchange.contents import seal
 from gateway.exchange.entries import Entry, read_entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.openings import openings_of
-from gateway.exchange.plan import make_plan
+from gateway.exchange.plan import change_of, make_plan
 from gateway.exchange.read import Result, not_found
 from gateway.exchange.standing import extend_to, is_confined
 from gateway.exchange.write import ATTEMPTS, too_often
@@ -55,7 +56,9 @@ async def withdraw(gateway: Gateway, access: Access, call: Call, _operation: Ope
             plan = Plan(changes)
             try:
                 entries, restored = await _put_back(gateway, access, call, changes)
-                plan = Plan([*changes, *restored.changes], restored.conditions)
+                entries += (others := await _forget(gateway, access, call, changes))
+                following = [entry.change for entry in others if entry.change is not None]
+                plan = Plan([*changes, *restored.changes, *following], restored.conditions)
                 events = partial(_events, access, call, changes, entries)
                 await gateway.committer.commit(Work(access, plan, events, held=held))
             except Stale:
@@ -90,6 +93,26 @@ async def _put_back(gateway: Gateway, access: Access, call: Call, changes: list[
         for version in changes[0].sealed:
             version.setdefault(said, []).append(f"{kind.name}/{identifier}")
     return entries, plan
+
+
+async def _forget(gateway: Gateway, access: Access, call: Call, changes: list[Change]) -> list[Entry]:
+    """The entries by which the Lists of others, or of more than this, name it no more; nor does any version of them."""
+    first, kind = changes[0], gateway.registry.find(_LIST)
+    if kind is None or first.patient is None:
+        return []
+    gone, entities = {change.id for change in changes}, [f"{change.kind.name}/{change.id}" for change in changes]
+    key = await gateway.patient_keys.of(first.patient, await find_key(gateway.mongo, first.patient))
+    made: list[Entry] = []
+    for stored in await kept.find_naming(access, gateway.mongo, kind, first.patient, entities):
+        if stored["_id"] in gone:
+            continue
+        entry = follow(gateway, access, stored, without(gateway, stored, entities), call.origin, change_of)
+        versions = [*await kept.find_all_versions(gateway.mongo, kind, stored), stored]
+        since = first.sealed[0]["since"]
+        if entry.change is not None:
+            entry.change.sealed = [_sealed(access, kind, version, key, entities, since) for version in versions]
+        made.append(entry)
+    return made
 
 
 async def _plan(gateway: Gateway, access: Access, call: Call, kind: ResourceType) -> list[Change]:
