@@ -4,9 +4,9 @@ Knows: that a worker does one thing at a time, and how long others may be kept w
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from time import perf_counter
-from typing import TypeVar
+from typing import Generic, Self, TypeVar
 
 T = TypeVar("T")
 
@@ -17,14 +17,30 @@ _IDLE = 0.00005  # seconds that coming round takes where nobody else had anythin
 _MOST_ROUNDS = 20  # a wait has an end, whatever the others do
 
 
-async def paced(items: Iterable[T]) -> AsyncIterator[T]:
-    """The items in their order; whenever a turn is over, others come first."""
-    began = perf_counter()
-    for n, item in enumerate(items, start=1):
-        yield item
-        if n % _AT_ONCE == 0 and perf_counter() - began > _TURN:
+class paced(Generic[T]):  # noqa: N801 (it is called like the generator that it would be)
+    """The items in their order, for `async for`; whenever a turn is over, others come first.
+
+    (No generator: the loop keeps a list of those, which costs more than all else here where there is but one item.)
+    """
+
+    __slots__ = ("_began", "_given", "_items")
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._items = iter(items)
+        self._given = 0
+        self._began = perf_counter()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        if self._given % _AT_ONCE == 0 and perf_counter() - self._began > _TURN:
             await give_way()
-            began = perf_counter()
+            self._began = perf_counter()
+        self._given += 1
+        for item in self._items:
+            return item
+        raise StopAsyncIteration
 
 
 async def give_way() -> None:

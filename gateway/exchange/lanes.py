@@ -9,10 +9,12 @@ all be that is small between their turns. Small requests take no lane.
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from gateway.access.access import Caller
 from gateway.exchange.throttle import Key, key_of
+
+_NONE = nullcontext()
 
 
 class Lanes:
@@ -23,13 +25,13 @@ class Lanes:
         self._large = large
         self._waiting: dict[Key, deque[asyncio.Future[None]]] = {}  # in the order of turns
 
-    @asynccontextmanager
-    async def turn(self, caller: Caller, size: int) -> AsyncIterator[None]:
+    def turn(self, caller: Caller, size: int) -> AbstractAsyncContextManager[None]:
         """A lane for a body of this size, once there is one; of several callers each gets one in turn."""
-        if size < self._large:
-            yield
-            return
-        await self._enter(key_of(caller))
+        return _NONE if size < self._large else self._turn(key_of(caller))
+
+    @asynccontextmanager
+    async def _turn(self, who: Key) -> AsyncIterator[None]:
+        await self._enter(who)
         try:
             yield
         finally:

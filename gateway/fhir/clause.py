@@ -99,9 +99,9 @@ def every(*clauses: Clause) -> Clause:
     """All of these, in the simplest form."""
     of: list[Clause] = []
     for clause in clauses:
-        if isinstance(clause, All):
+        if type(clause) is All:  # (quicker than isinstance, and asked some hundred times for each request)
             of += clause.of
-        elif isinstance(clause, Any) and not clause.of:
+        elif type(clause) is Any and not clause.of:
             return NOTHING
         else:
             of.append(clause)
@@ -112,9 +112,9 @@ def some(*clauses: Clause) -> Clause:
     """At least one of these, in the simplest form."""
     of: list[Clause] = []
     for clause in clauses:
-        if isinstance(clause, Any):
+        if type(clause) is Any:
             of += clause.of
-        elif isinstance(clause, All) and not clause.of:
+        elif type(clause) is All and not clause.of:
             return EVERYTHING
         else:
             of.append(clause)

@@ -11,7 +11,7 @@ when the plan was made is asked again behind that lock, so two equal conditional
 import asyncio
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -33,6 +33,7 @@ from gateway.store.schema import HEADS
 
 Moment = tuple[int, datetime]  # number and time of a commit
 
+_NOTHING_HELD = nullcontext()
 _NEVER: Moment = (0, EARLIEST)
 _MILLISECOND = timedelta(milliseconds=1)
 _MOST_REMEMBERED = 10_000
@@ -127,12 +128,12 @@ class Committer:
             require(work.access, change)
         return await (self._gather if work.goes_with_others else self._single).ask(work)
 
-    @asynccontextmanager
-    async def turn(self, heads: Collection[str]) -> AsyncIterator[None]:
+    def turn(self, heads: Collection[str]) -> AbstractAsyncContextManager[None]:
         """Wait until no other writer of this process is at these records, and keep them away meanwhile."""
-        if not heads:
-            yield
-            return
+        return self._turn(heads) if heads else _NOTHING_HELD
+
+    @asynccontextmanager
+    async def _turn(self, heads: Collection[str]) -> AsyncIterator[None]:
         async with AsyncExitStack() as held:
             for head in sorted(heads):
                 await held.enter_async_context(self._locks.setdefault(head, asyncio.Lock()))
