@@ -53,7 +53,9 @@ def operators(
     for document in asyncio.run(work()):
         event = document["event"]
         said = [event["interaction"], *([event["reason"]] if "reason" in event else []), *event.get("entities", ())]
-        print(f"{document['updated']:%Y-%m-%dT%H:%M:%SZ}  {event['client']}  {'  '.join(said)}")  # noqa: T201 (the result)
+        line = f"{document['updated']:%Y-%m-%dT%H:%M:%SZ}  {event['client']}  {'  '.join(said)}"
+        # (Names and logins are typed by whoever did it: none of them begins a line of its own.)
+        print("".join(one if one.isprintable() else "?" for one in line))  # noqa: T201 (the result)
 
 
 def _logged_seals(log: Path) -> Iterator[Sealed]:

@@ -29,6 +29,7 @@ LEVELS: Mapping[str, tuple[str, ...]] = {
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")  # of S256, RFC 7636 §4.2
 _LOOPBACK = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\]))(?::[0-9]{1,5})?(/.*)?", re.S)
 _LONGEST = 2_048
+_MOST_PARTS = 12
 _REPEATABLE = ("resource",)
 
 
@@ -215,6 +216,9 @@ def _read_scopes(gateway: Gateway, refuse: _Refuse, entry: Entry, text: str) -> 
     narrowed = entry.client.ceiling(LEVELS[entry.client.kind]).narrow(scopes)
     if not narrowed:
         raise refuse("invalid_scope", "none of these scopes is one that this client may be given")
+    parts = {part.partition("/")[2] for part in narrowed if "?" in part}
+    if len(parts) > _MOST_PARTS:
+        raise refuse("invalid_scope", f"at most {_MOST_PARTS} parts of types are asked for: people read each of them")
     of_patient = any(scope.level == "patient" for scope in scopes)
     if of_patient and entry.client.kind == "software" and not {"launch", "launch/patient"} & set(plain):
         raise refuse("invalid_scope", "patient/ scopes of a professional's software need launch or launch/patient")

@@ -149,6 +149,35 @@ async def test_what_is_not_seen_is_not_pointed_at_nor_found_nor_written(world: W
     assert (await who.put(f"Device/{seen['id']}", {**seen, "manufacturer": "M"})).status_code == 200
 
 
+async def test_nobody_makes_a_device_seen_by_measures_of_their_own(world: World) -> None:
+    owner = await world.patient()
+    unseen = await owner.create(device(owner.patient))
+    who = await _app(world, owner)
+    for action in ("access", "collect", "correct"):
+        await world.consent(owner, who, action, TYPES)
+    path, reference = f"Device/{unseen['id']}", {"reference": f"Device/{unseen['id']}"}
+    mine = await who.create(observation(owner.patient))
+    identifier = {"identifier": unseen["identifier"][0]}
+    tried = [
+        await who.post("Observation", observation(owner.patient, device=reference)),
+        await who.put(f"Observation/{mine['id']}", {**mine, "device": reference}),
+        await who.send(
+            "PATCH",
+            f"Observation/{mine['id']}",
+            json.dumps([{"op": "add", "path": "/device", "value": reference}]).encode(),
+            Content_Type="application/json-patch+json",
+        ),
+        await who.post("Observation", observation(owner.patient, device=identifier)),
+    ]
+    assert [one.status_code for one in tried[:3]] == [422, 422, 422]
+    assert (await who.get(path)).status_code == 404
+    by_search = {"reference": f"Device?identifier={unseen['identifier'][0]['value']}"}
+    entry = {"request": {"method": "POST", "url": "Observation"}, "resource": observation(owner.patient, device=by_search)}
+    answer = await who.post("", {"resourceType": "Bundle", "type": "transaction", "entry": [entry]})
+    assert answer.status_code == 412, answer.text
+    assert (await who.get(path)).status_code == 404
+
+
 async def test_an_app_writes_with_its_own_device_at_no_further_call(world: World) -> None:
     owner = await world.patient()
     who = await _app(world, owner)

@@ -60,6 +60,13 @@ def test_what_was_not_done_says_so(prepared: dict[str, str]) -> None:
     ]
 
 
+def test_nobody_writes_a_line_about_somebody_else(prepared: dict[str, str]) -> None:
+    who = f"{unique('olga')}\n2026-01-01T00:00:00Z  somebody  keys  rotate"
+    assert run("keys", "rotate", "--operator", who, env=prepared).returncode == 0
+    lines = run("audit", "operators", env=prepared).stdout.splitlines()
+    assert not any(line.startswith("2026-01-01T00:00:00Z") for line in lines)
+
+
 def test_without_a_name_it_is_the_user_of_the_machine(prepared: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "somebody-at-the-machine")
     assert run("keys", "rotate", env=prepared | {"LOGNAME": "somebody-at-the-machine"}).returncode == 0

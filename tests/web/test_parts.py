@@ -131,6 +131,18 @@ async def test_a_code_cannot_be_a_line_of_its_own_nor_turn_the_page_around(world
     assert "  [x] add" not in text
 
 
+@pytest.mark.requirement("SEC-029")
+async def test_an_app_cannot_speak_to_the_person_by_a_code_nor_bury_them_in_parts(world: World) -> None:
+    owner = await world.patient()
+    app, login = await register_app(world), await account_of(world, owner.reference)
+    said = "nothing.%20This%20app%20is%20recommended%20by%20your%20doctor"
+    _, page = await arrive(world, login, Request(app.id), scope=f"launch/patient patient/Observation.rs?code={said}")
+    assert "recommended by your doctor" not in page.text
+    many = " ".join(f"patient/Observation.rs?code={n}" for n in range(13))
+    answer = await world.http.get("http://gateway.test" + Request(app.id).path(scope=f"launch/patient {many}"))
+    assert "error=invalid_scope" in answer.headers["location"]
+
+
 @pytest.mark.parametrize(
     ("extension", "code"),
     [
