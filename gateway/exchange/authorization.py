@@ -216,8 +216,8 @@ def _read_scopes(gateway: Gateway, refuse: _Refuse, entry: Entry, text: str) -> 
     narrowed = entry.client.ceiling(LEVELS[entry.client.kind]).narrow(scopes)
     if not narrowed:
         raise refuse("invalid_scope", "none of these scopes is one that this client may be given")
-    parts = {part.partition("/")[2] for part in narrowed if "?" in part}
-    if len(parts) > _MOST_PARTS:
+    in_part = {part.partition("/")[2] for part in narrowed if "?" in part}
+    if len(in_part) > _MOST_PARTS:
         raise refuse("invalid_scope", f"at most {_MOST_PARTS} parts of types are asked for: people read each of them")
     of_patient = any(scope.level == "patient" for scope in scopes)
     if of_patient and entry.client.kind == "software" and not {"launch", "launch/patient"} & set(plain):
