@@ -30,7 +30,7 @@ async def operation(request: Request) -> Response:
         raise Problem("not-supported", "there is no such operation here", status=404)
     if request.method.replace("HEAD", "GET") not in found.methods:
         methods = ", ".join(found.methods).replace("GET", "GET, HEAD")
-        raise Problem("not-supported", "this is not asked by this method", headers={"Allow": methods})
+        raise Problem("not-supported", f"${found.code} is asked by {methods} here", headers={"Allow": methods})
     body = await request.body()
     if body and require_resource_body(request) == "xml":
         body = gateway.xml.read(body)

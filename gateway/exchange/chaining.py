@@ -47,5 +47,6 @@ async def _resolve(gateway: Gateway, access: Access, chain: Chain, session: Sess
         ids = await store.find_ids(access, gateway.mongo, kind, clause, limit=limit, seconds=seconds, session=session)
         meant += [leads_to(chain.parameter, kind, identifier) for identifier in ids]
         if len(meant) > most:
-            raise Problem("too-costly", f"'{chain.name}' leads to more than {most} resources", chain.name, status=400)
+            text = f"'{chain.name}' leads to more than {most} resources: narrow it"
+            raise Problem("too-costly", text, chain.name, status=400)
     return some(*meant, *inside) if meant or inside else NOTHING

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from gateway.access.access import Access
+from gateway.access.visibility import AUTHOR
 from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry
 from gateway.exchange.gateway import Gateway
@@ -80,7 +81,7 @@ def check_labels(gateway: Gateway, access: Access, entry: Entry, labels: set[str
     record = access.records.get(entry.patient or "")
     who = {access.kind_of_actor(record) if record is not None else access.caller.kind}
     if entry.former is None or access.is_depositor(former):
-        who.add("author")
+        who.add(AUTHOR)
     rules = gateway.policy.labels
     if rules.refused_to_set(has - had, frozenset(who)):
         raise entry.locate(_refusal(entry, "this security label is not put on by who writes this"))

@@ -217,8 +217,9 @@ def _read_types(gateway: Gateway, types: Pairs) -> list[ResourceType]:
     if len(names) > gateway.limits.system_types:
         raise Problem("too-costly", f"at most {gateway.limits.system_types} types are searched at once", "_type", status=400)
     kinds = [kind for name in names if (kind := gateway.registry.find(name)) and "search-type" in kind.interactions]
-    if len(kinds) < len(names):
-        raise Problem("not-supported", "'_type' names a type that is not searched here", "_type", status=400)
+    others = [name for name in names if name not in {kind.name for kind in kinds}]
+    if others:
+        raise Problem("not-supported", f"'{clip(others[0])}' is no type that is searched here", "_type", status=400)
     return kinds
 
 

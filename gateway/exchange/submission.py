@@ -79,7 +79,12 @@ def _held(gateway: Gateway, kind: Kind, one: Asked, entry_list: Any, position: i
         case ("create", "Binary") | ("patch", "DocumentReference") | (("create" | "update"), "Patient"):
             profiles = ()
         case _:
-            raise Problem("structure", "a submission has no such entry", f"Bundle.entry[{position}]", status=422)
+            raise Problem(
+                "structure",
+                "a submission brings documents, folders, contents, and patches of what it replaces: nothing else",
+                f"Bundle.entry[{position}]",
+                status=422,
+            )
     return replace(one, call=msgspec.structs.replace(one.call, profiles=profiles, submitted=True))
 
 

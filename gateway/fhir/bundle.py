@@ -16,9 +16,6 @@ _encode = msgspec.json.Encoder().encode
 
 Piece = tuple[str, str, bytes]  # type, id and JSON of a resource
 
-# https://hl7.org/fhir/R4/http.html#trules: deletes, creates, updates, reads.
-PROCESSING_ORDER: Mapping[str, int] = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2, "GET": 3, "HEAD": 3}
-
 
 def read_bundle(codec: Codec, body: bytes, *, calm: bool, most_entries: int) -> Any:
     """A batch or transaction Bundle whose envelope keeps bdl-1…8; its resources stay undecoded bytes.

@@ -22,6 +22,7 @@ from gateway.exchange.standing import extend_to
 from gateway.fhir.bundle import Piece, build_searchset
 from gateway.fhir.clause import Clause, Test, every, some
 from gateway.fhir.registry import ResourceType
+from gateway.fhir.search import clip
 from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.mongo import Document, Session
@@ -107,8 +108,9 @@ def _kinds(gateway: Gateway, access: Access, asked: str | None) -> list[Resource
         kinds = [kind for kind in of_records.values() if access.is_in_scope(kind, "search-type")]
     else:
         names = list(dict.fromkeys(asked.split(",")))
-        if not of_records.keys() >= {*names}:
-            raise Problem("not-supported", "'_type' names a type that is not of a record here", "_type", status=400)
+        others = [name for name in names if name not in of_records]
+        if others:
+            raise Problem("not-supported", f"'{clip(others[0])}' is no type of a record here", "_type", status=400)
         kinds = [of_records[name] for name in names]
         for kind in kinds:
             access.require(kind, "search-type")

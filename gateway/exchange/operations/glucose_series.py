@@ -71,7 +71,7 @@ class Series:
         while True:
             access = self.access if after is None else await self._anew()
             if access.clause(self.kind, "search-type") != limits:
-                raise Problem("conflict", "what may be seen of this series has changed")
+                raise Problem("conflict", "what may be seen of this series has changed: ask for it anew")
             found = await store.find(
                 access,
                 self.gateway.mongo,
