@@ -2,11 +2,13 @@
 
 import functools
 import os
+import shutil
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from ipaddress import ip_address
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
@@ -20,6 +22,7 @@ from gateway.settings import Settings
 from tests.process import environment, free_port, serving
 from tests.world import BASE, SECRET, Clock, World, unique
 
+_MEMORY, _ROOM = Path("/dev/shm"), 6_000_000_000  # bytes; a whole run of the tests leaves less than two of them
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "reference"
 
 
@@ -60,8 +63,15 @@ def nobody_calls_out() -> Iterator[list[str]]:
 
 @pytest.fixture(scope="session")
 def mongo_url() -> Iterator[str]:
-    """A mongod of this session."""
-    with running_mongod(cache_gb=0.25) as url:
+    """A mongod of this session, with its files in memory where there is room: no test is about the disk of this machine.
+
+    (A mongod that is killed loses what this one would: nothing. Tests that stop or kill one have one of their own.)
+    """
+    has_room = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM
+    with (
+        TemporaryDirectory(prefix="gateway-tests-", dir=_MEMORY if has_room else None, ignore_cleanup_errors=True) as folder,
+        running_mongod(Path(folder), cache_gb=0.25) as url,
+    ):
         yield url
 
 

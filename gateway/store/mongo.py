@@ -224,6 +224,15 @@ class Mongo:
         with driver_errors(tolerated=_OTHER_INDEX):
             await self._collection(collection).create_index(keys, name=name, storageEngine=_COMPRESSED, **options)
 
+    async def create_indexes(self, collection: str, indexes: Sequence[tuple[list[tuple[str, int]], str, Document]]) -> None:
+        """Create indexes (keys, name, options) in one command, which is many times faster than one by one."""
+        models = [pymongo.IndexModel(keys, name=name, storageEngine=_COMPRESSED, **options) for keys, name, options in indexes]
+        with driver_errors(tolerated=_OTHER_INDEX):
+            await self._collection(collection).create_indexes(models)
+            return
+        for keys, name, options in indexes:  # one of them is there as another: the others are still to come
+            await self.create_index(collection, keys, name, **options)
+
     async def indexes(self, collection: str) -> dict[str, Document]:
         """The indexes of a collection by name, as the server describes them."""
         with driver_errors():

@@ -180,9 +180,9 @@ async def prepare(mongo: Mongo, registry: Registry, secret: str) -> None:
     async def make(name: str) -> None:
         async with turns:
             await mongo.create_collection(name)
-            for index in wanted:
-                if index.collection == name:
-                    await mongo.create_index(name, list(index.keys), index.name, **index.options)
+            indexes = [(list(index.keys), index.name, index.options) for index in wanted if index.collection == name]
+            if indexes:
+                await mongo.create_indexes(name, indexes)
 
     await asyncio.gather(*map(make, new))
     await _check_secret(mongo, secret)
