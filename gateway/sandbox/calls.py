@@ -14,6 +14,7 @@ from gateway.sandbox.people import People
 from gateway.sandbox.resources import glucose
 from gateway.sandbox.rows import AskedCall, fill
 
+STAMP, MOMENT = "%Y%m%d%H%M%S", "%Y-%m-%dT%H:%M:%SZ"
 _FHIR = "application/fhir+json"
 
 
@@ -47,17 +48,19 @@ def first_steps(people: People, now: datetime) -> Iterator[Step]:
     yield Step(log, "GET", "AuditEvent?_count=5", "demo-camille", "200, the log")
 
 
-def step_of(call: AskedCall, people: People, now: datetime) -> Step:
-    """A call of a case."""
+def step_of(call: AskedCall, people: People, stamp: str, moment: str) -> Step:
+    """A call of a case. `stamp`: what no other reading is named by; `moment`: when a reading is to have been taken."""
     bearer = people.tokens[call.token]
     told = f"{call.status}" if call.total is None else f"{call.status}, {call.total or 'nothing'} found"
     if call.reading is None:
         return Step("", "GET", fill(call.path, people.ids), bearer, told)
-    return Step("", "POST", call.path, bearer, told, _reading(people.ids[call.reading], f"case-{call.token}", now))
+    return Step(
+        "", "POST", call.path, bearer, told, glucose(people.ids[call.reading], f"case-{call.token}-{stamp}", moment, 104)
+    )
 
 
 def _reading(patient: str, name: str, now: datetime) -> dict[str, Any]:
-    return glucose(patient, f"{name}-{now:%Y%m%d%H%M%S}", f"{now:%Y-%m-%dT%H:%M:%SZ}", 104)
+    return glucose(patient, f"{name}-{now:{STAMP}}", f"{now:{MOMENT}}", 104)
 
 
 def in_languages(base: str, step: Step) -> tuple[str, str, str]:

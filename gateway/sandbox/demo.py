@@ -20,6 +20,7 @@ from fastapi import FastAPI
 
 from gateway.api.wire import server_options
 from gateway.app import Schemas, build_gateway, create_app, read_schemas, running
+from gateway.sandbox.collection import COLLECTION, collection_page
 from gateway.sandbox.judged import DESCRIPTION, description_page
 from gateway.sandbox.mongod import bring_back_copy, drop_database, keep_copy, running_mongod
 from gateway.sandbox.pages import CALLBACK, app_page
@@ -83,7 +84,7 @@ def _run(listener: socket.socket, data: Path | None, speed: float | None) -> Non
         streams = None if speed is None else Streams(settings.base_url, village, people, speed)
         tour = write_tour(settings, people, datetime.now(UTC), kept=kept is not None, speed=speed)
         server = _Server(create_app(settings, schemas=schemas), partial(bring_back_copy, url, _DATABASE), streams, tour)
-        server.add_pages(settings, village, people)
+        server.add_pages(settings, schemas, village, people)
         server.run([listener])
         if not server.started:
             raise DemoError("the gateway did not start")
@@ -97,11 +98,12 @@ class _Server(uvicorn.Server):
         self._stage = Stage(app, restore, nullcontext if streams is None else streams.running)
         super().__init__(uvicorn.Config(self._stage, **server_options()))
 
-    def add_pages(self, settings: Settings, village: Village, people: People) -> None:
+    def add_pages(self, settings: Settings, schemas: Schemas, village: Village, people: People) -> None:
         """What the sandbox shows and does besides the gateway."""
         self._app.add_route(CALLBACK, app_page)
         self._app.add_route(DESCRIPTION, description_page(people))
         self._app.add_route(START, start_page(settings, village, people, self._streams))
+        self._app.add_route(COLLECTION, collection_page(schemas.registry, settings, village, people))
         self._app.add_route(RESET, reset_page(settings, self._stage), methods=["POST"])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

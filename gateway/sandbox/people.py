@@ -25,6 +25,7 @@ from gateway.exchange.standing import authenticate
 from gateway.exchange.tokens import Grant, issue_token
 from gateway.problem import Problem
 from gateway.sandbox import resources
+from gateway.sandbox.examples import OWNER, example, name_of, read_examples
 from gateway.sandbox.glucose import Sensor, VirtualPatient
 from gateway.sandbox.pages import PASSWORD
 from gateway.sandbox.resources import consent
@@ -115,6 +116,8 @@ class _Bringing:
         for row in village.patient:
             if row.replaces is not None:
                 await self._merge(row)
+        if OWNER in known:
+            await self._bring_examples()
         return People(known, self._tokens)
 
     async def _set_up(self, rows: Iterable[tuple[str, dict[str, Any]]]) -> None:
@@ -162,6 +165,18 @@ class _Bringing:
         end = history_end(self._now, self._speed)
         for batch in batches(list(wearer.sensor.readings(end - timedelta(days=stream.days), end))):
             await self._send(stream.token, _transaction(wearer.observation(one, device) for one in batch.readings))
+
+    async def _bring_examples(self) -> None:
+        """One resource of every type, in one record."""
+        for type_name, text in read_examples().items():
+            kind, name = self._gateway.registry.find(type_name), name_of(type_name)
+            if kind is None or name in self.known or "create" not in kind.interactions:
+                continue
+            resource = example(text, self.known)
+            if kind.group in ("identity", "directory"):
+                await self._create(self._operator, name, resource)
+            else:
+                await self._write(OWNER, name, resource)
 
     async def _deposit(self, row: Document) -> None:
         described, content = resources.document(row, self.known, self._now)

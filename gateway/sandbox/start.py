@@ -11,7 +11,8 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from gateway.sandbox.calls import first_steps, in_languages, step_of
+from gateway.sandbox.calls import MOMENT, STAMP, first_steps, in_languages, step_of
+from gateway.sandbox.collection import COLLECTION
 from gateway.sandbox.pages import PASSWORD, app_link
 from gateway.sandbox.people import People
 from gateway.sandbox.rows import Village
@@ -53,9 +54,13 @@ def start_page(
             logins=", ".join(row.login for row in village.account),
             steps=list(first_steps(people, now)),
             groups=groups,
-            cases=[(case, [step_of(call, people, now) for call in case.call]) for case in village.case],
+            cases=[
+                (case, [step_of(call, people, f"{now:{STAMP}}", f"{now:{MOMENT}}") for call in case.call])
+                for case in village.case
+            ],
             streams=streams,
             reset=RESET,
+            collection=COLLECTION,
             was_reset=_seconds(request.query_params.get("reset", "")),
         )
         return HTMLResponse(shown, headers={"Cache-Control": "no-store", "Content-Security-Policy": _POLICY})

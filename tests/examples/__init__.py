@@ -5,13 +5,13 @@ In the files `Type/example` stands for the example of that type, and `Patient/ex
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 from gateway.fhir.registry import ResourceType
+from gateway.schemas import find_schemas
 from tests.world import Actor, World, unique
 
-FOLDER = Path(__file__).parent
+FOLDER = find_schemas() / "examples"
 CONTENT = ("Binary",)  # is not searched, and read through what attaches it: `tests/documents` are its suites
 TYPES = tuple(sorted(file.stem for file in FOLDER.glob("*.json") if file.stem not in CONTENT))
 
