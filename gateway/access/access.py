@@ -364,6 +364,10 @@ class Access:
         """The caller's kind towards this record: a professional with a care relation to it is of that relation's kind."""
         return self._rights.kind_of_actor(record)
 
+    def purpose_in(self, record: Record) -> str | None:
+        """What the caller's access to this record is for: as its relation of care says, or else the token."""
+        return self._rights.purpose_in(record) or self.caller.purpose
+
     def _is_writer(self, kind: ResourceType, interaction: str) -> bool:
         kinds = {self.caller.kind, *(self.kind_of_actor(record) for record in self.records.values())}
         return any((actor, kind.name, interaction) in self._policy.may_write for actor in kinds)

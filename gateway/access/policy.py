@@ -21,9 +21,19 @@ from gateway.fhir.type_file import Group
 from gateway.fhir.values import token_values
 from gateway.schemas import SchemaError, read_schema
 
-RelationKind = Literal["treating_doctor", "care_team", "consulted"]
+RelationKind = Literal["treating_doctor", "emergency", "care_team", "consulted"]
 Kind = Literal[
-    "patient", "proxy", "treating_doctor", "care_team", "consulted", "professional", "app", "service", "operator", "feed"
+    "patient",
+    "proxy",
+    "treating_doctor",
+    "emergency",
+    "care_team",
+    "consulted",
+    "professional",
+    "app",
+    "service",
+    "operator",
+    "feed",
 ]
 RELATION_KINDS: tuple[str, ...] = get_args(RelationKind)  # what a record makes of a professional: no token says so
 Direction = Literal["read", "write"]
@@ -108,9 +118,13 @@ class _RecordFile(msgspec.Struct, forbid_unknown_fields=True):
 class _RelationFile(msgspec.Struct, forbid_unknown_fields=True):
     code: str
     actor: RelationKind
-    longest_days: Annotated[int, msgspec.Meta(ge=1)]
+    longest_days: Annotated[int, msgspec.Meta(ge=0)] = 0
+    longest_hours: Annotated[int, msgspec.Meta(ge=0)] = 0
     professions: list[str] = msgspec.field(default_factory=list)
     general_practitioner: bool = False
+    needs_reason: bool = False
+    writes_own: bool = False
+    purpose: Annotated[str, msgspec.Meta(pattern=r"^[^\s|]+\|[^\s|]+$")] | None = None
 
 
 class _CareFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -325,10 +339,15 @@ def _check_relations(file: Path, rows: list[_RelationFile], entitlements: Entitl
                 raise SchemaError(file, f"relation[{n}].professions", f"'{profession}' is no profession of entitlements.toml")
         if row.code in codes:
             raise SchemaError(file, f"relation[{n}].code", f"'{row.code}' stands twice")
+        if not row.longest_days + row.longest_hours:
+            raise SchemaError(file, f"relation[{n}].longest_days", "a relation has an end: this or longest_hours is needed")
         codes.append(row.code)
 
 
 def _relation(care: _CareFile, row: _RelationFile) -> RelationRule:
     token = token_values(care.system, row.code)[0]
-    longest = timedelta(days=row.longest_days)
-    return RelationRule(row.code, token, row.actor, longest, frozenset(row.professions), row.general_practitioner)
+    longest = timedelta(days=row.longest_days, hours=row.longest_hours)
+    who = frozenset(row.professions)
+    return RelationRule(
+        row.code, token, row.actor, longest, who, row.general_practitioner, row.needs_reason, row.purpose, row.writes_own
+    )

@@ -15,6 +15,7 @@ from gateway.fhir.values import token_values
 from gateway.problem import Problem
 
 _A_SECOND = timedelta(seconds=1)
+_SHORTEST_REASON = 10  # characters
 _MEMBERS = ("Practitioner", "PractitionerRole", "Organization")
 
 
@@ -22,7 +23,9 @@ _MEMBERS = ("Practitioner", "PractitionerRole", "Organization")
 class RelationRule:
     """One relation that there can be. `token`: its `system|code`; `actor`: the kind of actor that it makes of a professional;
     `longest`: for how long it is declared at most; `professions`: who alone is in it, none for any;
-    `is_general_practitioner`: whether those whom the Patient names as general practitioner are in it.
+    `is_general_practitioner`: whether those whom the Patient names as general practitioner are in it; `needs_reason`:
+    whether it is declared by a person of themselves alone, who says why; `purpose`: what every access under it is for, as
+    `system|code`; `writes_own`: whether only what they deposited themselves is theirs to change.
     """
 
     code: str
@@ -31,6 +34,9 @@ class RelationRule:
     longest: timedelta
     professions: frozenset[str]
     is_general_practitioner: bool
+    needs_reason: bool = False
+    purpose: str | None = None
+    writes_own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +76,14 @@ def parse_care_team(resource: Any, rules: Iterable[RelationRule]) -> Declared | 
         if missing:
             raise _refuse("required", "a relation of care begins and ends", f"CareTeam.period.{name}")
     if whole.high - whole.low > rule.longest + _A_SECOND:  # (the second at which it ends is within it)
-        text = f"this relation of care is declared for {rule.longest.days} days at most"
+        longest = f"{rule.longest.days} days" if rule.longest.days else f"{rule.longest.seconds // 3600} hours"
+        text = f"this relation of care is declared for {longest} at most"
         raise _refuse("business-rule", text, "CareTeam.period.end")
     if not resource.participant:
         raise _refuse("required", "a relation of care is somebody's", "CareTeam.participant")
+    if rule.needs_reason and len(_reason(resource)) < _SHORTEST_REASON:
+        text = f"why this is needed is said in {_SHORTEST_REASON} characters or more"
+        raise _refuse("required", text, "CareTeam.reasonCode.text")
     found: dict[Span, list[str]] = {}
     for n, participant in enumerate(resource.participant):
         place = f"CareTeam.participant[{n}]"
@@ -114,6 +124,10 @@ def forgotten(kept: Kept, now: datetime, since: datetime, most: int) -> frozense
     ends = {team: max((one["high"] for one in relations), default=EARLIEST) for team, relations in kept.items()}
     ended = sorted((team for team, end in ends.items() if end <= now), key=ends.__getitem__, reverse=True)
     return frozenset(team for n, team in enumerate(ended) if n >= most or ends[team] <= since)
+
+
+def _reason(resource: Any) -> str:
+    return " ".join((concept.text or "").strip() for concept in resource.reasonCode or ())
 
 
 def _rule(resource: Any, rules: Mapping[str, RelationRule]) -> RelationRule:

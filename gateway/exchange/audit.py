@@ -196,7 +196,7 @@ def event(
         client=caller.client,
         kind=access.kind_of_actor(record) if record else caller.kind,
         user=caller.user,
-        purpose=caller.purpose,
+        purpose=access.purpose_in(record) if record else caller.purpose,
         token=caller.token,
         subject=caller.subject,
         roles=caller.roles,

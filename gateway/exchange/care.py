@@ -30,6 +30,9 @@ def check_care_team(gateway: Gateway, access: Access, entry: Entry) -> None:
     if len(declared.members) > gateway.policy.most_members:
         text = f"a relation of care has at most {gateway.policy.most_members} participants here"
         raise Problem("too-costly", text, "CareTeam.participant")
+    if declared.rule.needs_reason and declared.members != (access.caller.user,):
+        text = "this relation of care is declared by a person, of themselves alone"
+        raise Problem("forbidden", text, "CareTeam.participant")
     is_of_profession = not declared.rule.professions or declared.rule.professions & access.caller.professions
     if access.caller.kind == "professional" and not is_of_profession:
         raise Problem("forbidden", "this relation of care is of another profession", "CareTeam.category")

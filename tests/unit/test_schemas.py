@@ -86,7 +86,7 @@ async def test_the_check_names_file_and_key(tmp_path: Path) -> None:
         ("gateway.toml", '"Patient.gender"', '"Patient.gendre"', "bindings.Patient.gendre: is no element that takes a code"),
         ("resources/Device.toml", 'path = "modelNumber"', 'path = "model"', "search.model.path: Device has no element 'model'"),
         ("policy.toml", 'direction = "read"', 'direction = "look"', "base[0].direction: Invalid enum value 'look'"),
-        ("policy.toml", 'code = "consultation"', 'code = "care-team"', "relation[2].code: 'care-team' stands twice"),
+        ("policy.toml", 'code = "consultation"', 'code = "care-team"', "relation[3].code: 'care-team' stands twice"),
         ("policy.toml", 'professions = ["10"]', 'professions = ["11"]', "relation[0].professions: '11' is no profession"),
         ("policy.toml", 'unknown = "R"', 'unknown = "X"', "labels.unknown: is none of labels.levels"),
         ("entitlements.toml", '95 = ["summaries"', '95 = ["sums"', "professions.95: 'sums' is no category"),
