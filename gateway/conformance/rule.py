@@ -26,6 +26,8 @@ LINKS = {
     "HL7 SMART": "https://hl7.org/fhir/smart-app-launch/",
     "API Mesures 1.5.2": "https://github.com/nriss/interop-ig-fhir-mon-espace-sante",
     "ANS Mesures": "https://interop.esante.gouv.fr/ig/fhir/mesures/",
+    "RFC 6749": "https://www.rfc-editor.org/rfc/rfc6749",
+    "RFC 7662": "https://www.rfc-editor.org/rfc/rfc7662",
     "RFC 6750": "https://www.rfc-editor.org/rfc/rfc6750",
     "RFC 9110": "https://www.rfc-editor.org/rfc/rfc9110",
     "house": "",

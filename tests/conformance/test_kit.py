@@ -106,7 +106,7 @@ def test_a_fault_is_caught(name: str, site: str, description: str, kit: Kit) -> 
 
 def test_there_are_enough_faults_and_every_group_has_some() -> None:
     assert len(FAULTS) >= 30
-    groups = {"CORE", "BUN", "SRCH", "DOC", "MES", "CGM", "EXT", "SEC", "AUD"}
+    groups = {"CORE", "BUN", "SRCH", "DOC", "MES", "CGM", "EXT", "SEC", "CON", "AUD"}
     assert {rule.split("-")[0] for _, rule in FAULTS.values()} == groups
 
 

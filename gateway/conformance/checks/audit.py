@@ -3,7 +3,9 @@
 Knows: https://profiles.ihe.net/ITI/BALP/. Must not know: whose server it is.
 """
 
+import base64
 import time
+import uuid
 from typing import Any
 
 from gateway.conformance.checks.core import TYPE
@@ -75,3 +77,18 @@ def check_immutable(server: Server, owner: Caller) -> None:
     for method, where, body in (("PUT", path, one[0]), ("DELETE", path, None), ("POST", "AuditEvent", one[0])):
         assert owner.ask(method, where, body).status_code in (403, 404, 405), f"{method} is refused"
     assert TYPE in str(one), "and it still says what it said"
+
+
+@rule("AUD-02", "SHALL", "The event of a search holds the request as it was sent, in base64.", "IHE BALP")
+def check_query(server: Server, owner: Caller, professional: Caller) -> None:
+    """A professional searches; the person sees for what."""
+    server.needs("AuditEvent", "search-type")
+    asked = f"kit-{uuid.uuid4()}"
+    professional.get(TYPE, patient=server.patient, identifier=asked)
+    deadline = time.monotonic() + 1
+    while True:
+        entities = [entity for one in events(server, owner) for entity in one.get("entity", []) if "query" in entity]
+        queries = [base64.b64decode(entity["query"]).decode("utf-8", "replace") for entity in entities]
+        if any(asked in query for query in queries) or time.monotonic() > deadline:
+            break
+    assert any(asked in query for query in queries), "the log tells what was searched for"

@@ -349,3 +349,43 @@ def check_head(server: Server, owner: Caller) -> None:
     assert head.status_code == got.status_code, "the same status"
     assert head.headers.get("etag") == got.headers.get("etag"), "the same ETag"
     assert not head.content, "no body"
+
+
+@rule("CORE-08", "SHALL", "A conditional patch of nothing is 404, of many 412; of one it is done.", "FHIR R4 http", "#patch")
+def check_conditional_patch(server: Server, owner: Caller) -> None:
+    """None, two, one."""
+    server.needs(TYPE, "create", "patch")
+    server.needs_of_type(TYPE, "conditionalUpdate")  # (R4 has no word for patches)
+    where = f"{TYPE}?patient={server.patient}&identifier={server.system}|"
+    patch = [{"op": "replace", "path": "/status", "value": "amended"}]
+    assert owner.ask("PATCH", where, patch, JSON_PATCH).status_code == 404, "none: 404"
+    one, other = (server.made_by(owner, server.heart_rate()) for _ in range(2))
+    assert owner.ask("PATCH", where, patch, JSON_PATCH).status_code == 412, "two: 412"
+    assert owner.ask("PATCH", where + one["identifier"][0]["value"], patch, JSON_PATCH).status_code == 200, "one: 200"
+    states = [owner.get(reference_of(stored)).json()["status"] for stored in (one, other)]
+    assert states == ["amended", "final"], "that one has changed"
+
+
+@rule("SEC-022", "SHALL", "What is nested without end is refused, and nothing breaks.", "house")
+def check_nested(server: Server, owner: Caller) -> None:
+    """Two thousand levels."""
+    server.needs(TYPE, "create")
+    depth = 2_000
+    alone = {"connection": "close"}  # (whatever becomes of it: nothing else is said there)
+    answer = owner.ask("POST", TYPE, '{"resourceType": "Observation", "extension": ' + "[{" * depth, alone)
+    assert 400 <= answer.status_code < 500, f"it is refused, not {answer.status_code}"
+    closed = "".join('[{"url": "x", "extension": ' for _ in range(depth)) + "[]" + "}]" * depth
+    answer = owner.ask("POST", TYPE, f'{{"resourceType": "Observation", "status": "final", "extension": {closed}}}', alone)
+    assert 400 <= answer.status_code < 500, f"it is refused, not {answer.status_code}"
+
+
+@rule("SEC-048", "SHALL", "Nobody's headers say who the server is: addresses in answers are its own.", "house")
+def check_forged_host(server: Server, owner: Caller) -> None:
+    """X-Forwarded-Host, X-Forwarded-Prefix, Forwarded."""
+    server.needs(TYPE, "create", "search-type")
+    forged = {"x-forwarded-host": "kit.example", "x-forwarded-prefix": "/kit.example", "forwarded": "host=kit.example"}
+    answer = owner.create(server.heart_rate(), forged)
+    assert answer.status_code == 201, "a create is answered with 201"
+    assert "kit.example" not in answer.headers.get("location", ""), "Location is the server's own"
+    searched = owner.get(TYPE, forged, patient=server.patient, _count="1")
+    assert "kit.example" not in str(links(searched)), "links are the server's own"

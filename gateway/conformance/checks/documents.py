@@ -15,7 +15,7 @@ from gateway.conformance.checks.bundles import bundle, done, entry, statuses
 from gateway.conformance.checks.core import refused
 from gateway.conformance.checks.search import found
 from gateway.conformance.rule import rule
-from gateway.conformance.server import Server, moment
+from gateway.conformance.server import Server, moment, not_applicable
 from gateway.conformance.wire import JSON_PATCH, Caller, place_of
 
 MHD = "https://profiles.ihe.net/ITI/MHD/StructureDefinition/"
@@ -89,10 +89,15 @@ class Submission:
 @pytest.fixture
 def submission(server: Server) -> Submission:
     """A document that is not yet deposited; not applicable where the server takes none."""
+    needs_documents(server)
+    return Submission(server.patient)
+
+
+def needs_documents(server: Server) -> None:
+    """Not applicable where the server takes no documents."""
     server.needs_of_system("transaction")
     for kind in (DOCUMENTS, "List"):
         server.needs(kind, "create", "search-type")
-    return Submission(server.patient)
 
 
 def provided(caller: Caller, sent: dict[str, Any]) -> str:
@@ -240,3 +245,110 @@ def check_sniffing(owner: Caller, submission: Submission) -> None:
     """A page of HTML, said to be a PDF."""
     page = Submission(submission.patient, content=b"<!doctype html><script>alert(1)</script>" + uuid.uuid4().hex.encode())
     refused(owner.ask("POST", "", page.bundle()), 400, 415, 422)
+
+
+@rule("DOC-11", "SHALL", "A change of a document is answered with 200 and the next version; its id stays.", "IHE MHD")
+def check_patched(owner: Caller, submission: Submission) -> None:
+    """A label is added."""
+    stored = provided(owner, submission.bundle())
+    before = owner.get(stored)
+    restricted = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "R"}]}
+    answer = owner.ask("PATCH", stored, [{"op": "add", "path": "/securityLabel", "value": [restricted]}], JSON_PATCH)
+    assert answer.status_code == 200, "a label is added"
+    after = owner.get(stored)
+    assert after.json()["securityLabel"] == [restricted], "it is there"
+    assert after.json()["meta"]["versionId"] != before.json()["meta"]["versionId"], "it is the next version"
+    assert answer.headers.get("etag", "") == after.headers.get("etag"), "the answer tells its ETag"
+
+
+@rule(
+    "DOC-13",
+    "SHALL",
+    "A document that is found names its content by an address at which that can be fetched.",
+    "IHE MHD",
+    "ITI-67.html",
+)
+def check_address(server: Server, owner: Caller, submission: Submission) -> None:
+    """attachment.url of a search."""
+    stored = provided(owner, submission.bundle())
+    (match,) = found(owner.get(DOCUMENTS, patient=server.patient, identifier=f"{URI}|{submission.unique_id}"))
+    assert f"{DOCUMENTS}/{match['id']}" == stored, "it is found"
+    url = match["content"][0]["attachment"]["url"]
+    assert url.startswith(("https://", "http://")), "the address is a whole one"
+    assert owner.get(url, {"accept": "application/pdf"}).content == submission.content, "its content is there"
+
+
+@rule(
+    "DOC-16",
+    "SHALL",
+    "A document that comes alone brings its content; that is stored apart, with a submission set.",
+    "IHE MHD",
+    "ITI-105.html",
+)
+def check_alone(server: Server, owner: Caller, submission: Submission) -> None:
+    """data in the attachment (ITI-105)."""
+    sent = submission.document()
+    attachment = {name: told for name, told in sent["content"][0]["attachment"].items() if name != "url"}
+    sent["content"] = [{"attachment": {**attachment, "data": base64.b64encode(submission.content).decode()}}]
+    sent["meta"] = {"profile": [f"{MHD}IHE.MHD.SimplifiedPublish.DocumentReference"]}
+    answer = owner.create(sent, {"prefer": "return=representation"})
+    if answer.status_code in (400, 405, 422) and answer.json()["issue"][0]["code"] == "not-supported":
+        not_applicable("the server takes documents with their submission only")
+    assert answer.status_code == 201, "it is created"
+    stored = owner.get(f"{DOCUMENTS}/{answer.json()['id']}").json()["content"][0]["attachment"]
+    assert "data" not in stored, "the content is no part of the document any more"
+    assert owner.get(stored["url"], {"accept": "application/pdf"}).content == submission.content, "it is where the url says"
+    lists = (
+        found(owner.get("List", patient=server.patient, item=f"{DOCUMENTS}/{answer.json()['id']}"))
+        if _finds_items(server)
+        else [{}]
+    )
+    assert len(lists) == 1, "a submission set lists it"
+
+
+ARCHIVED = "https://interop.esante.gouv.fr/ig/fhir/pdsm/StructureDefinition/pdsm-ext-is-archived"
+
+
+@rule("DOC-19", "SHALL", "isArchived finds what is archived, or what is not; without it both are found.", "house")
+def check_archived(server: Server, owner: Caller, submission: Submission) -> None:
+    """One archived, one not."""
+    if not any(one["name"] == "isArchived" for one in server.types[DOCUMENTS].get("searchParam", [])):
+        not_applicable("the server does not declare isArchived of DocumentReference")
+    kept = provided(owner, submission.bundle())
+    archived = provided(owner, Submission(server.patient).bundle())
+    patch = [{"op": "add", "path": "/extension", "value": [{"url": ARCHIVED, "valueBoolean": True}]}]
+    assert owner.ask("PATCH", archived, patch, JSON_PATCH).status_code == 200, "a document is archived"
+    both = {kept, archived}
+    for asked, expected in (({}, both), ({"isArchived": "true"}, {archived}), ({"isArchived": "false"}, {kept})):
+        matches = {
+            f"{DOCUMENTS}/{one['id']}" for one in found(owner.get(DOCUMENTS, patient=server.patient, _count="100", **asked))
+        }
+        assert matches & both == expected, f"{asked or 'without it'}: {len(expected)} of the two"
+
+
+@rule("DOC-21", "SHALL", "Several contents come in one batch, in the order they were asked for.", "FHIR R4 http", "#brules")
+def check_several(server: Server, owner: Caller, submission: Submission) -> None:
+    """Two contents, and one that never was."""
+    server.needs_of_system("batch")
+    contents = [submission.content, *(Submission(server.patient).content for _ in range(1))]
+    stored = [provided(owner, Submission(server.patient, content=one).bundle()) for one in contents]
+    urls = [place_of(owner.get(one).json()["content"][0]["attachment"]["url"]) for one in stored]
+    entries = done(owner, bundle("batch", *(entry("GET", url) for url in (urls[1], "Binary/kit-0-never", urls[0]))))
+    assert statuses(entries) == ["200", "404", "200"], "each for itself"
+    fetched = [base64.b64decode(entries[n]["resource"]["data"]) for n in (2, 0)]
+    assert fetched == contents, "in the order they were asked for"
+
+
+@rule("DOC-22", "SHALL", "_lastUpdated finds what has changed since: the new document, and the one that it replaces.", "house")
+def check_changes(server: Server, owner: Caller, submission: Submission) -> None:
+    """Two deposited; then one is replaced."""
+    old, other = provided(owner, submission.bundle()), provided(owner, Submission(server.patient).bundle())
+    since = owner.get(other).json()["meta"]["lastUpdated"]
+    relation = {"code": "replaces", "target": {"reference": old}}
+    new = provided(owner, Submission(server.patient).bundle(relatesTo=[relation]))
+    matches = found(owner.get(DOCUMENTS, patient=server.patient, _lastUpdated=f"gt{since}", _count="100"))
+    changed = {f"{DOCUMENTS}/{one['id']}": one for one in matches}
+    assert {new, old} <= changed.keys(), "the new one and the replaced one are found"
+    assert other not in changed, "what has not changed is not"
+    assert changed[old]["status"] == "superseded", "the replaced one as it is now"
+    assert changed[new]["relatesTo"][0]["target"]["reference"] == old, "the new one says what it replaces"

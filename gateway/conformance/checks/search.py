@@ -12,7 +12,7 @@ import pytest
 
 from gateway.conformance.checks.core import TYPE, links, refused
 from gateway.conformance.rule import rule
-from gateway.conformance.server import Server, moment, reference_of
+from gateway.conformance.server import Server, moment, not_applicable, reference_of
 from gateway.conformance.wire import Caller
 
 
@@ -190,3 +190,49 @@ def check_entries(server: Server, owner: Caller, few: Few) -> None:
     assert told["search"]["mode"] == "match", "it is a match"
     assert re.fullmatch(rf"https?://.+/{reference_of(few[1][1])}", told["fullUrl"]), "fullUrl is its address"
     assert moment(1) < told["resource"]["meta"]["lastUpdated"], "it says when it was stored"
+
+
+@rule(
+    "SRCH-06",
+    "SHALL",
+    "A patient is named by id, by reference, or by an identifier; each finds the same.",
+    "FHIR R4 search",
+    "#reference",
+)
+def check_patient(server: Server, owner: Caller, few: Few) -> None:
+    """patient, subject, patient.identifier."""
+    server.needs("Patient", "read")
+    own = owner.get(f"Patient/{server.patient}").json().get("identifier", [])
+    asked: dict[str, str] = {"patient": server.patient, "subject": f"Patient/{server.patient}"}
+    if own:
+        asked["patient.identifier"] = f"{own[0].get('system', '')}|{own[0]['value']}"
+    declared = {one["name"] for one in server.types[TYPE].get("searchParam", [])}
+    for name, value in asked.items():
+        if name.partition(".")[0] in declared:
+            matches = found(owner.get(TYPE, identifier=f"{few[0]}|", **{name: value}))
+            assert sorted(map(reference_of, matches)) == sorted(map(reference_of, few[1])), f"{name} finds them"
+            nobody = f"{value}-kit-nobody"
+            assert not found(owner.get(TYPE, identifier=f"{few[0]}|", **{name: nobody})), f"{name} of nobody finds nothing"
+
+
+@rule(
+    "SRCH-08",
+    "SHALL",
+    "_include brings what a match refers to, once a page, as an include that no total counts.",
+    "FHIR R4 search",
+    "#include",
+)
+def check_include(server: Server, owner: Caller) -> None:
+    """Two readings of one Device."""
+    server.needs("Device", "create")
+    server.needs(TYPE, "create", "search-type")
+    if "Observation:device" not in server.types[TYPE].get("searchInclude", []):
+        not_applicable("the server does not declare _include=Observation:device")
+    device = server.made_by(owner, {"resourceType": "Device", "patient": {"reference": f"Patient/{server.patient}"}})
+    for n in range(2):
+        server.made_by(owner, server.heart_rate(60 + n, device={"reference": reference_of(device)}))
+    answer = owner.get(TYPE, patient=server.patient, identifier=f"{server.system}|", _include="Observation:device")
+    assert len(found(answer)) == 2, "two match"
+    assert answer.json().get("total", 2) == 2, "total counts matches"
+    included = [one["resource"] for one in answer.json()["entry"] if one["search"]["mode"] == "include"]
+    assert [reference_of(one) for one in included] == [reference_of(device)], "the Device comes once"

@@ -102,3 +102,56 @@ def check_no_store(server: Server, owner: Caller) -> None:
     answer = owner.get(reference_of(server.made_by(owner, server.heart_rate())))
     kept = answer.headers.get("cache-control", "")
     assert "no-store" in kept or "private" in kept, "no-store, or private"
+
+
+def configured(server: Server, name: str) -> str:
+    """An address of the SMART configuration; not applicable where it has none."""
+    server.needs_tokens()
+    answer = server.anonymous().get(".well-known/smart-configuration", {"accept": "application/json"})
+    told = answer.json().get(name) if answer.status_code == 200 else None
+    if not told:
+        not_applicable(f"the SMART configuration has no {name}")
+    return str(told)
+
+
+@rule("SEC-006", "SHALL", "Nobody is sent to an address that no client registered.", "RFC 6749", "#section-3.1.2.4")
+def check_redirect(server: Server) -> None:
+    """An unknown client, and an address of our own."""
+    address = "https://kit.example/stolen"
+    asked = {"response_type": "code", "client_id": "kit-nobody", "redirect_uri": address, "state": "kit", "scope": "openid"}
+    answer = server.anonymous().get(configured(server, "authorization_endpoint"), {"accept": "text/html"}, **asked)
+    assert not answer.headers.get("location", "").startswith(address), "nobody is sent there"
+    assert answer.status_code >= 400, "it is refused"
+
+
+@rule(
+    "SEC-009",
+    "SHALL",
+    "The token endpoint refuses an unknown client as OAuth does, and its answers are kept by no cache.",
+    "RFC 6749",
+    "#section-5",
+)
+def check_unknown_client(server: Server) -> None:
+    """client_credentials of nobody."""
+    address = configured(server, "token_endpoint")
+    form = "grant_type=client_credentials&client_id=kit-nobody&client_secret=kit&scope=system%2F*.rs"
+    sent = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
+    answer = server.anonymous().ask("POST", address, form, sent)
+    assert answer.status_code in (400, 401), "it is refused"
+    assert answer.json().get("error") in ("invalid_client", "unauthorized_client", "invalid_request"), "with an error of OAuth"
+    assert "no-store" in answer.headers.get("cache-control", ""), "Cache-Control: no-store"
+
+
+@rule(
+    "SEC-024", "SHALL", "What a token is good for is told to nobody who does not show who they are.", "RFC 7662", "#section-2.1"
+)
+def check_introspection(server: Server) -> None:
+    """The token of the owner, asked for by nobody."""
+    address = configured(server, "introspection_endpoint")
+    token = server.target.tokens.get("owner")
+    if token is None:
+        not_applicable("the kit has no token for the role 'owner'")
+    sent = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
+    answer = server.anonymous().ask("POST", address, f"token={token}", sent)
+    assert answer.status_code in (400, 401, 403), "it is refused"
+    assert '"active"' not in answer.text.replace(" ", ""), "nothing is told of the token"
