@@ -104,7 +104,7 @@ class Access:
         """Refuse with 403, before any data is touched, what no scope or nobody of this kind of actor can ever do."""
         if (kind.name, interaction) in self._allowed:
             return
-        if self._scopes(kind, interaction) == NOTHING:
+        if self.scopes(kind, interaction) == NOTHING:
             letter = PERMISSIONS[interaction]
             needed = " or ".join(f"{level}/{kind.name}.{letter}" for level in ("patient", "user", "system"))
             challenge = f'Bearer realm="fhir", error="insufficient_scope", scope="{needed.split()[0]}"'
@@ -134,17 +134,24 @@ class Access:
 
     def is_in_scope(self, kind: ResourceType, interaction: str) -> bool:
         """Whether any scope of the token speaks of this interaction with this type."""
-        return self._scopes(kind, interaction) != NOTHING
+        return self.scopes(kind, interaction) != NOTHING
 
     def scopes(self, kind: ResourceType, interaction: str) -> Clause:
-        """What the scopes alone allow: of content, which is read with the rights to what attaches it."""
-        return self._scopes(kind, interaction)
+        """What the scopes alone allow, whatever the rights."""
+        key = (kind.name, interaction)
+        if key not in self._in_scope:
+            scopes = self.caller.scopes
+            if kind.is_raw:  # a scope that speaks of what attaches content speaks of the content
+                held = {holder.name for holder in self._registry.holders}
+                scopes += tuple(replace(s, type=kind.name, filters=EVERYTHING) for s in scopes if s.type in held)
+            self._in_scope[key] = scope_clause(scopes, kind, PERMISSIONS[interaction], self._persons())
+        return self._in_scope[key]
 
     def clause(self, kind: ResourceType, interaction: str) -> Clause:
         """The row filter of an interaction: scopes and rights."""
         key = (kind.name, interaction)
         if key not in self._cache:
-            self._cache[key] = every(self._scopes(kind, interaction), self.rights(kind, DIRECTIONS[interaction]))
+            self._cache[key] = every(self.scopes(kind, interaction), self.rights(kind, DIRECTIONS[interaction]))
         return self._cache[key]
 
     def admits(self, kind: ResourceType, interaction: str, values: Values) -> bool:
@@ -153,7 +160,7 @@ class Access:
 
     def parameters_weighed(self, kind: ResourceType, interaction: str) -> set[str]:
         """The parameters whose values `admits` and `refusal` look at."""
-        limits = (self.clause(kind, interaction), self._scopes(kind, interaction), self.rights(kind, "read"))
+        limits = (self.clause(kind, interaction), self.scopes(kind, interaction), self.rights(kind, "read"))
         return set[str]().union(*map(parameters_of, limits))
 
     def reaches(self, kind: ResourceType, interaction: str, patient: str | None) -> bool:
@@ -167,13 +174,13 @@ class Access:
             return self._opened(kind, interaction) != NOTHING
         records = (self.records[one] for one in self.ids_of(patient) if one in self.records)
         rights = some(*(self._of_record(record, kind, DIRECTIONS[interaction]) for record in records))
-        return every(self._scopes(kind, interaction), rights) != NOTHING
+        return every(self.scopes(kind, interaction), rights) != NOTHING
 
     def _opened(self, kind: ResourceType, interaction: str) -> Clause:
         """The row filter without what the caller deposited, which says nothing of the record."""
         if self.caller.kind != "professional":
             return self.clause(kind, interaction)
-        return every(self._scopes(kind, interaction), self.rights(kind, DIRECTIONS[interaction], deposits=False))
+        return every(self.scopes(kind, interaction), self.rights(kind, DIRECTIONS[interaction], deposits=False))
 
     def opens_anything(self) -> bool:
         """Whether there is anything at all in the record in the token's context that it may reach; of others nobody asks."""
@@ -182,7 +189,7 @@ class Access:
             return True
         kinds = [kind for kind in self._registry.resource_types.values() if kind.in_compartment]
         return any(
-            every(self._scopes(kind, interaction), self._of_record(record, kind, DIRECTIONS[interaction])) != NOTHING
+            every(self.scopes(kind, interaction), self._of_record(record, kind, DIRECTIONS[interaction])) != NOTHING
             for record in records
             for kind in kinds
             for interaction in kind.interactions
@@ -315,7 +322,7 @@ class Access:
 
         A professional it is by person, whatever software was used; others by the service.
         """
-        return every(self._scopes(kind, "update"), self.authored(kind))
+        return every(self.scopes(kind, "update"), self.authored(kind))
 
     def authored(self, kind: ResourceType) -> Clause:
         """What the caller deposited, whatever the scopes of the token."""
@@ -340,7 +347,7 @@ class Access:
 
     def matchable(self, kind: ResourceType) -> Clause:
         """What a condition (`If-None-Exist`) may find: the search filter, widened by the caller's own deposits."""
-        return every(self._scopes(kind, "search-type"), self.referable(kind))
+        return every(self.scopes(kind, "search-type"), self.referable(kind))
 
     def refusal(self, kind: ResourceType, interaction: str, values: Values, expression: str) -> Problem:
         """Why a write that `clause` does not admit is refused.
@@ -351,7 +358,7 @@ class Access:
         patient = values.get("patient")
         record = self.records.get(patient or "")
         known = patient is None or patient == self.caller.patient or matches(self.rights(kind, "read"), values)
-        if known and not matches(self._scopes(kind, interaction), values):
+        if known and not matches(self.scopes(kind, interaction), values):
             return Problem("forbidden", "the resource is outside what the token's scopes allow", kind.name)
         if patient == self.caller.patient and self.caller.kind == "proxy":
             return Problem("forbidden", "the patient's consents or the rules for proxies do not allow this", expression)
@@ -374,16 +381,6 @@ class Access:
 
     def _of_record(self, record: Record, kind: ResourceType, direction: str, *, deposits: bool = False) -> Clause:
         return self._rights.of_record(record, kind, direction, self._persons(), deposits=deposits)
-
-    def _scopes(self, kind: ResourceType, interaction: str) -> Clause:
-        key = (kind.name, interaction)
-        if key not in self._in_scope:
-            scopes = self.caller.scopes
-            if kind.is_raw:  # a scope that speaks of what attaches content speaks of the content
-                held = {holder.name for holder in self._registry.holders}
-                scopes += tuple(replace(s, type=kind.name, filters=EVERYTHING) for s in scopes if s.type in held)
-            self._in_scope[key] = scope_clause(scopes, kind, PERMISSIONS[interaction], self._persons())
-        return self._in_scope[key]
 
     def _persons(self) -> tuple[str, ...]:
         """All ids of the patient in context."""

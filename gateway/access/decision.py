@@ -18,18 +18,18 @@ from datetime import datetime, timedelta
 from hashlib import sha1, sha256
 from typing import Any, Literal
 
-from gateway.access.ceiling import Ceiling
+from gateway.access.ceiling import READING, WRITING, Ceiling
 from gateway.access.consent import EXPRESSION, FHIR_QUERY, RESOURCE_TYPES
+from gateway.access.policy import Direction
 from gateway.access.scope import Scope
 from gateway.fhir.registry import Registry, ResourceType
 
 Duration = Literal["once", "months", "year", "unlimited"]
-Direction = Literal["read", "write"]
 Item = tuple[Direction, str]  # reading or writing of one type, or of what a search finds of it: `Type?name=value`
 
 PARTS = ("read", "read-undated", "write")
 ONCE = timedelta(hours=1)  # one visit: no refresh token, and whatever was kept ends with it
-_LETTERS: Mapping[Direction, frozenset[str]] = {"read": frozenset("rs"), "write": frozenset("cud")}
+_LETTERS: Mapping[Direction, frozenset[str]] = {"read": frozenset(READING), "write": frozenset(WRITING)}
 _ACTIONS: Mapping[Direction, tuple[str, ...]] = {"read": ("access",), "write": ("collect", "correct")}
 _MONTHS: Mapping[Duration, int] = {"months": 3, "year": 12}
 _TERMS = "http://terminology.hl7.org/CodeSystem"
@@ -112,7 +112,7 @@ def narrow(scopes: Iterable[Scope], levels: Iterable[str], allowed: frozenset[It
             if query or of["read"]
             else sorted(what for way, what in allowed if way == "read" and what.startswith(f"{name}?"))
         )
-        letters = "".join(letter for letter in "rs" if letter in scope.permissions)
+        letters = "".join(letter for letter in READING if letter in scope.permissions)
         if letters and scope.level in held:
             found |= {f"{scope.level}/{name}.{letters}?{what.partition('?')[2]}": None for what in parts}
     return list(found)

@@ -132,7 +132,7 @@ def read_provision(codec: Codec, registry: Registry, body: bytes) -> Provision |
 
 
 def head_facts(patient: Any) -> dict[str, Any]:
-    """What the head of a record keeps of its Patient: whom it names as treating, and whether another one took its place."""
+    """What the head of a record keeps of its Patient: who treats, whether it is active, the birth date, merged Patients."""
     named = (practitioner.reference for practitioner in patient.generalPractitioner or ())
     links = merging_links(patient)
     replaced = next((other for kind, other in links if kind == "replaced-by"), None)
