@@ -77,7 +77,7 @@ def _settle_unmatched(gateway: Gateway, access: Access, entry: Entry, clause: Cl
     if entry.call.interaction == "patch":
         raise Problem("not-found", f"there is no such {entry.kind.name} here", entry.call.place)
     if entry.call.if_match is not None:
-        raise Problem("conflict", "there is no current version", entry.call.place, status=412)
+        raise Problem("conflict", "nothing meets the criteria, so there is no version to match", entry.call.place, status=412)
     if entry.resource.id is not None:
         raise Problem("not-supported", "ids are given by this service: leave it out", entry.expression(".id"))
     entry.call = msgspec.structs.replace(entry.call, interaction="create", criteria=None)

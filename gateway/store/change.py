@@ -29,7 +29,8 @@ class Change:
     `touched`: whether somebody else than who deposited it has written a version; `place`: where it stands in a Bundle;
     `content`: of content, what is stored with it, or the id alone of what waits to be named; `depositor`: the professional who
     deposited it; `kept`: what the head of the record keeps of it, by field, None for what it keeps no longer; `sealed`: of what
-    is withdrawn, its versions as they are kept: then nothing else of it remains but that it was there.
+    is withdrawn, its versions as they are kept: then nothing else of it remains but that it was there; `follows`: whether it
+    is no wish of the caller's but what follows from one, so that nobody has to be allowed it.
     """
 
     kind: ResourceType
