@@ -121,6 +121,18 @@ async def test_a_conditional_create_finds_none_one_or_too_many(world: World, cam
     assert told(answer, 0) == ("multiple-matches", "Bundle.entry[0].request.ifNoneExist")
 
 
+@pytest.mark.requirement("CGM-06")
+async def test_what_was_submitted_is_found_at_once(camille: Actor, app: Actor) -> None:
+    for value in (104, 98):
+        name = unique("r")
+        await app.post("$submit-cgm-bundle", submission(reading(camille, name, value)))
+        paths = [f"Observation?identifier=https://app.example/readings|{name}"]
+        paths += ["Observation/$lastn?code=http://loinc.org|99504-3&max=2", "Observation?_sort=-_lastUpdated&_count=1"]
+        for path in paths:
+            found = (await camille.get(path)).json()["entry"]
+            assert value in [one["resource"]["valueQuantity"]["value"] for one in found], path
+
+
 async def test_another_value_of_the_same_sender_is_a_new_version(camille: Actor, app: Actor) -> None:
     name = unique("r")
     (first,) = [await app.post("$submit-cgm-bundle", submission(reading(camille, name, 104)))]

@@ -6,9 +6,11 @@ Consent and audit are on, as everywhere; the rates are off, so that the work its
 import argparse
 import itertools
 import json
+import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -18,10 +20,13 @@ from gateway.sandbox.series import reading
 from tests.bench.client import Connection, Measured, drive, request
 from tests.bench.grants import cpu_seconds
 from tests.bench.jobs import fill
+from tests.bench.many import explain_reads, fill_fast
 from tests.bench.world import EPOCH, World, built_world
 
 _KNOWN = 1_000  # readings of a Bundle that is sent again
 _BURST = 20_000
+_TURNS = 5  # of quiet and of each kind of work beside
+_MANY = 2_000_000  # readings: more than the gateway itself is asked to take for a benchmark
 _SIZES = (1, 12, 288)
 _WEIGHED = 20_160  # readings, seventy days of a sensor
 _DATABASE = "bench"
@@ -30,10 +35,12 @@ _DATABASE = "bench"
 def run_glucose(options: argparse.Namespace) -> None:
     """Measure and print."""
     with built_world(options.driver, max(8, options.patients), options.workers) as world, MongoClient(world.url) as client:
-        print(f"\n{'job':34} {'requests':>8} {'p50':>8} {'p99':>8}")
+        print(f"\n{'job':44} {'requests':>8} {'p50':>8} {'p99':>8}")
         _resend(world, client, options.seconds)
         _burst(world, options.seconds)
-        fill(world, options.readings, options.clients)
+        fill_up = fill if options.readings <= _MANY else fill_fast
+        fill_up(world, options.readings, options.clients)
+        explain_reads(world)
         _tell(f"$lastn, 1 client, {options.readings} readings", _lastn(world, 1, options.seconds))
         _tell(f"$lastn, {options.clients} clients", _lastn(world, options.clients, options.seconds))
     print(f"\n{'readings a Bundle':>18} {'data':>6} {'indexes':>8} {'audit':>6} {'all':>6}   bytes on disk per reading")
@@ -42,7 +49,7 @@ def run_glucose(options: argparse.Namespace) -> None:
 
 
 def _tell(job: str, measured: Measured) -> None:
-    print(f"{job:34} {len(measured.latencies):8} {measured.quantile(0.5):8.1f} {measured.quantile(0.99):8.1f}", flush=True)
+    print(f"{job:44} {len(measured.latencies):8} {measured.quantile(0.5):8.1f} {measured.quantile(0.99):8.1f}", flush=True)
 
 
 def _submission(world: World, patient: str, first: int, count: int) -> bytes:
@@ -93,17 +100,22 @@ def _written(client: "MongoClient[Any]") -> tuple[int, int]:
 
 
 def _burst(world: World, seconds: float) -> None:
-    """What another patient's app waits while one sends its last 20 000 readings again, all of them known."""
+    """What another patient's app waits while one sends its last 20 000 readings again, all of them known; and beside others.
+
+    Quiet and busy times take turns, so that what else this machine does is in both; who sends is a process of its own.
+    """
     sender, other = world.patients[1], world.patients[2]
     messages = [_submission(world, sender, first, _KNOWN) for first in range(0, _BURST, _KNOWN)]
     connection = Connection(world.port)
     for message in messages:
         _ask(connection, message)
-    fresh = itertools.count()
+    few = [_submission(world, sender, first, 12) for first in range(0, _BURST, 12)]
+    path = f"/fhir/Observation?patient={sender}&code=http://loinc.org|99504-3&_sort=-date&_count=100"
+    page = request("GET", path, world.professional)
+    moments = (EPOCH + timedelta(minutes=5 * n) for n in itertools.count())
 
     def creating(_: int) -> Callable[[], None]:
         own = Connection(world.port)
-        moments = (EPOCH + timedelta(minutes=5 * n) for n in fresh)
 
         def create() -> None:
             one = reading(f"Patient/{other}", f"Device/{world.sensors[other]}", next(moments))
@@ -113,25 +125,43 @@ def _burst(world: World, seconds: float) -> None:
 
         return create
 
-    quiet = drive(1, seconds, creating)
-    done = threading.Event()
-
-    def bursting() -> None:
-        for message in _again(messages, done):
-            _ask(connection, message)
-
-    thread = threading.Thread(target=bursting)
-    thread.start()
-    busy = drive(1, seconds, creating)
-    done.set()
-    thread.join()
-    _tell("another's single create, quiet", quiet)
-    _tell("the same during the burst", busy)
-    print(f"  p99: {busy.quantile(0.99) / quiet.quantile(0.99):.1f} times", flush=True)
+    works = {"nothing": [], "1 000 known in a Bundle": messages, "12 known in a Bundle": few, "pages of 100": [page]}
+    waited: dict[str, Measured] = {name: Measured(0.0) for name in works}
+    for _ in range(_TURNS):
+        for name, work in works.items():
+            with _sending(world.port, work):
+                measured = drive(1, seconds / _TURNS, creating)
+            waited[name].latencies += measured.latencies
+            waited[name].seconds += measured.seconds
+    quiet = waited["nothing"]
+    for name, measured in waited.items():
+        _tell(f"another's create, beside {name}", measured)
+        ratios = (measured.quantile(q) / quiet.quantile(q) for q in (0.5, 0.99))
+        print("  p50 and p99: {:.1f} and {:.1f} times".format(*ratios), flush=True)
 
 
-def _again(messages: list[bytes], done: threading.Event) -> Iterator[bytes]:
-    return itertools.takewhile(lambda _: not done.is_set(), itertools.cycle(messages))
+@contextmanager
+def _sending(port: int, messages: list[bytes]) -> Iterator[None]:
+    """Meanwhile one client sends these one after the other, again and again."""
+    context = multiprocessing.get_context("spawn")
+    begun, done = context.Event(), context.Event()
+    process = context.Process(target=_send, args=(port, messages, begun, done))
+    if messages:
+        process.start()
+        begun.wait(30)
+    try:
+        yield
+    finally:
+        done.set()
+        if messages:
+            process.join(30)
+
+
+def _send(port: int, messages: list[bytes], begun: Any, done: Any) -> None:
+    connection = Connection(port)
+    for message in itertools.takewhile(lambda _: not done.is_set(), itertools.cycle(messages)):
+        _ask(connection, message)
+        begun.set()
 
 
 def _lastn(world: World, clients: int, seconds: float) -> Measured:

@@ -4,6 +4,7 @@ Ten million pushed by the gateway take hours on two cores; so they take minutes.
 exactly as they were.
 """
 
+import http.client
 import itertools
 import os
 import time
@@ -16,7 +17,6 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import IndexModel, MongoClient, WriteConcern
 
 from gateway.store.ids import Ids
-from tests.bench.client import Connection, request
 from tests.bench.jobs import fill
 from tests.bench.world import EPOCH, SECRET, World
 
@@ -27,9 +27,9 @@ _MILLISECONDS = timedelta(milliseconds=1)
 _UNIX = datetime(1970, 1, 1)  # as BSON has it, without a zone
 
 
-def fill_fast(world: World, readings: int) -> None:
+def fill_fast(world: World, readings: int, clients: int) -> None:
     """Copy readings until there are this many, in equal parts of all patients."""
-    fill(world, 288 * len(world.patients), 4)
+    fill(world, 288 * len(world.patients), clients)
     each = readings // len(world.patients)
     with MongoClient[dict[str, Any]](world.url) as client:
         source = client.bench.get_collection("Observation", write_concern=WriteConcern(w=1, j=False))
@@ -108,16 +108,25 @@ READS = {
 }
 
 
+def _get(world: World, path: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=60)
+    try:
+        connection.request("GET", path, headers={"Authorization": f"Bearer {world.professional}"})
+        answer = connection.getresponse()
+        return answer.status, answer.read()  # (some are streamed)
+    finally:
+        connection.close()
+
+
 def explain_reads(world: World) -> None:
     """What mongod looks at for each of these, as its profiler says: keys and documents examined beside those given."""
-    connection = Connection(world.port)
     with MongoClient[dict[str, Any]](world.url) as client:
         print(f"\n{'read':26} {'keys':>7} {'documents':>9} {'given':>7}   plan")
         for name, path in READS.items():
             client.bench.command("profile", 0)
             client.bench.drop_collection("system.profile")
             client.bench.command("profile", 2)
-            status, body = connection.ask(request("GET", f"/fhir/{path.format(world.patients[3])}", world.professional))
+            status, body = _get(world, f"/fhir/{path.format(world.patients[3])}")
             client.bench.command("profile", 0)
             where = {"ns": "bench.Observation", "keysExamined": {"$exists": True}}
             ops = list(client.bench["system.profile"].find(where))
