@@ -23,6 +23,8 @@ from gateway.settings import Settings
 START = "/"
 # Styles stand in the page itself; nothing else is loaded, nothing runs. Its one form resets the village.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+# (A page that tells no referrer sends its forms with the origin `null`, and the reset takes none from elsewhere.)
+_HEADERS = {"Cache-Control": "no-store", "Content-Security-Policy": _POLICY, "Referrer-Policy": "same-origin"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def start_page(
             collection=COLLECTION,
             was_reset=_seconds(request.query_params.get("reset", "")),
         )
-        return HTMLResponse(shown, headers={"Cache-Control": "no-store", "Content-Security-Policy": _POLICY})
+        return HTMLResponse(shown, headers=_HEADERS)
 
     return page
 

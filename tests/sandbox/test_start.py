@@ -10,7 +10,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from gateway.app import create_app
 from gateway.sandbox.rows import read_village
+from tests.browser import browsing
+from tests.conftest import make_settings
 from tests.sandbox.test_demo import demo, shell
 
 
@@ -66,3 +69,28 @@ def test_its_button_resets_the_village(site: str) -> None:
     again = httpx.get(site + done.headers["location"])
     assert re.search(r'role="status">The village is as it was first \([0-9.]+ s\)', again.text)
     assert "status" not in httpx.get(f"{site}/?reset=<b>").text.partition("<nav")[0].partition("<body>")[2]
+
+
+@pytest.mark.parametrize("size", [(1280, 900, False), (390, 844, True)], ids=["desk", "phone"])
+async def test_in_a_browser_it_fits_and_its_button_works_without_javascript(site: str, size: tuple[int, int, bool]) -> None:
+    width, height, phone = size
+    async with browsing(width, height, phone=phone) as browser:
+        await browser.open(site)
+        assert await browser.look("document.documentElement.scrollWidth <= innerWidth")
+        for opened in ("details.case", "details.case details"):
+            await browser.look(f"document.querySelectorAll('{opened}').forEach(one => one.open = true)")
+        assert await browser.look("document.documentElement.scrollWidth <= innerWidth"), "what is opened fits, too"
+        assert await browser.look(
+            "[...document.querySelectorAll('summary, button')].every(e => e.offsetHeight === 0 || e.offsetHeight >= 24)"
+        )
+        await browser.go_on("form button")
+        said = await browser.look("document.querySelector('[role=status]')?.textContent ?? document.body.textContent")
+        assert said.startswith("The village is as it was first"), said
+        assert browser.refused == []
+
+
+def test_production_has_none_of_it() -> None:
+    app = create_app(make_settings("mongodb://127.0.0.1:9/"))
+    paths = {getattr(route, "path", "") for route in app.routes}
+    assert "/fhir/metadata" in paths
+    assert not [path for path in paths if path == "/" or path.startswith("/sandbox")]
