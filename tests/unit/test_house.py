@@ -56,6 +56,22 @@ def tracked() -> list[str]:
     return listed.stdout.splitlines()
 
 
+def test_the_readme_fits_a_screen_and_leads_to_what_is_there() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert [line for line in text.splitlines() if len(line) > 128] == []
+    headings = {
+        re.sub(r"[^\w -]", "", line.lstrip("# ")).lower().replace(" ", "-") for line in text.splitlines() if line[:1] == "#"
+    }
+    assert [link for link in re.findall(r"\]\(#([^)]+)\)", text) if link not in headings] == []
+    files = [str(path.relative_to(ROOT)) for folder in ("gateway", "schemas", "tests") for path in (ROOT / folder).rglob("*.*")]
+    named = {word for quoted in re.findall(r"`([^`\n]+)`", text) for word in re.findall(r"[\w/.-]+\.(?:py|toml)\b", quoted)}
+    assert [
+        name
+        for name in sorted(named - {"pyproject.toml", "server.toml"})
+        if not any(f"/{f}".endswith(f"/{name}") for f in files)
+    ] == []
+
+
 def test_only_the_agreed_things_lie_at_the_top() -> None:
     if not tracked():
         pytest.skip("not a checkout")
