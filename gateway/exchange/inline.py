@@ -9,11 +9,11 @@ from typing import Any
 
 from gateway.exchange.attachments import RAW, attachments_of, data_issues, settle_deposit
 from gateway.exchange.call import Call
-from gateway.exchange.content import profile_issues
 from gateway.exchange.contents import examine
 from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry, decode_entry
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.rules import profile_issues
 from gateway.problem import Problem
 
 _BODY = b'{"resourceType":"Binary"}'

@@ -16,7 +16,6 @@ from gateway.exchange.audit import existing
 from gateway.exchange.care import check_care_team, limit_relations, relations_kept
 from gateway.exchange.consents import check_consent, limit_consents
 from gateway.exchange.consequences import label_sets_again
-from gateway.exchange.content import content_issues
 from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry, decode_entry, require_kind
 from gateway.exchange.gateway import Gateway
@@ -27,6 +26,7 @@ from gateway.exchange.links import check_references, resolve_references
 from gateway.exchange.merging import check_merges, keep_links, values_shown
 from gateway.exchange.owners import check_described, settle_ids
 from gateway.exchange.recipients import check_recipients
+from gateway.exchange.rules import rule_issues
 from gateway.exchange.sought import check_sought, resolve_sought
 from gateway.exchange.submission import is_publication, label_sets, make_sets, warnings_of
 from gateway.fhir.dates import read_span
@@ -189,7 +189,7 @@ def _touched_twice(expression: str | None) -> Problem:
 
 def _check_content(gateway: Gateway, access: Access, entry: Entry) -> None:
     """Profiles and the rules of single types. Raises Problem with every issue found."""
-    issues = [*content_issues(gateway, entry.kind.name, entry.resource, entry.call.profiles)]
+    issues = [*rule_issues(gateway, entry.kind.name, entry.resource, entry.call.profiles)]
     if issues:
         raise Problem.of(issues, status=422)  # well-formed, whatever it is that cannot be honoured
     check = _OWN_CHECKS.get(entry.kind.name)

@@ -17,8 +17,8 @@ import msgspec
 from gateway.access.access import Access, Caller
 from gateway.exchange.audit import refused
 from gateway.exchange.call import Answer, Call, Origin
-from gateway.exchange.content import content_issues
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.rules import rule_issues
 from gateway.exchange.write import write
 from gateway.fhir.balp import Event
 from gateway.fhir.identity import digest_of, identifier_key, references_of
@@ -165,7 +165,7 @@ class Load:
         if item.is_sound:
             return
         resource = self._gateway.codec.decode(item.kind.name, item.row.body, calm=item.calm)
-        issues = [*content_issues(self._gateway, item.kind.name, resource)]
+        issues = [*rule_issues(self._gateway, item.kind.name, resource)]
         if issues:
             raise Problem.of(issues, status=422)
         item.is_sound = True

@@ -15,12 +15,12 @@ from gateway.access.access import Access
 from gateway.exchange.asked import Ways, read_entry_request
 from gateway.exchange.audit import event
 from gateway.exchange.call import Answer, Call
-from gateway.exchange.content import content_issues
 from gateway.exchange.entries import require_kind
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.links import reference_issues
 from gateway.exchange.owners import owner_issue
 from gateway.exchange.read import Result, read
+from gateway.exchange.rules import rule_issues
 from gateway.exchange.submission import hold_submission, refuse_batch
 from gateway.fhir.balp import DONE
 from gateway.fhir.bundle import envelope_problems, require_few
@@ -101,7 +101,7 @@ def _resource_issues(gateway: Gateway, sent: _Sent) -> list[Issue]:
         resource = gateway.codec.decode(name, sent.body, calm=sent.call.calm)
     except Problem as problem:
         return list(problem.issues)
-    issues = list(content_issues(gateway, name, resource, [sent.profile] if sent.profile else ()))
+    issues = list(rule_issues(gateway, name, resource, [sent.profile] if sent.profile else ()))
     issues += reference_issues(gateway, resource, sent.named)
     # (what only this service writes need not say whose it is in the way of a client)
     owner = owner_issue(kind, resource) if kind is not None and kind.interactions & {"create", "update"} else None

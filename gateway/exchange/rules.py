@@ -16,7 +16,7 @@ from gateway.problem import Issue, Problem
 Rule = Callable[[Gateway, Any], None]
 
 
-def content_issues(gateway: Gateway, type_name: str, resource: Any, profiles: Iterable[str] = ()) -> Iterator[Issue]:
+def rule_issues(gateway: Gateway, type_name: str, resource: Any, profiles: Iterable[str] = ()) -> Iterator[Issue]:
     """Everything that profiles and the type's own rules find wrong. `profiles`: to be held against it besides its own."""
     yield from profile_issues(gateway, type_name, resource, profiles)
     yield from contained_issues(gateway, resource)
