@@ -365,9 +365,9 @@ async def test_consents_to_a_former_edition_permit_nothing_and_still_deny(world:
     assert (await camille.put(f"Consent/{denied['id']}", {**denied, "status": "inactive"})).status_code == 200
     assert await seen() == [mine["id"], sensor["id"]]
     # a denial of before counts on
-    await camille.create(consent(camille, service, types=["Observation"], type="deny"))
+    await camille.create(consent(camille, service, types=["Device"], type="deny"))
     await change_client(world.gateway, msgspec.structs.replace(known.client, controller="Others SA"))
     for state in ("tested", "referenced"):
         await set_state(world.gateway, known.id, state)
     await world.consent(camille, service, types=["Observation", "Device"])
-    assert await seen() == [sensor["id"]]
+    assert await seen() == [mine["id"]]

@@ -126,7 +126,7 @@ async def test_scopes_are_granted_in_the_notation_asked(world: World, asked: str
     owner, app = await world.patient(), await register_app(world)
     request = Request(app.id)
     person, page = await arrive(world, await account_of(world, owner.reference), request, scope=asked)
-    answer = await allow(person, page, "read-Observation")
+    answer = await allow(person, page, f"read-Observation{'?' if '?' in asked else ''}{asked.partition('?')[2]}")
     assert (await redeem(world, app, request, answer["code"])).json()["scope"] == granted
 
 
