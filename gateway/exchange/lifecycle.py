@@ -138,6 +138,14 @@ def check_lifecycle(gateway: Gateway, access: Access, entry: Entry, change: Chan
     return entry.patch is None or before != {**after, "meta": before["meta"]} or _other_meta(before, after)
 
 
+def left_of(entry: Entry, issues: Iterable[Issue]) -> list[Issue]:
+    """What of these issues counts: the profiles of what is there know no status of what is withdrawn."""
+    lifecycle = entry.kind.lifecycle
+    if lifecycle is None or entry.former is None or lifecycle.status_of(entry.resource) != lifecycle.withdrawn:
+        return [*issues]
+    return [issue for issue in issues if issue.expression != f"{entry.kind.name}.{lifecycle.status}"]
+
+
 def _other_meta(before: Document, after: Document) -> bool:
     return any(before["meta"].get(name) != after["meta"].get(name) for name in ("security", "tag", "profile", "source"))
 

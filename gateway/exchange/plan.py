@@ -21,7 +21,7 @@ from gateway.exchange.entries import Entry, decode_entry, require_kind
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.inline import move_out, move_patched
 from gateway.exchange.labels import check_labels, ends_kept, forget_ends, label_values, limit_ends
-from gateway.exchange.lifecycle import check_lifecycle, supersede
+from gateway.exchange.lifecycle import check_lifecycle, left_of, supersede
 from gateway.exchange.links import check_references, resolve_references
 from gateway.exchange.merging import check_merges, keep_links, values_shown
 from gateway.exchange.owners import check_described, settle_ids
@@ -189,7 +189,7 @@ def _touched_twice(expression: str | None) -> Problem:
 
 def _check_content(gateway: Gateway, access: Access, entry: Entry) -> None:
     """Profiles and the rules of single types. Raises Problem with every issue found."""
-    issues = [*rule_issues(gateway, entry.kind.name, entry.resource, entry.call.profiles)]
+    issues = left_of(entry, rule_issues(gateway, entry.kind.name, entry.resource, entry.call.profiles))
     if issues:
         raise Problem.of(issues, status=422)  # well-formed, whatever it is that cannot be honoured
     check = _OWN_CHECKS.get(entry.kind.name)

@@ -96,3 +96,18 @@ async def test_the_submission_set_takes_the_scope_to_make_it(world: World) -> No
     answer = await doctor.post("DocumentReference", publication(owner.patient, pdf(), PROFILES[0]))
     assert (answer.status_code, issues(answer)[0]["code"]) == (403, "forbidden")
     assert await world.stored("DocumentReference", patient=owner.patient) == []
+
+
+@pytest.mark.requirement("DOC-20")
+@pytest.mark.parametrize("profile", PROFILES)
+async def test_its_author_withdraws_it_whatever_profile_it_claims(world: World, profile: str) -> None:
+    """The profiles know current and superseded alone; that it is withdrawn is said all the same, and of nothing new."""
+    owner, doctor = await world.patient(), await world.professional()
+    made = await doctor.create(publication(owner.patient, pdf(), profile))
+    path = f"DocumentReference/{made['id']}"
+    gone = [{"op": "replace", "path": "/status", "value": "entered-in-error"}]
+    answers = [await one.send("PATCH", path, gone, Content_Type="application/json-patch+json") for one in (owner, doctor)]
+    assert [answer.status_code for answer in answers] == [403, 200], answers[1].text
+    assert [(await one.get(path)).status_code for one in (owner, doctor)] == [410, 410]
+    wrong = publication(owner.patient, pdf(), profile) | {"status": "entered-in-error"}
+    assert (await doctor.post("DocumentReference", wrong)).status_code == 422
