@@ -34,15 +34,20 @@ class Raw:
         self._keys = itertools.count()
         self._lock = threading.Lock()
         self._sample = list(self._source.find({"version": 1}, limit=288))
+        self._singles = list(self._source.aggregate([{"$match": {"version": 1}}, {"$sample": {"size": 96}}]))
 
     def insert_days(self, clients: int, seconds: float) -> Measured:
         """insert_many of 288 documents; the rate is in days."""
         return drive(clients, seconds, lambda _: lambda: self._insert_many(self._fresh(self._sample)))
 
     def insert_one(self, clients: int, seconds: float) -> Measured:
-        """insert_one."""
-        one = self._sample[:1]
-        return drive(clients, seconds, lambda _: lambda: self._insert_one(self._fresh(one)[0]))
+        """insert_one, of all patients in turn as the gateway's creates are."""
+
+        def inserting(n: int) -> Callable[[], None]:
+            turn = itertools.cycle(self._singles[n::clients])
+            return lambda: self._insert_one(self._fresh([next(turn)])[0])
+
+        return drive(clients, seconds, inserting)
 
     def find_pages(self, world: World, clients: int, seconds: float) -> Measured:
         """The same hundred bodies by the same index."""
