@@ -71,6 +71,8 @@ def driver_errors(*, transaction: bool = False, tolerated: frozenset[int] = froz
     """Turn the driver's errors into Problems. Their texts carry values of documents and are never passed on."""
     try:
         yield
+    except DocumentTooLarge:  # found by the driver itself, before anything is sent
+        raise _too_long() from None
     except PyMongoError as error:
         if isinstance(error, OperationFailure) and error.code in tolerated:
             return
@@ -94,12 +96,16 @@ def too_costly() -> Problem:
     return Problem("too-costly", "the request takes too long to answer; narrow it", status=503, headers={"Retry-After": "5"})
 
 
+def _too_long() -> Problem:
+    return Problem("too-long", "the resource is too large to be stored with what it is found by")
+
+
 def _problem_of(error: PyMongoError) -> Problem:
     code = error.code if isinstance(error, OperationFailure) else None
     if isinstance(error, ExecutionTimeout) or code == _MAX_TIME_EXPIRED:
         return too_costly()
-    if isinstance(error, DocumentTooLarge) or code == _TOO_LARGE:
-        return Problem("too-long", "the resource is too large to be stored with what it is found by")
+    if code == _TOO_LARGE:
+        return _too_long()
     unreachable = isinstance(error, ConnectionFailure | NetworkTimeout | WaitQueueTimeoutError | WTimeoutError)
     if unreachable or error.timeout or error.has_error_label("RetryableError") or error.has_error_label("RetryableWriteError"):
         return Problem("transient", "the store cannot be reached at the moment", headers={"Retry-After": "2"})

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import pymongo
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, ReturnDocument
-from pymongo.errors import ConfigurationError, NetworkTimeout, PyMongoError
+from pymongo.errors import BulkWriteError, ConfigurationError, NetworkTimeout, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -191,8 +191,14 @@ class Mongo:
     async def write(self, step: Step, session: Session) -> None:
         """Carry out a step of a transaction. Raises Stale where a unique key is taken, Unmatched where something is gone."""
         with instead(step.otherwise, step.contended), self._writing():
-            answer = await self._collection(step.collection).bulk_write(_requests(step), ordered=step.is_mixed, session=session)
-        step.require_all(answer.matched_count)
+            command = step.command()
+            if command is not None:
+                matched = _matched(await self._database.command(command, session=session))
+            else:
+                requests = _requests(step)
+                done = await self._collection(step.collection).bulk_write(requests, ordered=step.is_mixed, session=session)
+                matched = done.matched_count
+        step.require_all(matched)
 
     async def delete(self, collection: str, where: Document) -> int:
         """Delete what matches; returns how many that were. Patient data goes by it only where a record is erased."""
@@ -290,8 +296,13 @@ class Mongo:
             session.start_transaction(read_concern=_SNAPSHOT, write_concern=_WRITE)  # aborted by the end of its session
             for step in steps:
                 with instead(step.otherwise, step.contended), self._writing():
-                    answer = database[step.collection].bulk_write(_requests(step), ordered=step.is_mixed, session=session)
-                step.require_all(answer.matched_count)
+                    command = step.command()
+                    if command is not None:
+                        matched = _matched(database.command(command, session=session))
+                    else:
+                        collection, requests = database[step.collection], _requests(step)
+                        matched = collection.bulk_write(requests, ordered=step.is_mixed, session=session).matched_count
+                step.require_all(matched)
             while True:
                 self.calls += 1
                 try:
@@ -357,6 +368,13 @@ def _requests(step: Step) -> list[Any]:
     changes: list[Any] = [pymongo.UpdateOne(*update) for update in step.updates]
     changes += [pymongo.ReplaceOne(*one) for one in step.replacements]
     return [*changes, *map(pymongo.DeleteMany, step.deletes), *map(pymongo.InsertOne, step.inserts)]
+
+
+def _matched(answer: Document) -> int:
+    """How many documents the updates of a command found. Raises as the driver's bulk writes do, which check this themselves."""
+    if "writeErrors" in answer:
+        raise BulkWriteError(answer)
+    return int(answer["n"])
 
 
 async def _repeated(once: Callable[[], Awaitable[T]], deadline: float) -> T:

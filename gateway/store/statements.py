@@ -12,6 +12,8 @@ from gateway.store.driver_errors import Unmatched
 
 Document = dict[str, Any]
 
+_SMALL = 4_000_000  # bytes; the driver makes commands of at most 16 million
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -43,6 +45,18 @@ class Step:
     deletes: Sequence[Document] = ()
     otherwise: Callable[[], Problem] | None = None
     contended: Callable[[], Problem] | None = None
+
+    def command(self) -> Document | None:
+        """The step as one command of the server; None where it takes several, or is for the driver to split by size.
+
+        (Measured: for a few documents the driver's bulk writes take a quarter more of processor time.)
+        """
+        is_small = sum([len(one.get("body") or one.get("data") or b"") for one in self.inserts]) < _SMALL
+        if self.replacements or self.deletes or bool(self.inserts) is bool(self.updates) or not is_small:
+            return None
+        if self.inserts:
+            return {"insert": self.collection, "documents": self.inserts, "ordered": False}
+        return {"update": self.collection, "updates": [{"q": q, "u": u} for q, u in self.updates], "ordered": False}
 
     @property
     def is_mixed(self) -> bool:
