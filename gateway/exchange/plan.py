@@ -6,38 +6,33 @@ Must not know: HTTP, MongoDB.
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from typing import Any
-
-import msgspec
 
 from gateway.access.access import Access, unknown_reference
-from gateway.exchange.attachments import attached_ids, check_attachments, read_deposit, still_attached
+from gateway.exchange.attachments import check_attachments, read_deposit
 from gateway.exchange.audit import existing
-from gateway.exchange.care import check_care_team, limit_relations, relations_kept
+from gateway.exchange.care import check_care_team, limit_relations
 from gateway.exchange.consents import check_consent, limit_consents
 from gateway.exchange.consequences import label_sets_again
 from gateway.exchange.draft import Draft
-from gateway.exchange.entries import Entry, decode_entry, require_kind
+from gateway.exchange.entries import Entry, decode_entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.inline import move_out, move_patched
-from gateway.exchange.labels import check_labels, ends_kept, forget_ends, label_values, limit_ends
+from gateway.exchange.known import check_keys, compare_known, duplicate, says_the_same
+from gateway.exchange.labels import check_labels, limit_ends
 from gateway.exchange.lifecycle import check_lifecycle, left_of, supersede
 from gateway.exchange.links import check_references, resolve_references
-from gateway.exchange.merging import check_merges, keep_links, values_shown
+from gateway.exchange.merging import check_merges
 from gateway.exchange.owners import check_described, settle_ids
 from gateway.exchange.recipients import check_recipients
 from gateway.exchange.rules import rule_issues
 from gateway.exchange.sought import check_sought, resolve_sought
 from gateway.exchange.submission import is_publication, label_sets, make_sets, warnings_of
+from gateway.exchange.versions import change_of, deletion_of
 from gateway.fhir.dates import read_span
-from gateway.fhir.identity import business_key, identifier_key
-from gateway.fhir.plausible import flag
 from gateway.pace import paced
 from gateway.problem import Problem
-from gateway.store import resources as store
 from gateway.store.change import Change, Plan, require, require_write
 from gateway.store.conditions import Sole
-from gateway.store.mongo import Document
 
 # Checks that only one type needs and that depend on who writes, by type.
 Check = Callable[[Gateway, Access, Entry], None]
@@ -93,8 +88,8 @@ async def _make(gateway: Gateway, draft: Draft) -> Plan:
     await check_attachments(gateway, draft, fresh)
     await check_described(gateway, draft, fresh)
     draft.settle()
-    await _check_keys(gateway, draft, fresh)
-    await _compare_known(gateway, draft, [entry for entry in fresh if entry.existing is not None])
+    await check_keys(gateway, draft, fresh)
+    await compare_known(gateway, draft, [entry for entry in fresh if entry.existing is not None])
     draft.settle()
     check_merges(gateway, draft)
     written = [entry for entry in draft.entries if entry.change is not None]
@@ -145,7 +140,7 @@ def _is_to_be_written(gateway: Gateway, access: Access, entry: Entry) -> bool:
     """Whether the entry brings content that is not stored yet, as far as its bytes tell; decodes it if so."""
     if entry.call.interaction == "delete":
         if entry.former is not None and not entry.former.get("deleted"):
-            entry.change = _deletion(gateway, access, entry)
+            entry.change = deletion_of(gateway, access, entry)
         return False
     if entry.existing is not None and entry.existing.get("withdrawn"):
         text = "this was withdrawn because it was of somebody else, and is not taken for this patient again"
@@ -156,17 +151,9 @@ def _is_to_be_written(gateway: Gateway, access: Access, entry: Entry) -> bool:
         return False
     if entry.resource is None:
         decode_entry(gateway, entry)
-    if entry.twin is not None and not entry.matched and not _says_the_same(gateway, entry, entry.twin):
-        raise _duplicate(entry)
+    if entry.twin is not None and not entry.matched and not says_the_same(gateway, entry, entry.twin):
+        raise duplicate(entry)
     return not entry.matched and entry.twin is None
-
-
-def _says_the_same(gateway: Gateway, entry: Entry, twin: Entry) -> bool:
-    if entry.digest == twin.digest:
-        return True
-    if twin.resource is None:
-        decode_entry(gateway, twin)
-    return _content(gateway, entry.resource) == _content(gateway, twin.resource)
 
 
 def _refuse_overlap(entries: list[Entry]) -> None:
@@ -200,78 +187,6 @@ def _check_content(gateway: Gateway, access: Access, entry: Entry) -> None:
 _OWN_CHECKS: Mapping[str, Check] = {"Consent": check_consent, "CareTeam": check_care_team}
 
 
-def _deletion(gateway: Gateway, access: Access, entry: Entry) -> Change:
-    former = entry.former or {}
-    kept: Document = {
-        name: former[name] for name in ("search", "labels", "hidden_until", "hidable_until", "attached") if name in former
-    }
-    key, digest = former.get("key"), former.get("digest")
-    return Change(
-        kind=entry.kind,
-        interaction="delete",
-        id=entry.id or "",
-        head=entry.patient or entry.kind.name,
-        patient=entry.patient,
-        source=former["source"],
-        resource=None,
-        values=kept,
-        key=None if key is None else bytes(key),  # a re-sent reading stays deleted
-        digest=digest,
-        former=former,
-        place=entry.call.place,
-        depositor=former.get("depositor"),
-        kept={**relations_kept(gateway, access, entry), **ends_kept(access, entry, {})},
-    )
-
-
-def change_of(gateway: Gateway, access: Access, entry: Entry) -> Change:
-    """What is to be written of an entry whose resource is known."""
-    kind, resource, former = entry.kind, entry.resource, entry.former
-    _clean_meta(gateway, resource)
-    if kind.name == "Observation":
-        flag(resource, gateway.plausible.is_doubtful(resource), gateway.registry.types.struct("Coding"))
-    found = gateway.index.search_values(kind, resource)
-    values: Document = {"search": values_shown(resource, found) if kind.is_patient else found}
-    values |= label_values(gateway, access, entry)
-    attached = attached_ids(kind, resource)
-    if former is not None and kind.attachments:
-        attached += still_attached(kind, former, values | {"attached": attached})
-    if attached:
-        values["attached"] = attached
-    source = access.caller.source if former is None else former["source"]
-    # (Two that were alike before stay two.)
-    keep = _as_is if former is not None and former.get("key") is not None else None
-    key = entry.key if former is None else business_key(kind, resource, entry.patient, source, keep)
-    digest = entry.digest if key is not None else None
-    if former is not None and key is not None and former.get("key") == key:
-        digest = former.get("digest")  # what was sent once stays known, whatever was corrected since
-    change = Change(
-        kind=kind,
-        interaction=entry.call.interaction,
-        id=entry.id or "",
-        head=entry.patient or kind.name,
-        patient=entry.patient,
-        source=source,
-        resource=resource,
-        values=values,
-        key=key,
-        digest=digest,
-        former=former,
-        touched=former is not None and (bool(former.get("touched")) or access.is_of_another(former)),
-        place=entry.call.place,
-        depositor=access.caller.depositor if former is None else former.get("depositor"),
-        kept={**relations_kept(gateway, access, entry), **ends_kept(access, entry, values)},
-    )
-    resource.id = change.id
-    resource.meta.versionId = str(change.version)
-    return change
-
-
-def _as_is(reference: str) -> str:
-    """What a reference leads to once it is resolved."""
-    return reference
-
-
 def _check_record(gateway: Gateway, draft: Draft, entry: Entry, change: Change) -> None:
     """Refuse what belongs to a patient who does not exist as it would be refused for one who may not be written to.
 
@@ -301,97 +216,3 @@ def _is_before(gateway: Gateway, entry: Entry, born: str) -> bool:
         return False
     text = entry.resource.effectiveDateTime
     return text is not None and read_span(born).low - read_span(text).high >= _A_DAY
-
-
-def _clean_meta(gateway: Gateway, resource: Any) -> None:
-    """What the server alone sets in `meta` is not the client's to say."""
-    if resource.meta is None:
-        resource.meta = gateway.registry.types.struct("Meta")()
-    resource.meta.versionId = resource.meta.lastUpdated = None
-    resource.meta.versionId__ext = resource.meta.lastUpdated__ext = None
-
-
-async def _check_keys(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
-    """An update cannot take over the identifier of another resource, stored or of the same Bundle."""
-    changing = [e for e in entries if e.former is not None and e.change and e.change.key not in (None, e.former.get("key"))]
-    if not changing:
-        return
-    taken = {(e.kind.name, e.key) for e in draft.entries if e.is_create}
-    for entry in changing:
-        key = (entry.change and entry.change.key) or b""
-        known = await gateway.lookups.find_known(draft.access, entry.kind, {(entry.id or "")[:3]: [key]})
-        if known or (entry.kind.name, key) in taken:
-            raise _duplicate(entry)
-        taken.add((entry.kind.name, key))
-
-
-async def _compare_known(gateway: Gateway, draft: Draft, entries: list[Entry]) -> None:
-    """What is stored under the same key and says the same in other bytes is answered, not written again.
-
-    What says something else is refused, unless it is to be renewed.
-    """
-    by_kind: dict[str, list[Entry]] = {}
-    for entry in entries:
-        by_kind.setdefault(entry.kind.name, []).append(entry)
-    for name, known in by_kind.items():
-        for entry in known:
-            if entry.change is not None:
-                try:
-                    require(draft.access, entry.change)
-                except Problem as problem:
-                    draft.refuse(entry, problem)
-        ids = [entry.id or "" for entry in known]
-        stored = await store.find_for_change(draft.access, gateway.mongo, gateway.registry[name], ids)
-        for entry in known:
-            former = stored.get(entry.id or "", {})
-            body = former.get("body")
-            if body is not None and entry.call.renews:
-                keep_links(gateway, entry, bytes(body))
-            is_same = body is not None and _content(gateway, entry.resource) == _content(
-                gateway, gateway.codec.load(name, body)
-            )
-            try:
-                if not is_same and (body is None or not entry.call.renews):
-                    raise _duplicate(entry)
-                entry.change = None if is_same else _renewal(gateway, draft.access, entry, former)
-                # (Somebody may have said the same since it was looked up: it is answered as it was compared.)
-                entry.existing = former if is_same else entry.existing
-            except Problem as problem:
-                draft.refuse(entry, problem)
-
-
-def _renewal(gateway: Gateway, access: Access, entry: Entry, former: Document) -> Change:
-    """The create as an update of what is stored under its identifier.
-
-    Whoever may create may say anew what is theirs alone; where somebody else has written to it, that takes the right to update.
-    """
-    needed = "update" if former.get("touched") else "create"
-    entry.call = msgspec.structs.replace(entry.call, interaction="update")
-    require_kind(gateway, entry.call)
-    try:
-        access.require(entry.kind, needed)
-    except Problem as problem:
-        raise entry.locate(problem) from None
-    entry.former = former
-    change = change_of(gateway, access, entry)
-    change.interaction = needed
-    require(access, change)
-    check_labels(gateway, access, entry, set(change.values.get("labels", ())))
-    return change
-
-
-def _content(gateway: Gateway, resource: Any) -> bytes:
-    """What a resource says, without what the server says of it."""
-    resource.id = None
-    _clean_meta(gateway, resource)
-    flag(resource, False, gateway.registry.types.struct("Coding"))
-    forget_ends(gateway.registry[type(resource).__name__], resource)
-    return gateway.codec.encode(resource)
-
-
-def _duplicate(entry: Entry) -> Problem:
-    if entry.kind.natural and identifier_key(entry.kind, entry.resource or entry.identity, entry.patient) is None:
-        text = "what is known again by when it was made, and of what, is already there, and says something else"
-        return Problem("duplicate", text, entry.expression())
-    text = "a resource with this identifier is already there, and says something else"
-    return Problem("duplicate", text, entry.expression(f".{next(iter(entry.kind.unique), 'identifier')}"))

@@ -21,9 +21,10 @@ from gateway.exchange.contents import seal
 from gateway.exchange.entries import Entry, read_entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.openings import openings_of
-from gateway.exchange.plan import change_of, make_plan
+from gateway.exchange.plan import make_plan
 from gateway.exchange.read import Result, not_found
 from gateway.exchange.standing import extend_to, is_confined
+from gateway.exchange.versions import change_of
 from gateway.exchange.write import ATTEMPTS, too_often
 from gateway.fhir.balp import DONE, Event
 from gateway.fhir.clause import matches
