@@ -67,18 +67,19 @@ def in_languages(base: str, step: Step) -> tuple[str, str, str]:
     """The call with curl, Python and JavaScript."""
     url, bearer = f"{base}/{step.path}", f"Bearer {step.token}"
     body = None if step.body is None else json.dumps(step.body, ensure_ascii=False)
-    curl = f"curl -i {'' if body is None else f'-X {step.method} '}'{url}' \\\n  -H 'Authorization: {bearer}'"
+    # (The address last: so no line ends with it and a mark, which would stand alone where the page is narrow.)
+    curl = f"curl -i {'' if body is None else f'-X {step.method} '}-H 'Authorization: {bearer}' \\\n  "
     python = f"import httpx\n\nanswer = httpx.{step.method.lower()}(\n    {url!r},\n    headers={{'Authorization': {bearer!r}"
     script = (
         f"const answer = await fetch({json.dumps(url)}, {{\n  method: '{step.method}',\n  headers: {{Authorization: '{bearer}'"
     )
     if body is None:
         return (
-            curl,
+            f"{curl}'{url}'",
             f"{python}}},\n)\nprint(answer.status_code, answer.text)",
             f"{script}}},\n}});\nconsole.log(answer.status, await answer.text());",
         )
-    curl += f" \\\n  -H 'Content-Type: {_FHIR}' \\\n  -d '{body}'"
+    curl += f"-H 'Content-Type: {_FHIR}' \\\n  -d '{body}' \\\n  '{url}'"
     python += f", 'Content-Type': {_FHIR!r}}},\n    content={body!r},\n)\nprint(answer.status_code, answer.text)"
     script += f", 'Content-Type': '{_FHIR}'}},\n  body: JSON.stringify({body}),\n}});\n"
     script += "console.log(answer.status, await answer.text());"

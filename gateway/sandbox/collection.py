@@ -52,11 +52,10 @@ def collection_page(
     registry: Registry, settings: Settings, village: Village, people: People
 ) -> Callable[[Request], Awaitable[Response]]:
     """An endpoint that gives it, as a file."""
-    whole = build_collection(registry, settings.base_url, village, people)
 
     async def page(_: Request) -> Response:
         headers = {"Cache-Control": "no-store", "Content-Disposition": 'attachment; filename="gateway.postman_collection.json"'}
-        return JSONResponse(whole, headers=headers)
+        return JSONResponse(build_collection(registry, settings.base_url, village, people), headers=headers)
 
     return page
 

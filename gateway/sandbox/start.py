@@ -6,6 +6,7 @@ Knows: what is on the page, and in which order. Must not know: how a call is wri
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 from starlette.requests import Request
@@ -62,6 +63,7 @@ def start_page(
             ],
             streams=streams,
             reset=RESET,
+            port=urlsplit(settings.site).port,
             collection=COLLECTION,
             was_reset=_seconds(request.query_params.get("reset", "")),
         )
