@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import pydantic
 
+from gateway.fhir.explain import mistakes
 from gateway.fhir.fidelity import clean_name, difference, is_calm, is_kept
 from gateway.fhir.types import Types
 from gateway.problem import Issue, Problem
@@ -147,16 +148,13 @@ class Codec:
             self._choices[type_name] = [(e.choice or "", (e.attribute, f"{e.attribute}__ext")) for e in elements]
         return self._choices[type_name]
 
-    def _missing(self, type_name: str, data: bytes) -> list[Issue]:
-        """The required elements that a resource leaves out: fhir.resources stops at the first kind of them."""
+    def _mistakes(self, type_name: str, data: bytes) -> list[Issue]:
+        """What fhir.resources lets through, or stops at the first of."""
         try:
             sent = msgspec.json.decode(data)
+            return [*mistakes(self._types, type_name, sent, type_name)] if isinstance(sent, dict) else []
         except (ValueError, RecursionError):
             return []  # typed decoding stops at the first mistake: what comes after need not be JSON
-        if not isinstance(sent, dict):
-            return []
-        absent = [e.name for e in self._types.elements(type_name) if e.required and not {e.name, f"_{e.name}"} & sent.keys()]
-        return [Issue("required", "this element is required", f"{type_name}.{name}") for name in absent]
 
     def _explain(self, type_name: str, data: bytes, error: Exception) -> Problem:
         malformed = _malformed(error)
@@ -165,7 +163,7 @@ class Codec:
         first = _issue_of(type_name, str(error))
         others: list[Issue] = []
         if len(data) <= self._explain_bytes and data.count(b",") < _EXPLAINED_VALUES:
-            others = [*self._missing(type_name, data), *_oracle_issues(self._types.model(type_name), type_name, data)]
+            others = [*self._mistakes(type_name, data), *_oracle_issues(self._types.model(type_name), type_name, data)]
         listed: dict[str | None, Issue] = {}
         for issue in (first, *others):
             listed.setdefault(issue.expression, issue)

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from gateway.__main__ import app
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "schemas" / "examples"
 READING = {
     "resourceType": "Observation",
     "status": "final",

@@ -44,14 +44,16 @@ def print_differences(differences: Sequence[Difference], console: Console) -> No
     for one in differences:
         colour = "red" if one.is_regression else "default"
         before, after = one.before or "not checked", one.after or "not checked"
-        console.print(f"[{colour}]{one.rule}[/]  {before} → {after}  {escape(one.text)}  [dim]{escape(one.check)}[/]")
+        console.print(
+            f"[{colour}]{one.rule}[/]  {before} → {after}  {escape(one.text)}  [dim]{escape(one.check)}[/]", soft_wrap=True
+        )
 
 
 def _print_failure(verdict: Verdict, console: Console) -> None:
     colour = _COLOURS[verdict.outcome]
     console.print(f"\n[{colour}]{verdict.rule} {verdict.strength} {verdict.outcome}[/]  {escape(verdict.text)}", soft_wrap=True)
     console.print(f"  {verdict.source} {verdict.link}  [dim]{escape(verdict.check)}[/]", soft_wrap=True)
-    console.print(f"  [{colour}]{escape(verdict.reason)}[/]", soft_wrap=True)
+    console.print(f"  [{colour}]{escape(verdict.reason).replace(chr(10), chr(10) + '  ')}[/]", soft_wrap=True)
     if verdict.exchanges:
         last = verdict.exchanges[-1]
         asked = last.curl or last.request.partition("\n")[0]  # what a client sent, no curl line sends again
