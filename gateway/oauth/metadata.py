@@ -47,15 +47,15 @@ class Offer:
 def build_metadata(offer: Offer, registry: Registry, site: str) -> dict[str, Any]:
     """Everything there is to say."""
     asymmetric = {
-        "_auth_methods_supported": list(_CONFIDENTIAL),
-        "_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
+        "_auth_methods_supported": _CONFIDENTIAL,
+        "_auth_signing_alg_values_supported": ASSERTION_ALGORITHMS,
     }
     metadata: dict[str, Any] = {"issuer": site, "jwks_uri": site + JWKS}
     for path, name in _ENDPOINTS.items():
         if path in offer.paths:
             metadata[name] = site + path
             if path != AUTHORIZE:
-                metadata |= {name + ending: value for ending, value in asymmetric.items()}
+                metadata |= {name + ending: [*value] for ending, value in asymmetric.items()}  # (each has its own)
     has_codes = AUTHORIZE in offer.paths
     if has_codes:
         # Who keeps no secret says who it is.

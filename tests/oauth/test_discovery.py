@@ -5,6 +5,7 @@ import pytest
 from gateway.oauth.routes import offered_routes
 from gateway.web.routes import ROUTES as PAGES
 from tests.clients import SITE, ask, asked_with, assertion, error_of, get_json, register
+from tests.decisions import register_app
 from tests.world import BASE, World
 
 APP = {
@@ -61,6 +62,20 @@ async def test_a_grant_or_method_is_taken_if_and_only_if_it_is_listed(world: Wor
         basic = (app.id, app.secret or "") if method == "client_secret_basic" else None
         answer = await world.http.post(f"{SITE}/oauth/token", data=form, auth=basic)
         assert (error_of(answer) == (400, "invalid_grant")) == (method in methods), method  # known, and the code is not
+
+
+@pytest.mark.requirement("SEC-001")
+async def test_each_endpoint_lists_the_ways_to_authenticate_that_it_takes(world: World) -> None:
+    app = await register_app(world)
+    for path in (SMART, OAUTH, "/.well-known/openid-configuration"):
+        found = await get_json(world, path)
+        lists = {name: value for name, value in found.items() if isinstance(value, list)}
+        assert {name for name, value in lists.items() if len(value) != len(set(value))} == set()
+        for endpoint in ("token", "introspection", "revocation"):
+            sent = {"client_id": app.id, "token": "x", "grant_type": "authorization_code", "code": "x"}
+            answer = await world.http.post(found[f"{endpoint}_endpoint"], data=sent)
+            is_taken = answer.status_code == 200 or answer.json()["error"] != "invalid_client"
+            assert ("none" in found[f"{endpoint}_endpoint_auth_methods_supported"]) is is_taken, (endpoint, answer.text)
 
 
 @pytest.mark.requirement("SEC-002", "EXT-01")
