@@ -4,6 +4,7 @@ Knows: how scopes, base policy and live consents combine: `All(scopes, Any(base,
 Must not know: HTTP, MongoDB, how a token was checked. An Access lives for one request; nothing of it is kept.
 """
 
+from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -205,9 +206,14 @@ class Access:
         """A stored event of the audit without what it names that is hidden from the caller."""
         record = self.records.get(event.get("patient") or "")
         hidden = self._rights.hidden_now(record) if record is not None else frozenset[str]()
-        named = event["event"].get("entities", ())
-        kept = [one for one in named if without_version(one) not in hidden]
-        return event if len(kept) == len(named) else {**event, "event": {**event["event"], "entities": kept}}
+        if not hidden:
+            return event
+        said = dict(event["event"])
+        said["entities"] = [one for one in said.get("entities", ()) if without_version(one) not in hidden]
+        query = b64decode(said.get("query", "")).decode(errors="replace")
+        if any(one.partition("/")[2] in query for one in hidden):
+            del said["query"]
+        return {**event, "event": said}
 
     def ends_of_labels(self, record: Record) -> list[datetime]:
         """When something in this record ceases to be hidden from the caller by a label that hides for a time."""

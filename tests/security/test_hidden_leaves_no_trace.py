@@ -1,5 +1,6 @@
 """What is not yet for the patient leaves no trace that they can see, ends, and cannot be counted by others."""
 
+from base64 import b64decode
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,11 @@ def named_in(events: list[dict[str, Any]]) -> set[str]:
     """What these events name, whatever version of it."""
     found = (entity.get("what", {}).get("reference", "") for event in events for entity in event.get("entity", ()))
     return {one.partition("/_history/")[0] for one in found}
+
+
+def queries_in(events: list[dict[str, Any]]) -> list[str]:
+    """What was asked, as these events tell it."""
+    return [b64decode(one["query"]).decode() for event in events for one in event.get("entity", ()) if "query" in one]
 
 
 async def log_of(actor: Actor) -> list[dict[str, Any]]:
@@ -47,7 +53,10 @@ async def test_nothing_in_their_log_names_it_before_its_end(world: World) -> Non
     kept = [e for e in await world.stored("AuditEvent", patient=owner.patient) if hidden & _entities(e)]
     assert len(kept) > 5
 
+    for path in hidden:
+        assert (await member.get(path.replace("/", "?_id="))).status_code in (200, 400, 403, 404, 405)
     for reader in (owner, await world.proxy(owner)):
+        assert not any(one.partition("/")[2] in query for query in queries_in(await log_of(reader)) for one in hidden)
         told = named_in(await log_of(reader))
         assert not told & {*hidden, unseen}
         assert seen in told  # of one event only what is hidden is left out
@@ -59,6 +68,7 @@ async def test_nothing_in_their_log_names_it_before_its_end(world: World) -> Non
     world.clock.ahead += timedelta(days=91)
     again = await world.patient_actor(owner.patient)
     assert named_in(await log_of(again)) >= {*hidden, unseen, seen}
+    assert any(address.partition("/")[2] in query for query in queries_in(await log_of(again)))
     assert (await again.get(f"AuditEvent/{kept[0]['_id']}")).status_code == 200
 
 
