@@ -1,5 +1,6 @@
 """A submission set is hidden and seen with its documents; no List goes on naming what was withdrawn."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -61,6 +62,30 @@ async def test_it_is_seen_again_with_the_last_of_its_documents(world: World) -> 
     assert (await reader.get(first)).status_code == 404
     await mask(owner, other, {"op": "remove", "path": "/securityLabel/1"})
     assert (await reader.get(first)).status_code == 200
+
+
+async def test_what_is_not_yet_for_the_patient_is_told_by_no_set_and_no_log(world: World) -> None:
+    """Put on two documents of one submission, a day apart; what the patient knew before is all that they know."""
+    owner, author = await world.patient(), await world.professional()
+    await world.relation(owner, author)
+    parts: list[dict[str, Any]] = []
+    names = [name(), name()]
+    for one in names:
+        content, raw = pdf(), name()
+        parts.append(entry("POST", "DocumentReference", fiche(owner.patient, raw, content), full_url=one))
+        parts.append(entry("POST", "Binary", binary(content), full_url=raw))
+    asked = bundle("transaction", entry("POST", "List", submission_set(owner.patient, *names)), *parts)
+    sent, one, _, other, _ = ids_of(await author.post("", asked))
+    later = {"op": "add", "path": "/securityLabel/-", "value": concept(VISIBILITY, "INVISIBLE_PATIENT")}
+    await mask(author, one, later)
+    assert (await owner.get(sent)).status_code == 404
+    world.clock.ahead += timedelta(days=1)
+    await mask(author, other, later)
+    assert [(await owner.get(path)).status_code for path in (sent, one, other)] == [404] * 3
+    told = (await owner.get(f"AuditEvent?patient={owner.patient}&_count=100&action=U")).text
+    assert not [path for path in (sent, one, other) if path in told]
+    world.clock.ahead += timedelta(days=90)
+    assert (await (await world.patient_actor(owner.patient)).get(one)).status_code == 200
 
 
 async def test_no_list_of_anybody_names_what_was_withdrawn(world: World) -> None:
