@@ -68,7 +68,10 @@ def client(
         target = _examined(sandbox, described)
         credentials = _credentials(role, target)
         site = f"http://127.0.0.1:{port}"
-        told = [f"the client's address is now {site}{urlsplit(sandbox).path}", *_tell_credentials(site, target, credentials)]
+        told = [
+            f"the client's address is now {site}{urlsplit(sandbox).path}",
+            *_tell_credentials(site, role, target, credentials),
+        ]
         console.print("\n".join(told), soft_wrap=True, highlight=False, markup=False)
         found = hold_exam(role, sandbox, port, 60 * minutes, __version__, partial(_tell_scene, console), credentials)
     except (ExamError, TargetError) as error:
@@ -102,14 +105,17 @@ def _examined(sandbox: str, described: Path | None) -> Target | None:
 
 
 def _credentials(role: str, target: Target | None) -> Credentials | None:
-    token = target.tokens.get(ROLES[role].token) if target is not None and role in ROLES else None
+    if target is None or role not in ROLES:
+        return None
+    token = target.exams.get(role, {}).get("token") or target.tokens.get(ROLES[role].token)
     return Credentials(token) if token is not None else None
 
 
-def _tell_credentials(site: str, target: Target | None, credentials: Credentials | None) -> list[str]:
+def _tell_credentials(site: str, role: str, target: Target | None, credentials: Credentials | None) -> list[str]:
     if credentials is None:
         return ["the sandbox has no token for this exam: the client brings its own (or --with a description that has one)"]
-    whose = f", for patient {target.patient}" if target is not None and target.patient else ""
+    patient = (target.exams.get(role, {}).get("patient") or target.patient) if target is not None else None
+    whose = f", for patient {patient}" if patient else ""
     return [
         f"its access token: {credentials.access_token}{whose}",
         f"its refresh token: {credentials.refresh_token}, at {site}/oauth/token (any client_id, no secret)",

@@ -50,7 +50,8 @@ class Target:
 
     `tokens`: bearer tokens by role. `patient`: id of the record that the kit may write in. `stranger`: id of a Patient whose
     record no role may see. `consent`: id of the Consent that opens the record to the professional. `is_open`: the server asks
-    for no tokens. `measures`: its face for measures, None where it has none.
+    for no tokens. `measures`: its face for measures, None where it has none. `exams`: by role of an exam, the
+    `token` and `patient` of a client that is examined, where they are others than those of the kit's own roles.
     """
 
     base: str
@@ -60,6 +61,7 @@ class Target:
     consent: str | None = None
     is_open: bool = False
     measures: Face | None = None
+    exams: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
 
     @property
     def secrets(self) -> dict[str, str]:
@@ -96,6 +98,7 @@ def read_target(base: str, text: str) -> Target:
     tokens = told.pop("tokens", {})
     is_open = told.pop("open", False)
     measures = _read_face(base, told.pop("measures", None))
+    exams = _read_exams(told.pop("exam", {}))
     if not isinstance(tokens, dict) or not all(isinstance(token, str) for token in tokens.values()):
         raise TargetError("tokens: a table of a token for each role is expected")
     _refuse_unknown("tokens.", tokens, ROLES)
@@ -103,7 +106,17 @@ def read_target(base: str, text: str) -> Target:
     wrong = next((key for key, value in told.items() if not isinstance(value, str)), None)
     if wrong is not None or not isinstance(is_open, bool):
         raise TargetError(f"{wrong or 'open'}: this is of another kind than expected")
-    return Target(base.rstrip("/"), tokens=tokens, is_open=is_open, measures=measures, **told)
+    return Target(base.rstrip("/"), tokens=tokens, is_open=is_open, measures=measures, exams=exams, **told)
+
+
+def _read_exams(told: Any) -> Mapping[str, Mapping[str, str]]:
+    if not isinstance(told, dict) or not all(isinstance(row, dict) for row in told.values()):
+        raise TargetError("exam: a table of tables is expected, [exam.document-consumer] for one")
+    for role, row in told.items():
+        _refuse_unknown(f"exam.{role}.", row, ("token", "patient"))
+        if not isinstance(row.get("token"), str) or not isinstance(row.get("patient", ""), str):
+            raise TargetError(f"exam.{role}: a token, and perhaps a patient, are expected")
+    return told
 
 
 def _read_face(base: str, told: Any) -> Face | None:

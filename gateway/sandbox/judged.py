@@ -23,6 +23,9 @@ def describe(people: People) -> str:
     if people.paired:
         consents = {direction: people.ids[f"consent-{direction}"] for direction in ("sending", "reading")}
         lines += ["", "[measures]", *_lines({"base": "../mesures", **people.paired, **consents})]
+    if "roux" in people.tokens:  # (who reads documents here: the treating doctor of Lucie)
+        reader = {"token": people.tokens["roux"], "patient": people.ids["lucie"]}
+        lines += ["", "[exam.document-consumer]", *_lines(reader)]
     return "\n".join([*lines, ""])
 
 

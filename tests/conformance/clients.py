@@ -1,5 +1,6 @@
 """Clients in pairs, that push and that read: one as its makers should write it, one as many do. Each runs in its own thread."""
 
+import base64
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,44 @@ def reading(patient: str, n: int) -> dict[str, Any]:
         "effectiveDateTime": f"{moment:%Y-%m-%dT%H:%M:%SZ}",
         "valueQuantity": {"value": 90 + n, "unit": "mg/dL", "system": "http://unitsofmeasure.org", "code": "mg/dL"},
     }
+
+
+def submission(patient: str, content: bytes = b"") -> dict[str, Any]:
+    """A document with its content (ITI-65, minimal metadata), under a uniqueId that nothing else has."""
+    content = content or b"%PDF-1.7\n" + uuid.uuid4().bytes + b"\n%%EOF\n"
+    document, binary = (f"urn:uuid:{uuid.uuid4()}" for _ in range(2))
+    mhd, uri = "https://profiles.ihe.net/ITI/MHD/", "urn:ietf:rfc:3986"
+    common = {
+        "status": "current",
+        "subject": {"reference": f"Patient/{patient}"},
+        "date": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+    }
+    submission_set = {
+        "resourceType": "List",
+        "extension": [
+            {
+                "url": f"{mhd}StructureDefinition/ihe-sourceId",
+                "valueIdentifier": {"system": uri, "value": "urn:oid:2.25.1"},
+            }
+        ],
+        "identifier": [{"use": "usual", "system": uri, "value": f"urn:oid:2.25.{uuid.uuid4().int}"}],
+        "mode": "working",
+        "code": {"coding": [{"system": f"{mhd}CodeSystem/MHDlistTypes", "code": "submissionset"}]},
+        "entry": [{"item": {"reference": document}}],
+    }
+    reference = {
+        "resourceType": "DocumentReference",
+        "masterIdentifier": {"system": uri, "value": f"urn:oid:2.25.{uuid.uuid4().int}"},
+        "type": {"coding": [{"system": "http://loinc.org", "code": "11488-4"}]},
+        "content": [{"attachment": {"contentType": "application/pdf", "url": binary}}],
+    }
+    raw = {"resourceType": "Binary", "contentType": "application/pdf", "data": base64.b64encode(content).decode()}
+    named = ((f"urn:uuid:{uuid.uuid4()}", submission_set | common), (document, reference | common), (binary, raw))
+    entries = [
+        {"fullUrl": name, "resource": one, "request": {"method": "POST", "url": one["resourceType"]}} for name, one in named
+    ]
+    profile = f"{mhd}StructureDefinition/IHE.MHD.Minimal.ProvideBundle"
+    return {"resourceType": "Bundle", "meta": {"profile": [profile]}, "type": "transaction", "entry": entries}
 
 
 def wait_told(answer: httpx.Response) -> float:
@@ -45,7 +84,8 @@ class _Patient:
         pause = self._pause
         while True:
             try:
-                answer = self._http.request(method, url, headers={"authorization": f"Bearer {self._token}"}, **sent)
+                headers = {"authorization": f"Bearer {self._token}", **sent.get("headers", {})}
+                answer = self._http.request(method, url, **{**sent, "headers": headers})
             except httpx.TransportError:
                 answer = httpx.Response(503)
             if answer.status_code == 401 and self._renew():
@@ -149,3 +189,56 @@ class NaiveReader:
                     since = entry["resource"]["effectiveDateTime"]
                 time.sleep(0.05)
             self._http.post(f"{self._base.removesuffix('/fhir')}/exam/held", json=held)
+
+
+class Producer(_Patient):
+    """Deposits documents: each under its uniqueId, as often as it takes."""
+
+    def deposit(self, count: int) -> None:
+        with self._http:
+            for _ in range(count):
+                sent = submission(self._patient)
+                if not self._ask("POST", self._base, json=sent, headers={"content-type": "application/fhir+json"}).is_success:
+                    return
+
+
+class NaiveProducer:
+    """Deposits a document anew, under another uniqueId, each time that it is not told `created` at once."""
+
+    def __init__(self, base: str, patient: str, token: str) -> None:
+        self._base, self._patient = base, patient
+        headers = {"authorization": f"Bearer {token}", "content-type": "application/fhir+json"}
+        self._http = httpx.Client(timeout=30, trust_env=False, headers=headers)
+
+    def deposit(self, count: int) -> None:
+        with self._http:
+            for _ in range(count):
+                content = b"%PDF-1.7\n" + uuid.uuid4().bytes + b"\n%%EOF\n"
+                for _ in range(3):
+                    try:
+                        answer = self._http.post(self._base, json=submission(self._patient, content))
+                        if answer.is_success and '"status":"200' not in answer.text:
+                            break
+                    except httpx.TransportError:
+                        continue
+
+
+class Consumer(_Patient):
+    """Finds documents, follows the pages as they are linked, fetches each content once, and looks for more."""
+
+    def fetch(self, times: int) -> None:
+        fetched: set[str] = set()
+        with self._http:
+            for _ in range(times):
+                url = str(httpx.URL(f"{self._base}/DocumentReference", params={"patient": self._patient}))
+                while url:
+                    answer = self._ask("GET", url)
+                    if not answer.is_success:
+                        return
+                    told = answer.json()
+                    for entry in told.get("entry", ()):
+                        address = entry["resource"]["content"][0]["attachment"]["url"]
+                        if address not in fetched and not self._ask("GET", address).is_success:
+                            return
+                        fetched.add(address)
+                    url = next((link["url"] for link in told["link"] if link["relation"] == "next"), "")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import httpx
 import pytest
 from fhir.resources.R4B import testreport
 from rich.console import Console
@@ -22,17 +23,19 @@ from gateway.conformance.exam.run import ExamError, hold_exam
 from gateway.conformance.exam.sent import read_sent
 from gateway.conformance.reports.files import write_reports
 from gateway.conformance.reports.terminal import print_report
-from gateway.conformance.target import read_target
+from gateway.conformance.target import Target, read_target
 from gateway.conformance.verdicts import Report, compare
-from tests.conformance.clients import Careful, Naive, NaiveReader, Reader
+from tests.conformance.clients import Careful, Consumer, Naive, NaiveProducer, NaiveReader, Producer, Reader, submission
 from tests.process import free_port
 
 
-def examined(role: str, site: str, seconds: float, client: Callable[[str, Credentials], None]) -> Report:
+def examined(
+    role: str, site: str, seconds: float, client: Callable[[str, Credentials], None], described: Target | None = None
+) -> Report:
     """The report on a client that works while the exam is held; it is given the address to speak to and what it shows there."""
     port = free_port()
-    target = read_target(site, describe_sandbox(f"{site}/sandbox/conformance.toml"))
-    credentials = Credentials(target.tokens[ROLES[role].token])
+    target = described or read_target(site, describe_sandbox(f"{site}/sandbox/conformance.toml"))
+    credentials = Credentials(target.exams.get(role, {}).get("token") or target.tokens[ROLES[role].token])
     worker = threading.Thread(target=client, args=(f"http://127.0.0.1:{port}/fhir", credentials), daemon=True)
     seen: list[str] = []
     starter = threading.Timer(0.7, worker.start)
@@ -101,6 +104,33 @@ def test_a_naive_service_fails_where_it_should(site: str, patient: str) -> None:
     told = grades(report)
     failed = {rule for rule, outcome in told.items() if outcome == "failed"}
     assert failed >= {f"EXAM-{n:02}" for n in (2, 4, 6, 12, 13, 14, 15)}, told
+
+
+def test_a_careful_producer_of_documents_passes_and_a_naive_one_does_not(site: str, patient: str) -> None:
+    report = examined("document-producer", site, 60, lambda base, given: Producer(base, patient, given).deposit(12))
+    assert outcomes(report) == []
+    assert grades(report).keys() == {f"EXAM-{n:02}" for n in (1, 4, 5, 6, 7, 8, 10, 11, 12)}
+    report = examined(
+        "document-producer", site, 8, lambda base, given: NaiveProducer(base, patient, given.access_token).deposit(8)
+    )
+    assert {rule for rule, outcome in grades(report).items() if outcome == "failed"} >= {
+        "EXAM-01",
+        "EXAM-04",
+        "EXAM-06",
+        "EXAM-10",
+    }
+
+
+def test_a_careful_consumer_of_documents_passes(site: str, patient: str) -> None:
+    target = read_target(f"{site}/fhir", describe_sandbox(f"{site}/sandbox/conformance.toml"))
+    headers = {"authorization": f"Bearer {target.tokens['owner']}", "content-type": "application/fhir+json"}
+    for _ in range(3):
+        assert httpx.post(target.base, json=submission(patient), headers=headers).status_code == 200
+    owner = replace(target, exams={"document-consumer": {"token": target.tokens["owner"]}})
+    report = examined("document-consumer", site, 60, lambda base, given: Consumer(base, patient, given).fetch(20), owner)
+    assert [one for one in outcomes(report) if one[:2] != ("EXAM-15", "not applicable")] == []
+    assert report.is_conformant
+    assert grades(report).keys() == {f"EXAM-{n:02}" for n in (2, 4, 5, 6, 8, 9, 12, 13, 15)}
 
 
 def test_what_was_not_played_is_not_reached_and_no_pass(site: str, tmp_path: Path) -> None:

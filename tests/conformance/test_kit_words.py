@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from gateway.conformance.plugin import in_words
-from gateway.conformance.target import Target, read_target
+from gateway.conformance.target import Target, TargetError, read_target
 from gateway.conformance.wire import Record
 
 
@@ -53,3 +53,16 @@ def test_each_role_has_a_variable_of_its_own() -> None:
     target = read_target("http://x/fhir", '[tokens]\nowner = "a"\npaired = "b"')
     assert target.secrets == {"a": "OWNER_TOKEN", "b": "PAIRED_TOKEN"}
     assert Target.from_json(target.to_json()) == target
+
+
+def test_who_is_examined_may_be_somebody_else() -> None:
+    told = read_target("http://x/fhir", '[exam.document-consumer]\ntoken = "t"\npatient = "p"')
+    assert told.exams == {"document-consumer": {"token": "t", "patient": "p"}}
+    assert Target.from_json(told.to_json()) == told
+    for wrong, text in (
+        ("exam = 1", "exam: a table of tables"),
+        ('[exam.a]\npatient = "p"', r"exam\.a: a token, and perhaps a patient"),
+        ('[exam.a]\ntoken = "t"\nkitten = "p"', r"exam\.a\.kitten: not known"),
+    ):
+        with pytest.raises(TargetError, match=text):
+            read_target("http://x/fhir", wrong)

@@ -152,7 +152,8 @@ class Exam:
         if course.correction is not None:
             return course.correction.is_over or now - course.correction.at > _LEARNING
         if course.pages is not None:
-            return course.pages.turned > 0 or now - last > _IDLE
+            last = max(attempt.sent.at for each in self.courses.values() for attempt in each.attempts)
+            return course.pages.is_done or now - last > _IDLE
         is_spent = self._scenes[content] is EXPIRED and self.expiry.is_spent
         return course.is_delivered or is_spent or now - last > _IDLE
 

@@ -28,6 +28,11 @@ class Pages:
     turned: int = 0
     fetched: list[str] = field(default_factory=list)
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the client has both pages and, if it began to fetch the documents on them, all of those."""
+        return self.turned > 0 and (not self.fetched or self.documents <= set(self.fetched))
+
 
 def mix(told: Resource, address: Callable[[str], str]) -> tuple[Resource, Pages] | None:
     """The first page in place of this searchset, and the second; None where there are too few matches. `address`: of a page."""

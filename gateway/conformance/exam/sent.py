@@ -44,6 +44,8 @@ def _digest(*parts: Any) -> str:
 def _without_keys(told: Any) -> Any:
     if isinstance(told, dict):
         return {name: _without_keys(value) for name, value in told.items() if name not in _OF_KEYS}
+    if isinstance(told, str) and told.startswith(("urn:uuid:", "urn:oid:")):
+        return ""  # (what entries of a Bundle are called among themselves, and uniqueIds)
     return [_without_keys(value) for value in told] if isinstance(told, list) else told
 
 
