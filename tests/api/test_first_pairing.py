@@ -73,18 +73,20 @@ class Phone:
         sent = 0
         while done < self.count and sent != most_bundles:
             numbers = range(done, min(done + status["entries"], self.count))
-            answer = await self.app.post("$submit-cgm-bundle", submission(*(reading(self.owner, n) for n in numbers)))
-            if answer.status_code == 429:
-                self.waited += 1
-                assert int(answer.headers["RateLimit"].partition("r=")[2].partition(";")[0]) == 0
-                self.world.clock.ahead += timedelta(seconds=int(answer.headers["Retry-After"]))
-                continue
-            assert answer.status_code == 200, answer.text
-            for one in answer.json()["entry"]:
-                receipt = one["response"]["extension"][0]["valueCode"]
-                self.receipts[receipt] = self.receipts.get(receipt, 0) + 1
+            await self.bring([reading(self.owner, n) for n in numbers])
             done, sent = numbers.stop, sent + 1
             self.bundles += 1
+
+    async def bring(self, readings: list[dict[str, Any]]) -> None:
+        """Push these, as soon as it may."""
+        while (answer := await self.app.post("$submit-cgm-bundle", submission(*readings))).status_code == 429:
+            self.waited += 1
+            assert int(answer.headers["RateLimit"].partition("r=")[2].partition(";")[0]) == 0
+            self.world.clock.ahead += timedelta(seconds=int(answer.headers["Retry-After"]))
+        assert answer.status_code == 200, answer.text
+        for one in answer.json()["entry"]:
+            receipt = one["response"]["extension"][0]["valueCode"]
+            self.receipts[receipt] = self.receipts.get(receipt, 0) + 1
 
 
 async def neighbour(world: World, over: asyncio.Event) -> list[int]:
@@ -108,7 +110,7 @@ async def bring(world: World, count: int, cut: int) -> Phone:
         today = reading(owner, 0)
         today["resource"] |= {"effectiveDateTime": "2026-11-20T08:00:00Z"}
         today["resource"]["identifier"][0]["value"] = "today"
-        assert (await phone.app.post("$submit-cgm-bundle", submission(today))).status_code == 200  # beside its history
+        await phone.bring([today])  # beside its history
         await phone.push()
     finally:
         over.set()
@@ -122,14 +124,14 @@ async def bring(world: World, count: int, cut: int) -> Phone:
 @pytest.mark.requirement("CGM-07")
 async def test_four_thousand_readings_and_a_cut(strict: World) -> None:
     phone = await bring(strict, 4_000, cut=3)
-    assert phone.receipts == {"created": 4_000}  # nothing was sent twice
+    assert phone.receipts == {"created": 4_001}  # nothing was sent twice
     assert phone.bundles == 8
 
 
 @pytest.mark.slow
 async def test_years_of_readings_wait_as_they_are_told(strict: World) -> None:
     phone = await bring(strict, 200_000, cut=150)
-    assert phone.receipts == {"created": 200_000}
+    assert phone.receipts == {"created": 200_001}
     assert phone.waited > 0
 
 
