@@ -46,7 +46,7 @@ async def seen(session_world: World) -> tuple[Actor, dict[str, Actor], dict[str,
         more: dict[str, Any] = {"effectiveDateTime": date} if date else {}
         more["device"] = {"reference": f"Device/{(meter, masked)[n % 2]['id']}"}
         more["code"] = concept(LOINC, ("99504-3", "14745-4")[n % 3 == 0]) | {"text": ("Glucose", "After meal")[n % 2]}
-        more["valueQuantity"] = {"value": 90 + 7 * n, "unit": "mg/dL"}
+        more["valueQuantity"] = {"value": 90 + 7 * n, "unit": "mg/dL", "system": "http://unitsofmeasure.org", "code": "mg/dL"}
         found = observation(owner.patient, **more)
         if date is None:
             del found["effectiveDateTime"]
