@@ -12,17 +12,14 @@ import pytest
 
 from gateway.fhir.registry import Registry
 from gateway.sandbox.rows import read_village
-from tests.sandbox.test_demo import demo
 
 VARIABLE = re.compile(r"\{\{([^{}]+)\}\}")
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[dict[str, Any]]:
-    with demo() as running:
-        site = re.search(r"http://127\.0\.0\.1:\d+", running.text)
-        assert site is not None
-        yield httpx.get(f"{site[0]}/sandbox/collection.json").json()
+def served(site: str) -> dict[str, Any]:
+    found: dict[str, Any] = httpx.get(f"{site}/sandbox/collection.json").json()
+    return found
 
 
 def requests(items: list[dict[str, Any]], *folders: str) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:

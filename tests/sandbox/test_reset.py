@@ -28,12 +28,6 @@ def site_of(*options: str) -> Iterator[str]:
         yield found[0]
 
 
-@pytest.fixture(scope="module")
-def site() -> Iterator[str]:
-    with site_of() as found:
-        yield found
-
-
 def ask(site: str, method: str, path: str, token: str, body: Any = None) -> httpx.Response:
     headers = {"Authorization": f"Bearer demo-{token}", "Content-Type": "application/fhir+json"}
     return httpx.request(method, f"{site}/fhir/{path}", headers=headers, json=body, timeout=60)

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -14,15 +13,7 @@ from gateway.app import create_app
 from gateway.sandbox.rows import read_village
 from tests.browser import browsing
 from tests.conftest import make_settings
-from tests.sandbox.test_demo import demo, shell
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[str]:
-    with demo() as running:
-        found = re.search(r"http://127\.0\.0\.1:\d+", running.text)
-        assert found is not None
-        yield found[0]
+from tests.sandbox.test_demo import shell
 
 
 def test_each_call_of_the_page_gives_what_it_says(site: str) -> None:

@@ -2,7 +2,6 @@
 
 import re
 import tomllib
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from gateway.sandbox.resources import glucose
 from gateway.sandbox.rows import AskedCall, Case, fill, read_village
 from gateway.schemas import SchemaError, find_schemas
 from gateway.settings import Settings
-from tests.sandbox.test_demo import demo
 from tests.world import unique
 
 VILLAGE = read_village()
@@ -44,17 +42,9 @@ async def people(mongo_url: str) -> People:
     return await brought(mongo_url)
 
 
-@pytest.fixture(scope="module")
-def base() -> Iterator[str]:
-    with demo() as running:
-        found = re.search(r"http://127\.0\.0\.1:\d+/fhir", running.text)
-        assert found is not None
-        yield found[0]
-
-
-def send(base: str, call: AskedCall, people: People) -> httpx.Response:
+def send(site: str, call: AskedCall, people: People) -> httpx.Response:
     headers = {"Authorization": f"Bearer {people.tokens[call.token]}"}
-    url = f"{base}/{fill(call.path, people.ids)}"
+    url = f"{site}/fhir/{fill(call.path, people.ids)}"
     if call.reading is None:
         return httpx.get(url, headers=headers)
     body = glucose(people.ids[call.reading], unique("case"), datetime.now(UTC).isoformat(timespec="seconds"), 104)
@@ -63,9 +53,9 @@ def send(base: str, call: AskedCall, people: People) -> httpx.Response:
 
 @pytest.mark.requirement("CONF-01")
 @pytest.mark.parametrize("case", VILLAGE.case, ids=lambda case: case.title)
-def test_each_call_of_a_case_shows_what_its_sentence_says(base: str, people: People, case: Case) -> None:
+def test_each_call_of_a_case_shows_what_its_sentence_says(site: str, people: People, case: Case) -> None:
     for call in case.call:
-        answer = send(base, call, people)
+        answer = send(site, call, people)
         assert answer.status_code == call.status, (call, answer.text)
         if call.total is not None:
             assert answer.json()["total"] == call.total, call
