@@ -23,6 +23,7 @@ _KEPT = 40  # exchanges of a check: the last are those that decided
 _SECRETS = re.compile(r'("(?:access_token|refresh_token|id_token|client_secret)"\s*:\s*")[^"]+')
 _WITHDRAWN = [{"op": "replace", "path": "/status", "value": "entered-in-error"}]
 _PATIENCE = 30.0  # seconds that a busy server may ask for
+_UNAVAILABLE = 3  # times that a server may say that it is not there for a moment
 
 
 @dataclass(slots=True)
@@ -84,7 +85,7 @@ class Caller:
     ) -> httpx.Response:
         """One request. `path`: below the base, or an address of the server's. `body`: a resource, or text as it stands.
 
-        A 429 is waited for where `waits`.
+        Where `waits`, what Retry-After says is waited for: with 429 always, with 503 a few times.
         """
         sent = {"accept": FHIR_JSON, **({"authorization": f"Bearer {self.token}"} if self.token else {})}
         content = body if isinstance(body, str | bytes) or body is None else json.dumps(body)
@@ -92,11 +93,14 @@ class Caller:
             sent["content-type"] = FHIR_JSON
         sent |= {name.lower(): value for name, value in (headers or {}).items()}
         url = path if path.startswith(("http://", "https://")) else f"{self.target.base}/{path}".rstrip("/")
+        refusals = 0
         while True:
             answer = self.http.request(method, url, content=content, headers=sent, params=parameters or None)
             self.record.add(answer)
             wait = answer.headers.get("retry-after", "")
-            if not (waits and answer.status_code == 429 and wait.isdigit() and int(wait) <= _PATIENCE):
+            refusals += answer.status_code == 503
+            is_busy = answer.status_code == 429 or (answer.status_code == 503 and refusals <= _UNAVAILABLE)
+            if not (waits and is_busy and wait.isdigit() and int(wait) <= _PATIENCE):
                 return answer
             time.sleep(int(wait) or 0.2)
 

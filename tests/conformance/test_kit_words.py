@@ -7,7 +7,7 @@ import pytest
 
 from gateway.conformance.plugin import in_words
 from gateway.conformance.target import Target, TargetError, read_target
-from gateway.conformance.wire import Record
+from gateway.conformance.wire import Caller, Record
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,15 @@ def test_who_is_examined_may_be_somebody_else() -> None:
     ):
         with pytest.raises(TargetError, match=text):
             read_target("http://x/fhir", wrong)
+
+
+@pytest.mark.parametrize(
+    ("answers", "status", "asked"), [([503, 200], 200, 2), ([503] * 9, 503, 4), ([429] * 5 + [201], 201, 6)]
+)
+def test_the_kit_waits_as_a_client_should_but_not_for_ever(answers: list[int], status: int, asked: int) -> None:
+    left = iter(answers)
+    transport = httpx.MockTransport(lambda _: httpx.Response(next(left), headers={"retry-after": "0"}))
+    record = Record({})
+    with httpx.Client(transport=transport) as http:
+        answer = Caller(http, Target("http://x/fhir"), None, record, []).get("metadata")
+    assert (answer.status_code, len(record.exchanges)) == (status, asked)
