@@ -62,9 +62,12 @@ def identifier_key(kind: ResourceType, identity: Any, patient: str | None) -> by
 
 
 def of_any_sender(key: bytes) -> dict[str, bytes]:
-    """The business keys that differ from this one by the sender alone, as a range."""
+    """The business keys that differ from this one by the sender alone, as a range.
+
+    (Both ends are as long as a key: to MongoDB whatever is shorter comes before whatever is longer.)
+    """
     first = key[:IDENTIFIER_BYTES]
-    return {"$gte": first, "$lte": first + b"\xff" * SOURCE_BYTES}
+    return {"$gte": first + b"\x00" * SOURCE_BYTES, "$lte": first + b"\xff" * SOURCE_BYTES}
 
 
 def content_key(digest: bytes, source: str) -> bytes:

@@ -50,6 +50,15 @@ async def test_of_several_senders_at_once_one_deposits_it(world: World, alike: b
     assert len(await world.stored("DocumentReference", patient=owner.patient)) == 5
 
 
+async def test_documents_of_other_names_are_in_nobodys_way(world: World) -> None:
+    """In each round every name is new, and so is its place among the keys of those that are there."""
+    owner, _ = await senders(world)
+    for _ in range(3):
+        sent = [deposit(owner.patient, pdf(), masterIdentifier=named()) for _ in range(8)]
+        answers = await asyncio.gather(*(owner.post("", body) for body in sent))
+        assert [answer.status_code for answer in answers] == [200] * len(sent), [answer.text for answer in answers]
+
+
 async def test_in_submissions_too(world: World) -> None:
     """The one that comes second is refused as a whole: no content and no submission set of it stay."""
     owner, askers = await senders(world)

@@ -38,6 +38,7 @@ class Submission:
     unique_id: str = field(default_factory=lambda: f"urn:oid:2.25.{uuid.uuid4().int}")
     binary: str = field(default_factory=name)
     reference: str = field(default_factory=name)
+    date: str = field(default_factory=moment)  # once: what is sent again is the same
 
     def document(self, **elements: Any) -> dict[str, Any]:
         """The DocumentReference."""
@@ -53,7 +54,7 @@ class Submission:
             "status": "current",
             "type": {"coding": [{"system": "http://loinc.org", "code": "11488-4"}]},
             "subject": {"reference": f"Patient/{self.patient}"},
-            "date": moment(),
+            "date": self.date,
             "content": [{"attachment": attachment}],
         } | elements
 
