@@ -147,7 +147,7 @@ async def test_which_of_two_for_one_instant_counts(world: World) -> None:
         ({"status": "preliminary"}, 90, {}, 100),
         ({}, 39, {}, 100),  # hardly possible
         ({}, 90, {"device": sensor}, 100),
-        ({}, 100, {}, 90),  # what came first
+        ({}, 90, {}, 100),  # what was said last
     ]
     for minute, (one, low, other, high) in enumerate(pairs):
         for elements, value in ((one, low), (other, high)):
