@@ -20,6 +20,7 @@ from tests.process import ToPort, environment, free_port, serving
 from tests.world import Actor, Clock, World
 
 AT_MOST = 1.5  # seconds from the first deposit to the kill: every kind of deposit has been in the midst of all it does by then
+_LIFETIME = 3  # seconds
 SIZES = {"short": 150_000, "long": 2 * CHUNK + 500}
 
 
@@ -71,25 +72,29 @@ async def serving_people(gateway: Any, env: dict[str, str], port: int) -> AsyncI
 async def test_no_document_is_without_its_content(mongo_url: str, kills: int) -> None:
     env, port, depositors = environment(mongo_url, GATEWAY_LOG_LEVEL="error"), free_port(), Depositors()
     env["GATEWAY_BASE_URL"] = "http://gateway.test/fhir"
-    async with attached(read_settings(env)) as gateway:
+    async with attached(read_settings(env)) as gateway, short_transactions(gateway):
         for _ in range(kills):
             async with serving_people(gateway, env, port) as (world, process):
                 await depositors.work(world, process)
-        await forget_the_abandoned(gateway)
     async for world in running_world(read_settings(env)):
         await check_documents(world, depositors)
         orphans = await check_orphans(world, depositors)
         assert orphans or kills < 50
 
 
-async def forget_the_abandoned(gateway: Any) -> None:
-    """MongoDB ends a transaction whose process is gone after a minute; here at once."""
-    command = gateway.mongo.command
-    name = "transactionLifetimeLimitSeconds"
+@asynccontextmanager
+async def short_transactions(gateway: Any) -> AsyncIterator[None]:
+    """MongoDB ends a transaction whose process is gone a minute after it began, and until then nobody else can write to what
+    it wrote to; of those that begin in here, three seconds after it. At the end all of them are gone.
+    """
+    command, name = gateway.mongo.command, "transactionLifetimeLimitSeconds"
     former = await command({"getParameter": 1, name: 1})
-    await command({"setParameter": 1, name: 1})
-    await asyncio.sleep(3)
-    await command({"setParameter": 1, name: former[name]})
+    await command({"setParameter": 1, name: _LIFETIME})
+    try:
+        yield
+        await asyncio.sleep(2 * _LIFETIME)  # (they are looked for every half of it)
+    finally:
+        await command({"setParameter": 1, name: former[name]})
 
 
 async def check_documents(world: World, depositors: Depositors) -> None:
