@@ -377,9 +377,9 @@ class Access:
         """The caller's kind towards this record: a professional with a care relation to it is of that relation's kind."""
         return self._rights.kind_of_actor(record)
 
-    def purpose_in(self, record: Record) -> str | None:
-        """What the caller's access to this record is for: as its relation of care says, or else the token."""
-        return self._rights.purpose_in(record) or self.caller.purpose
+    def purpose_of(self, actor: str) -> str | None:
+        """What the access of the caller, being of this kind, is for: as its relation of care says, or else the token."""
+        return self._rights.purpose_of(actor) or self.caller.purpose
 
     def _is_writer(self, kind: ResourceType, interaction: str) -> bool:
         kinds = {self.caller.kind, *(self.kind_of_actor(record) for record in self.records.values())}

@@ -40,10 +40,10 @@ class Rights:
                 return rule.actor
         return caller.kind
 
-    def purpose_in(self, record: Record) -> str | None:
-        """What every access to this record is for, as the relation of care says that opens it; None where it does not."""
-        actor = self.kind_of_actor(record)
-        return next((rule.purpose for rule in self._policy.relations if rule.actor == actor), None)
+    def purpose_of(self, actor: str) -> str | None:
+        """What every access of who is of this kind is for, as the relation of care says that makes them so; else None."""
+        rules = self._policy.relations if actor in RELATION_KINDS else ()
+        return next((rule.purpose for rule in rules if rule.actor == actor), None)
 
     def relation_in(self, record: Record) -> Relation | None:
         """The declared relation of care that makes the caller what they are to this record; None where none was declared."""
@@ -161,11 +161,12 @@ class Rights:
         """How far what the base policy gives goes, in the record of one patient."""
         if kind.group == "care" and direction == "write" and self._caller.kind == "professional":
             return self.deposited_by_me()  # a relation of care is ended by the professional who declared it, and by the patient
-        if direction == "write" and any(rule.writes_own and rule.actor == actor for rule in self._policy.relations):
-            return self.deposited_by_me()
-        if direction == "read" and actor in RELATION_KINDS:
+        if actor not in RELATION_KINDS:
+            return EVERYTHING
+        if direction == "read":
             return self._policy.entitlements.clause(kind, self._caller.professions)
-        return EVERYTHING
+        is_own = any(rule.writes_own and rule.actor == actor for rule in self._policy.relations)
+        return self.deposited_by_me() if is_own else EVERYTHING
 
     def _is_of_caller(self, record: Record, actor: str, persons: Sequence[str]) -> bool:
         """Whether the record is one of the patient in context. Who acts for a replaced Patient does so in that record only."""

@@ -188,15 +188,16 @@ def event(
     caller = access.caller
     listed = references or []
     record = access.records.get(patient) if patient else None
+    actor = access.kind_of_actor(record) if record else caller.kind
     return Event(
         interaction=call.interaction,
         type=call.type or None,
         patient=patient,
         outcome=outcome,
         client=caller.client,
-        kind=access.kind_of_actor(record) if record else caller.kind,
+        kind=actor,
         user=caller.user,
-        purpose=access.purpose_in(record) if record else caller.purpose,
+        purpose=access.purpose_of(actor),
         token=caller.token,
         subject=caller.subject,
         roles=caller.roles,

@@ -4,7 +4,7 @@ goes on naming what was withdrawn.
 Knows: which Lists name a document, whoever deposited them. Must not know: HTTP, MongoDB.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -15,17 +15,16 @@ from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.submission import hides, labels_told
-from gateway.store.change import Change
+from gateway.exchange.versions import change_of
+from gateway.fhir.clause import without_version
 from gateway.store.mongo import Document
 from gateway.store.withdrawn import find_labels, find_naming
-
-Writing = Callable[[Gateway, Access, Entry], Change]
 
 _DOCUMENT, _LIST = "DocumentReference", "List"
 _Codings = dict[tuple[str | None, str | None], dict[str, Any]]
 
 
-async def label_sets_again(gateway: Gateway, draft: Draft, fresh: Iterable[Entry], writing: Writing) -> list[Entry]:
+async def label_sets_again(gateway: Gateway, draft: Draft, fresh: Iterable[Entry]) -> list[Entry]:
     """The entries by which the submission sets of documents whose labels change get these labels, and lose what none bears."""
     changed = {f"{_DOCUMENT}/{entry.id}": entry for entry in fresh if _is_labelled_anew(entry)}
     kind = gateway.registry.find(_LIST)
@@ -37,7 +36,7 @@ async def label_sets_again(gateway: Gateway, draft: Draft, fresh: Iterable[Entry
         for stored in await find_naming(draft.access, gateway.mongo, kind, patient, [*changed]):
             if stored["_id"] in said or not gateway.submissions.is_submission_set(_load(gateway, stored)):
                 continue
-            entry = await _labelled(gateway, draft, stored, changed, writing)
+            entry = await _labelled(gateway, draft, stored, changed)
             if entry is not None:
                 made.append(entry)
     draft.entries += made
@@ -50,9 +49,7 @@ def _is_labelled_anew(entry: Entry) -> bool:
     return set(entry.change.values.get("labels", ())) != set(entry.former.get("labels", ()))
 
 
-async def _labelled(
-    gateway: Gateway, draft: Draft, stored: Document, changed: dict[str, Entry], writing: Writing
-) -> Entry | None:
+async def _labelled(gateway: Gateway, draft: Draft, stored: Document, changed: dict[str, Entry]) -> Entry | None:
     """The entry that labels a set as its documents are; None where it is so."""
     items = set(stored["search"]["item"])
     mine = [entry for reference, entry in changed.items() if reference in items]
@@ -77,7 +74,7 @@ async def _labelled(
     if not new and len(left) == len(had):
         return None
     meta.security = [*left, *new] or None
-    return follow(gateway, draft.access, stored, resource, mine[0].call.origin, writing)
+    return follow(gateway, draft.access, stored, resource, mine[0].call.origin)
 
 
 def _hiding(gateway: Gateway, told: dict[str, Any]) -> _Codings:
@@ -85,12 +82,12 @@ def _hiding(gateway: Gateway, told: dict[str, Any]) -> _Codings:
     return {(one.get("system"), one.get("code")): one for one in labels_told(told) if hides(gateway, one)}
 
 
-def follow(gateway: Gateway, access: Access, stored: Document, resource: Any, origin: Origin, writing: Writing) -> Entry:
+def follow(gateway: Gateway, access: Access, stored: Document, resource: Any, origin: Origin) -> Entry:
     """The entry by which a List says something else, whoever may write it: what it is known by stays as it is."""
     kind = gateway.registry[_LIST]
     entry = Entry(Call("patch", _LIST, origin, id=stored["_id"]), kind, id=stored["_id"], patient=stored["patient"])
     entry.former, entry.resource, entry.came_along = stored, resource, True
-    entry.change = change = writing(gateway, access, entry)
+    entry.change = change = change_of(gateway, access, entry)
     change.key, change.digest, change.touched = stored.get("key"), stored.get("digest"), bool(stored.get("touched"))
     change.follows = True
     return entry
@@ -99,7 +96,7 @@ def follow(gateway: Gateway, access: Access, stored: Document, resource: Any, or
 def without(gateway: Gateway, stored: Document, references: Iterable[str]) -> Any:
     """A List without the entries that name any of these."""
     resource, gone = _load(gateway, stored), set(references)
-    left = [one for one in resource.entry or () if (one.item.reference or "").partition("/_history/")[0] not in gone]
+    left = [one for one in resource.entry or () if without_version(one.item.reference or "") not in gone]
     resource.entry = left or None
     return resource
 

@@ -79,7 +79,7 @@ async def _make(gateway: Gateway, draft: Draft) -> Plan:
                 _check(gateway, draft, entry)
             except Problem as problem:
                 draft.refuse(entry, problem)
-    fresh += await label_sets_again(gateway, draft, fresh, change_of)
+    fresh += await label_sets_again(gateway, draft, fresh)
     await limit_consents(gateway, draft, fresh)
     limit_relations(gateway, draft, fresh)
     limit_ends(gateway, draft, fresh)

@@ -18,6 +18,7 @@ from gateway.access.relation import read_relations
 from gateway.exchange.foreign import read_foreign_token
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.tokens import CHALLENGE, unknown_token
+from gateway.fhir.clause import without_version
 from gateway.fhir.codec import Codec
 from gateway.fhir.merging import merging_links
 from gateway.fhir.registry import Registry
@@ -137,7 +138,7 @@ def head_facts(patient: Any) -> dict[str, Any]:
     links = merging_links(patient)
     replaced = next((other for kind, other in links if kind == "replaced-by"), None)
     return {
-        "care_team": [reference.partition("/_history/")[0] for reference in named if reference],
+        "care_team": [without_version(reference) for reference in named if reference],
         "closed": patient.active is False,
         "born": patient.birthDate,
         "merged": bool(links),

@@ -10,10 +10,9 @@ from typing import Any
 
 from gateway.fhir.dates import read_span
 from gateway.fhir.narrative import check_div
+from gateway.fhir.values import UCUM
 
 Check = Callable[[Any], str | None]
-
-_UCUM = "http://unitsofmeasure.org"
 
 
 def _att_1(it: Any) -> str | None:
@@ -118,7 +117,7 @@ def _needs_ucum(rule: str) -> Check:
     def check(it: Any) -> str | None:
         if _has(it, "value") and not _has(it, "code"):
             return f"{rule}: a value has the code of its unit"
-        if it.system is not None and it.system != _UCUM:
+        if it.system is not None and it.system != UCUM:
             return f"{rule}: the unit is of UCUM"
         if rule == "age-1" and it.value is not None and it.value.is_finite() and it.value <= 0:
             return f"{rule}: an age is positive"

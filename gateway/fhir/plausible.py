@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from gateway.fhir.dates import read_span
-from gateway.fhir.values import token_values
+from gateway.fhir.values import UCUM, token_values
 from gateway.problem import Issue
 from gateway.schemas import SchemaError, read_schema
 
@@ -20,7 +20,6 @@ DOUBTFUL = "doubtful"
 # A date alone may be that of a place where it is tomorrow already.
 _EARLIEST_ZONE = timedelta(hours=14)
 _DATE = len("2026-11-25")
-_UCUM = "http://unitsofmeasure.org"
 
 Range = tuple[float, float]
 
@@ -66,7 +65,7 @@ class Plausibility:
             units = next((self._only[code] for code in codes if code in self._only), None)
             if units is not None:
                 text = (
-                    f"it is measured in {' or '.join(units)}, by the code of {_UCUM}: in another unit nobody knows what it says"
+                    f"it is measured in {' or '.join(units)}, by the code of {UCUM}: in another unit nobody knows what it says"
                 )
                 yield Issue("code-invalid", text, "Observation.value")
         if measure is not None and not _lies_in(observation.valueQuantity, measure.possible):

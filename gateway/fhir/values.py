@@ -17,6 +17,8 @@ from typing import Any
 
 from gateway.fhir.dates import EARLIEST, LATEST, Span, read_span
 
+UCUM = "http://unitsofmeasure.org"  # the system of units: https://hl7.org/fhir/R4/ucum.html
+
 Convert = Callable[[Any], Sequence[Any]]
 
 # Nearly all dates are moments or days. They can be found in an index by where they begin, give or take this much; the few

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from gateway.fhir.dates import read_span
+from gateway.fhir.values import UCUM
 
 WEIGHT, HEIGHT = "http://loinc.org|29463-7", "http://loinc.org|8302-2"
 PROFILE = "https://fhir.monespacesante.fr/ref/mesure/StructureDefinition/mes-observation-bmi"
-_UCUM = "http://unitsofmeasure.org"
 _KILOGRAMS = {"kg": Decimal(1), "g": Decimal("0.001"), "[lb_av]": Decimal("0.45359237")}
 _METRES = {"m": Decimal(1), "cm": Decimal("0.01"), "[in_i]": Decimal("0.0254")}
 
@@ -63,7 +63,7 @@ def body_mass_indexes(weights: Sequence[Found], heights: Sequence[Found]) -> lis
 def _amount(measured: _Measured, units: dict[str, Decimal]) -> tuple[datetime, Decimal, str] | None:
     """When it was measured, how much in the first of these units, and which resource says so."""
     quantity = measured.valueQuantity
-    if quantity is None or quantity.value is None or quantity.system != _UCUM or measured.effectiveDateTime is None:
+    if quantity is None or quantity.value is None or quantity.system != UCUM or measured.effectiveDateTime is None:
         return None
     factor = units.get(quantity.code or "")
     amount = None if factor is None else quantity.value * factor
@@ -81,7 +81,7 @@ def _index(weight: _Measured, kilograms: Decimal, height: tuple[datetime, Decima
         "code": {"coding": [{"system": "http://loinc.org", "code": "39156-5", "display": "Body mass index"}]},
         "subject": {},
         "effectiveDateTime": weight.effectiveDateTime,
-        "valueQuantity": {"value": msgspec.Raw(str(value).encode()), "unit": "kg/m2", "system": _UCUM, "code": "kg/m2"},
+        "valueQuantity": {"value": msgspec.Raw(str(value).encode()), "unit": "kg/m2", "system": UCUM, "code": "kg/m2"},
         "derivedFrom": [{"reference": f"Observation/{weight.id}"}, {"reference": f"Observation/{height[2]}"}],
     }
     return msgspec.json.encode(built)

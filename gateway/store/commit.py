@@ -171,9 +171,10 @@ class Committer:
     async def _transact(
         self, group: list[Work], heads: list[str], hints: Mapping[str, Moment]
     ) -> tuple[list[list[Document]], list[Document]]:
+        meeting = [work for work in group if work.plan.conditions or work.plan.soles]
+        if any(work.is_met_by(other) for work in meeting for other in group if other is not work):
+            raise Stale
         if hints and not any(work.asks_behind_heads(hints) for work in group):
-            if any(one.is_met_by(other) for one in group if one.plan.soles for other in group if other is not one):
-                raise Stale
             draft = await self._draft(group, heads, hints)
             audited = self._events(group, draft)
             steps = [*draft.receipts, draft.counting, *draft.steps, self._audit.step(audited)]
@@ -194,9 +195,6 @@ class Committer:
         for step in (*draft.receipts, draft.counting):
             await self._mongo.write(step, session)
         asked = [(work, condition) for work in group for condition in work.plan.conditions]
-        meeting = [work for work in group if work.plan.conditions or work.plan.soles]
-        if any(work.is_met_by(other) for work in meeting for other in group if other is not work):
-            raise Stale
         for work in (work for work in group if work.plan.soles):
             if await is_any_taken(self._mongo, work.access, work.plan.soles, session=session):
                 raise Stale

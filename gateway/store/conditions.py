@@ -13,10 +13,9 @@ from gateway.fhir.clause import FIELDS, Clause, Test, Values, every, matches, pa
 from gateway.fhir.identity import IDENTIFIER_BYTES, of_any_sender
 from gateway.fhir.registry import ResourceType
 from gateway.store.cost import is_bounded, require_bounded
-from gateway.store.filter import stored_field, to_filter
+from gateway.store.filter import LIVE, stored_field, to_filter
 from gateway.store.mongo import Document, Mongo, Session
 from gateway.store.order import BY_ID, choose_index
-from gateway.store.resources import LIVE
 from gateway.store.through import look_through
 
 _FACTS: Mapping[str, Any] = {"version": 1, "patient": 1, "updated": 1, "source": 1}

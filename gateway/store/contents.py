@@ -16,7 +16,7 @@ from typing import Any, Literal
 from gateway.access.access import Access
 from gateway.fhir.clause import matches, parameters_of
 from gateway.fhir.registry import ResourceType
-from gateway.store.filter import stored_field
+from gateway.store.filter import among, stored_field
 from gateway.store.ids import bucket_of
 from gateway.store.mongo import Document, Mongo, Part, Session, Stale
 from gateway.store.resources import find_current
@@ -187,8 +187,7 @@ async def find_readable_all(
         for identifier, resource in resources.items()
     }
     ids = [resources[identifier]["content"] for identifier, how in seen.items() if how is not None]
-    where = {"_id": {"$in": ids}, "bucket": {"$in": sorted({one[:3] for one in ids})}}
-    contents = {one["_id"]: one for one in await mongo.find(CONTENTS, where, {"data": 1})} if ids else {}
+    contents = {one["_id"]: one for one in await mongo.find(CONTENTS, among(ids), {"data": 1})} if ids else {}
     shown: dict[str, Found | None] = dict.fromkeys(identifiers)
     for identifier, how in seen.items():
         if how is not None:
@@ -229,7 +228,7 @@ async def find_attachable(
     As many calls whether any is there or not.
     """
     ids = sorted({identifier for identifier in identifiers if bucket_of(identifier)})
-    where = {"_id": {"$in": ids}, "bucket": {"$in": sorted({i[:3] for i in ids})}}
+    where = among(ids)
     found = await mongo.find_all(
         [
             Part(
@@ -253,9 +252,9 @@ async def find_attachable(
 
 def _holding(access: Access, holder: ResourceType, ids: Sequence[str]) -> Part:
     """What attaches one of these, whoever may read it: all of it counts when it comes to labels. It is shown to nobody."""
-    where: Document = {"bucket": {"$in": sorted({i[:3] for i in ids})}, "attached": {"$in": [*ids]}}
     looked_at = parameters_of(access.clause(holder, "read")) | {"status", "patient", "_security", "_hiddenUntil"}
-    return Part(holder.name, where, holder.name, {"attached": 1, "deleted": 1, **{stored_field(name): 1 for name in looked_at}})
+    fields = {"attached": 1, "deleted": 1, **{stored_field(name): 1 for name in looked_at}}
+    return Part(holder.name, among(ids, "attached"), holder.name, fields)
 
 
 def _see(

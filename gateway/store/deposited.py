@@ -9,9 +9,8 @@ from datetime import datetime
 from gateway.access.access import Access
 from gateway.fhir.clause import Clause, Test, every, matches, parameters_of
 from gateway.fhir.registry import ResourceType
-from gateway.store.filter import stored_field
+from gateway.store.filter import LIVE, stored_field
 from gateway.store.mongo import Document, Mongo, Session
-from gateway.store.resources import LIVE
 from gateway.store.schema import index_name
 
 _INDEX = index_name(("patient", "-_lastUpdated"))

@@ -9,8 +9,8 @@ from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
 
+from gateway.store.filter import LIVE
 from gateway.store.mongo import Document, Mongo, Part, Stale
-from gateway.store.resources import LIVE
 from gateway.store.schema import ASSERTIONS, LOGINS
 
 _MOST = 20  # people whom one identifier of a carer stands for, roles of one professional at one place

@@ -6,7 +6,7 @@ Must not know: where a clause came from.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from gateway.fhir.clause import FIELDS, INSTANTS, All, Clause, Interval, Measure, Not, Test
@@ -17,6 +17,7 @@ from gateway.store.mongo import Document
 
 # (`$alwaysFalse`, which says the same, makes MongoDB 6 look at every document there is)
 _NOTHING: Document = {"_id": {"$in": []}}
+LIVE: Document = {"deleted": {"$exists": False}}
 _SPECIAL = re.compile(r"[][\\^$.|?*+(){}]")  # what means something in a pattern
 _SCALARS = frozenset({"_id", "patient", "source", "depositor"})  # texts that are no lists
 
@@ -44,6 +45,12 @@ def _filter(clause: Clause, field_of: Callable[[str], str], common: bool) -> Doc
             return _NOTHING if found == _NOTHING else {field_of(parameter): {"$elemMatch": found}}
         case Test():
             return _test(clause, field_of(clause.parameter), common=common)
+
+
+def among(ids: Iterable[str], field: str = "_id") -> Document:
+    """The filter of what is one of these, or has one of them in this field; it goes to their shards alone."""
+    wanted = sorted(ids)
+    return {"bucket": {"$in": sorted({one[:3] for one in wanted})}, field: {"$in": wanted}}
 
 
 def stored_field(parameter: str) -> str:

@@ -13,7 +13,7 @@ from gateway.access.access import Access
 from gateway.fhir.clause import Clause, Values, matches, parameters_of
 from gateway.fhir.identity import IDENTIFIER_BYTES, of_any_sender
 from gateway.fhir.registry import ResourceType
-from gateway.store.filter import stored_field
+from gateway.store.filter import among, stored_field
 from gateway.store.gather import Gather
 from gateway.store.ids import bucket_of
 from gateway.store.mongo import Document, Mongo
@@ -99,9 +99,8 @@ class Lookups:
         return [known] * len(asked)
 
     async def _find_by_id(self, collection: str, asked: list[_Ids]) -> list[dict[str, Document]]:
-        ids = list(dict.fromkeys(i for question in asked for i in question.ids if bucket_of(i)))
-        where: Document = {"_id": {"$in": ids}, "bucket": {"$in": list({i[:3] for i in ids})}}
-        found = await self._mongo.find(collection, where, _projection(_TARGET, asked))
+        ids = {i for question in asked for i in question.ids if bucket_of(i)}
+        found = await self._mongo.find(collection, among(ids), _projection(_TARGET, asked))
         return [{document["_id"]: document for document in found}] * len(asked)
 
 

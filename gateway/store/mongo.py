@@ -191,13 +191,7 @@ class Mongo:
     async def write(self, step: Step, session: Session) -> None:
         """Carry out a step of a transaction. Raises Stale where a unique key is taken, Unmatched where something is gone."""
         with instead(step.otherwise, step.contended), self._writing():
-            command = step.command()
-            if command is not None:
-                matched = _matched(await self._database.command(command, session=session))
-            else:
-                requests = _requests(step)
-                done = await self._collection(step.collection).bulk_write(requests, ordered=step.is_mixed, session=session)
-                matched = done.matched_count
+            matched = _matched(await _send(self._collection(step.collection), step, session))
         step.require_all(matched)
 
     async def delete(self, collection: str, where: Document) -> int:
@@ -296,12 +290,7 @@ class Mongo:
             session.start_transaction(read_concern=_SNAPSHOT, write_concern=_WRITE)  # aborted by the end of its session
             for step in steps:
                 with instead(step.otherwise, step.contended), self._writing():
-                    command = step.command()
-                    if command is not None:
-                        matched = _matched(database.command(command, session=session))
-                    else:
-                        collection, requests = database[step.collection], _requests(step)
-                        matched = collection.bulk_write(requests, ordered=step.is_mixed, session=session).matched_count
+                    matched = _matched(_send(database[step.collection], step, session))
                 step.require_all(matched)
             while True:
                 self.calls += 1
@@ -370,8 +359,18 @@ def _requests(step: Step) -> list[Any]:
     return [*changes, *map(pymongo.DeleteMany, step.deletes), *map(pymongo.InsertOne, step.inserts)]
 
 
-def _matched(answer: Document) -> int:
-    """How many documents the updates of a command found. Raises as the driver's bulk writes do, which check this themselves."""
+def _send(collection: Any, step: Step, session: Session) -> Any:
+    """Send a step by a collection of the driver; returns its answer or, of an asynchronous driver, what is awaited for it."""
+    command = step.command()
+    if command is not None:
+        return collection.database.command(command, session=session)
+    return collection.bulk_write(_requests(step), ordered=step.is_mixed, session=session)
+
+
+def _matched(answer: Any) -> int:
+    """How many documents the updates of a step found. Raises for a command as the driver's bulk writes do of themselves."""
+    if not isinstance(answer, dict):
+        return int(answer.matched_count)
     if "writeErrors" in answer:
         raise BulkWriteError(answer)
     return int(answer["n"])

@@ -6,9 +6,9 @@ told to a caller. Must not know: what is decided by it, HTTP.
 
 from collections.abc import Sequence
 
+from gateway.store.filter import LIVE, among
 from gateway.store.ids import bucket_of
 from gateway.store.mongo import Document, Mongo
-from gateway.store.resources import LIVE
 from gateway.store.schema import index_name
 
 
@@ -25,8 +25,7 @@ async def find_owners(mongo: Mongo, type_name: str, identifiers: Sequence[str]) 
     if type_name == "Patient":
         return set(identifiers)
     ids = [identifier for identifier in identifiers if bucket_of(identifier)]
-    where: Document = {"_id": {"$in": ids}, "bucket": {"$in": sorted({i[:3] for i in ids})}}
-    found = await mongo.find(type_name, where, {"patient": 1}) if ids else []
+    found = await mongo.find(type_name, among(ids), {"patient": 1}) if ids else []
     # What is missing comes as null where an index alone answers.
     return {document["patient"] for document in found if document.get("patient") is not None}
 

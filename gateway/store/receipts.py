@@ -19,6 +19,7 @@ from gateway.fhir.clause import matches
 from gateway.fhir.registry import ResourceType
 from gateway.problem import Problem
 from gateway.store.change import require_write
+from gateway.store.filter import among
 from gateway.store.mongo import Document, Mongo, Step
 from gateway.store.resources import as_values
 from gateway.store.schema import RECEIPTS, history_of
@@ -128,7 +129,7 @@ async def read_written(
     What the same request could not find if it came now is not among them. Raises Problem where it would be refused.
     """
     versions = {one.id: one.version for one, _ in asked if one.id is not None}
-    where: Document = {"_id": {"$in": list(versions)}, "bucket": {"$in": sorted({i[:3] for i in versions})}}
+    where = among(versions)
     now = {document["_id"]: document for document in await mongo.find(kind.name, where)} if versions else {}
     left = {identifier: document for identifier, document in now.items() if document["version"] == versions[identifier]}
     former = [f"{identifier}/{versions[identifier]}" for identifier in now.keys() - left.keys()]

@@ -16,7 +16,7 @@ from gateway.fhir.clause import Any as AnyOf
 from gateway.fhir.clause import Clause, Test, Values, every, matches
 from gateway.fhir.registry import ResourceType
 from gateway.store.cost import require_bounded
-from gateway.store.filter import stored_field, to_filter
+from gateway.store.filter import LIVE, stored_field, to_filter
 from gateway.store.ids import bucket_of
 from gateway.store.mongo import Document, Mongo, Session
 from gateway.store.order import BY_ID, Order, Place, behind_place, choose_index, fixed_parameters
@@ -25,7 +25,6 @@ from gateway.store.search_filter import search_filter
 from gateway.store.through import look_through
 
 BODY: Mapping[str, Any] = {"body": 1, "event": 1, "version": 1, "updated": 1, "patient": 1, "deleted": 1, "retracted": 1}
-LIVE: Document = {"deleted": {"$exists": False}}
 
 
 async def read(access: Access, mongo: Mongo, kind: ResourceType, identifier: str, session: Session = None) -> Document | None:

@@ -10,8 +10,9 @@ from datetime import datetime
 from hashlib import sha256
 
 from gateway.access.record import Held, Prefetched
-from gateway.fhir.identity import IDENTIFIER_BYTES, SOURCE_BYTES
+from gateway.fhir.identity import IDENTIFIER_BYTES, of_any_sender
 from gateway.fhir.registry import Registry
+from gateway.store.filter import among
 from gateway.store.gather import Gather
 from gateway.store.mongo import Document, Mongo, Part, Session
 from gateway.store.schema import HEADS, PATIENT_KEYS, TOKENS
@@ -129,8 +130,7 @@ class Standings:
     def _holder_parts(self, abouts: list[About]) -> list[Part]:
         """What attaches the contents that are asked for: it lies where they do."""
         ids = sorted({about.resource[1] for about in abouts if about.resource and about.resource[0] in self._raw})
-        where = {"bucket": {"$in": sorted({i[:3] for i in ids})}, "attached": {"$in": ids}}
-        return [Part(name, where, _HOLDER + name, {"body": 0}) for name in self._holders] if ids else []
+        return [Part(name, among(ids, "attached"), _HOLDER + name, {"body": 0}) for name in self._holders] if ids else []
 
 
 class _Found:
@@ -210,18 +210,15 @@ class _Found:
 
 def key_parts(patients: Iterable[str]) -> list[Part]:
     """The wrapped keys of these patients' contents; one part too where there are none of them."""
-    ids = sorted(set(patients)) or [""]
-    return [Part(PATIENT_KEYS, {"_id": {"$in": ids}, "bucket": {"$in": sorted({i[:3] for i in ids})}}, "key")]
+    return [Part(PATIENT_KEYS, among(set(patients) or [""]), "key")]
 
 
 def _record_parts(patients: set[str]) -> list[Part]:
     if not patients:
         return []
-    ids = sorted(patients)
-    where = {"bucket": {"$in": sorted({patient[:3] for patient in ids})}, "patient": {"$in": ids}}
     return [
-        Part("Consent", where, "consent", _CONSENT),
-        Part(HEADS, {"_id": {"$in": ids}}, "head"),
+        Part("Consent", among(patients, "patient"), "consent", _CONSENT),
+        Part(HEADS, {"_id": {"$in": sorted(patients)}}, "head"),
     ]
 
 
@@ -229,8 +226,7 @@ def _known_parts(abouts: list[About]) -> list[Part]:
     """What is stored under the keys asked for, of every source."""
     ranges: dict[str, list[Document]] = {}
     for collection, bucket, first in {key for about in abouts for key in about.keys}:
-        low, high = (first + end * SOURCE_BYTES for end in (b"\x00", b"\xff"))
-        ranges.setdefault(collection, []).append({"bucket": bucket, "key": {"$gte": low, "$lte": high}})
+        ranges.setdefault(collection, []).append({"bucket": bucket, "key": of_any_sender(first)})
     return [Part(name, {"$or": found}, "known", {"body": 0}) for name, found in ranges.items()]
 
 
@@ -240,10 +236,7 @@ def _resource_parts(abouts: list[About]) -> list[Part]:
     for about in abouts:
         for type_name, identifier in (*about.targets, *([about.resource] if about.resource else ())):
             ids.setdefault(type_name, set()).add(identifier)
-    return [
-        Part(name, {"_id": {"$in": sorted(wanted)}, "bucket": {"$in": sorted({i[:3] for i in wanted})}}, name)
-        for name, wanted in ids.items()
-    ]
+    return [Part(name, among(wanted), name) for name, wanted in ids.items()]
 
 
 async def find_moment(mongo: Mongo, patient: str, session: Session = None) -> datetime | None:

@@ -11,7 +11,7 @@ from gateway.access.access import Access
 from gateway.fhir.clause import NOTHING, Test, every, some
 from gateway.fhir.clause import Any as AnyOf
 from gateway.fhir.registry import ResourceType
-from gateway.store.filter import stored_field, to_filter
+from gateway.store.filter import LIVE, stored_field, to_filter
 from gateway.store.mongo import Document, Mongo, Session
 
 SECONDS = 5.0  # for one such call
@@ -36,7 +36,7 @@ async def look_through(
         "from": through.by.name,
         "localField": "reference",
         "foreignField": stored_field(through.parameter),
-        "pipeline": [{"$match": to_filter(visible) | {"deleted": {"$exists": False}}}, {"$limit": 1}, {"$project": {"_id": 1}}],
+        "pipeline": [{"$match": to_filter(visible) | LIVE}, {"$limit": 1}, {"$project": {"_id": 1}}],
         "as": "pointing",
     }
     found = await mongo.aggregate(

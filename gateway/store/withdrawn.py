@@ -14,10 +14,9 @@ from gateway.access.access import Access
 from gateway.fhir.clause import Test, every, matches, some
 from gateway.fhir.registry import ResourceType
 from gateway.problem import Problem
-from gateway.store.filter import to_filter
+from gateway.store.filter import LIVE, among, to_filter
 from gateway.store.ids import bucket_of
 from gateway.store.mongo import Document, Mongo, Part
-from gateway.store.resources import LIVE
 from gateway.store.schema import WITHDRAWN, history_of
 
 _MOST_EVENTS = 20_000
@@ -90,8 +89,7 @@ async def find_naming(
 async def find_labels(access: Access, mongo: Mongo, kind: ResourceType, references: Sequence[str]) -> set[str]:
     """The labels that any of these resources bears, whoever may read it: never told, but kept where these are."""
     ids = [reference.partition("/")[2] for reference in references if reference.startswith(f"{kind.name}/")]
-    where = {"_id": {"$in": ids}, "bucket": {"$in": sorted({one[:3] for one in ids})}} | LIVE
-    found = await mongo.find(kind.name, where, {"labels": 1, "patient": 1}) if ids else []
+    found = await mongo.find(kind.name, among(ids) | LIVE, {"labels": 1, "patient": 1}) if ids else []
     return {label for one in found if one.get("patient") in access.records for label in one.get("labels", ())}
 
 

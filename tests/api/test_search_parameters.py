@@ -10,9 +10,8 @@ import pytest
 from gateway.exchange.standing import authenticate
 from gateway.fhir.clause import every
 from gateway.fhir.search import Reading, read_parameters
-from gateway.store.filter import to_filter
+from gateway.store.filter import LIVE, to_filter
 from gateway.store.order import Key, Order, choose_index
-from gateway.store.resources import LIVE
 from gateway.store.standing import About
 from tests.searches import DATES, LOINC, QUANTITIES, STRINGS, TOKENS, UCUM
 from tests.world import (

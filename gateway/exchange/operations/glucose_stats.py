@@ -15,10 +15,11 @@ from gateway.exchange.call import Answer, Call
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.operations.arguments import read_day
 from gateway.exchange.operations.lastn import of_somebody
-from gateway.exchange.operations.readings import CODES, UCUM, UNITS, Reading, decode
+from gateway.exchange.operations.readings import CODES, UNITS, Reading, decode
 from gateway.exchange.read import Result
 from gateway.exchange.search import read_clause
 from gateway.fhir.dates import read_span
+from gateway.fhir.values import UCUM
 from gateway.glucose.bands import BANDS, Summary, Unit, convert, summarize
 from gateway.problem import Problem
 from gateway.store import resources as store

@@ -10,12 +10,12 @@ import msgspec
 
 from gateway.fhir.dates import read_span
 from gateway.fhir.plausible import DOUBTFUL, FLAGS
+from gateway.fhir.values import UCUM
 from gateway.glucose.bands import Unit
 
 DAYS = "https://interop.esante.gouv.fr/ig/fhir/mesures/StructureDefinition/mesures-number-of-days"
 CODES = ("http://loinc.org|99504-3", "http://loinc.org|105272-9")
 UNITS: tuple[Unit, ...] = ("mg/dL", "mmol/L")
-UCUM = "http://unitsofmeasure.org"
 _NO_READINGS = ("entered-in-error", "cancelled")
 _SETTLED = ("final", "amended", "corrected")
 _TO_THE_HOUR = len("2026-11-25T08")

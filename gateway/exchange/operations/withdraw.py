@@ -24,7 +24,6 @@ from gateway.exchange.openings import openings_of
 from gateway.exchange.plan import make_plan
 from gateway.exchange.read import Result, not_found
 from gateway.exchange.standing import extend_to, is_confined
-from gateway.exchange.versions import change_of
 from gateway.exchange.write import ATTEMPTS, too_often
 from gateway.fhir.balp import DONE, Event
 from gateway.fhir.clause import matches
@@ -107,7 +106,7 @@ async def _forget(gateway: Gateway, access: Access, call: Call, changes: list[Ch
     for stored in await kept.find_naming(access, gateway.mongo, kind, first.patient, entities):
         if stored["_id"] in gone:
             continue
-        entry = follow(gateway, access, stored, without(gateway, stored, entities), call.origin, change_of)
+        entry = follow(gateway, access, stored, without(gateway, stored, entities), call.origin)
         versions = [*await kept.find_all_versions(gateway.mongo, kind, stored), stored]
         since = first.sealed[0]["since"]
         if entry.change is not None:
