@@ -149,6 +149,20 @@ async def process_world(mongo_url: str) -> AsyncIterator[World]:
             yield await World(gateway, http, Clock()).start()
 
 
+@asynccontextmanager
+async def two_processes(mongo_url: str) -> AsyncIterator[tuple[World, httpx.AsyncClient]]:
+    """Two gateway processes on one database: a world at the first, and a wire to the second."""
+    ports = free_port(), free_port()
+    env = environment(mongo_url, GATEWAY_BASE_URL=f"http://127.0.0.1:{ports[0]}/fhir", GATEWAY_LOG_LEVEL="error")
+    with serving(env, ports[0]), serving(env, ports[1]):
+        async with (
+            attached(read_settings(env)) as gateway,
+            httpx.AsyncClient(transport=ToPort(ports[0]), timeout=60) as first,
+            httpx.AsyncClient(transport=ToPort(ports[1]), timeout=60) as second,
+        ):
+            yield await World(gateway, first, Clock()).start(), second
+
+
 @contextmanager
 def running_provider(port: int) -> Iterator[subprocess.Popen[str]]:
     """Another authorization server (`tests/provider.py`), ready; ended at the end if it has not ended by then."""

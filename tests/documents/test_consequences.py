@@ -44,18 +44,21 @@ async def test_a_label_put_on_later_hides_the_submission_set_too(world: World) -
     assert sum(sent in [one["what"].get("reference") for one in event["entity"] if "what" in one] for event in events) == 2
 
 
-async def test_it_is_seen_again_with_the_last_of_its_documents(world: World) -> None:
-    owner, author, reader = await world.patient(), await world.professional(), await world.professional()
-    await world.relation(owner, reader)
+def of_two_documents(owner: Actor) -> dict[str, Any]:
+    """A submission: its set, and two documents with their contents."""
     parts: list[dict[str, Any]] = []
     names = [name(), name()]
     for one in names:
         content, raw = pdf(), name()
         parts.append(entry("POST", "DocumentReference", fiche(owner.patient, raw, content), full_url=one))
         parts.append(entry("POST", "Binary", binary(content), full_url=raw))
-    first, one, _, other, _ = ids_of(
-        await author.post("", bundle("transaction", entry("POST", "List", submission_set(owner.patient, *names)), *parts))
-    )
+    return bundle("transaction", entry("POST", "List", submission_set(owner.patient, *names)), *parts)
+
+
+async def test_it_is_seen_again_with_the_last_of_its_documents(world: World) -> None:
+    owner, author, reader = await world.patient(), await world.professional(), await world.professional()
+    await world.relation(owner, reader)
+    first, one, _, other, _ = ids_of(await author.post("", of_two_documents(owner)))
     await mask(owner, one)
     await mask(owner, other)
     await mask(owner, one, {"op": "remove", "path": "/securityLabel/1"})
@@ -68,14 +71,7 @@ async def test_what_is_not_yet_for_the_patient_is_told_by_no_set_and_no_log(worl
     """Put on two documents of one submission, a day apart; what the patient knew before is all that they know."""
     owner, author = await world.patient(), await world.professional()
     await world.relation(owner, author)
-    parts: list[dict[str, Any]] = []
-    names = [name(), name()]
-    for one in names:
-        content, raw = pdf(), name()
-        parts.append(entry("POST", "DocumentReference", fiche(owner.patient, raw, content), full_url=one))
-        parts.append(entry("POST", "Binary", binary(content), full_url=raw))
-    asked = bundle("transaction", entry("POST", "List", submission_set(owner.patient, *names)), *parts)
-    sent, one, _, other, _ = ids_of(await author.post("", asked))
+    sent, one, _, other, _ = ids_of(await author.post("", of_two_documents(owner)))
     later = {"op": "add", "path": "/securityLabel/-", "value": concept(VISIBILITY, "INVISIBLE_PATIENT")}
     await mask(author, one, later)
     assert (await owner.get(sent)).status_code == 404

@@ -8,11 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.app import attached
-from gateway.settings import read_settings
 from tests.documents.papers import attaching, binary, deposit, pdf
-from tests.process import ToPort, environment, free_port, serving
-from tests.world import Actor, Clock, World, bundle, consent, entry, expression, unique
+from tests.process import two_processes
+from tests.world import Actor, World, bundle, consent, entry, expression, unique
 
 pytestmark = pytest.mark.requirement("DOC-18")
 MINIMAL = "https://profiles.ihe.net/ITI/MHD/StructureDefinition/IHE.MHD.Minimal.ProvideBundle"
@@ -81,15 +79,8 @@ async def test_who_may_not_see_each_other_is_told_nothing(world: World) -> None:
 @pytest.fixture(scope="module")
 async def two(mongo_url: str) -> AsyncIterator[tuple[World, httpx.AsyncClient]]:
     """Two processes on one database: a world at the first, and a wire to the second."""
-    ports = free_port(), free_port()
-    env = environment(mongo_url, GATEWAY_BASE_URL=f"http://127.0.0.1:{ports[0]}/fhir", GATEWAY_LOG_LEVEL="error")
-    with serving(env, ports[0]), serving(env, ports[1]):
-        async with (
-            attached(read_settings(env)) as gateway,
-            httpx.AsyncClient(transport=ToPort(ports[0]), timeout=60) as first,
-            httpx.AsyncClient(transport=ToPort(ports[1]), timeout=60) as second,
-        ):
-            yield await World(gateway, first, Clock()).start(), second
+    async with two_processes(mongo_url) as found:
+        yield found
 
 
 @pytest.mark.parametrize("alike", [True, False])

@@ -7,13 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-import httpx
 import pytest
 
-from gateway.app import attached
-from gateway.settings import read_settings
 from tests.documents.papers import PDF, deposit, deposited, ids_of, pdf
-from tests.process import ToPort, environment, free_port, serving
+from tests.process import two_processes
 from tests.world import BASE, JSON, Actor, Clock, World, bundle, concept, document, entry, label, observation
 
 MASKED = concept("https://mos.esante.gouv.fr/NOS/TRE_A07-StatutVisibiliteDocument/FHIR/TRE-A07-StatutVisibiliteDocument", "X")
@@ -268,15 +265,8 @@ async def test_what_is_written_in_the_same_batch_is_behind_no_watermark(world: W
 @pytest.fixture(scope="module")
 async def two(mongo_url: str) -> AsyncIterator[tuple[World, World]]:
     """Two gateway processes on one database."""
-    ports = free_port(), free_port()
-    env = environment(mongo_url, GATEWAY_BASE_URL=f"http://127.0.0.1:{ports[0]}/fhir", GATEWAY_LOG_LEVEL="error")
-    with serving(env, ports[0]), serving(env, ports[1]):
-        async with (
-            attached(read_settings(env)) as gateway,
-            httpx.AsyncClient(transport=ToPort(ports[0]), timeout=60) as first,
-            httpx.AsyncClient(transport=ToPort(ports[1]), timeout=60) as second,
-        ):
-            yield await World(gateway, first, Clock()).start(), World(gateway, second, Clock())
+    async with two_processes(mongo_url) as (world, second):
+        yield world, World(world.gateway, second, Clock())
 
 
 WRITERS, SECONDS = 8, 4.0

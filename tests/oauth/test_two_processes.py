@@ -8,13 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.app import attached
-from gateway.settings import read_settings
 from tests.clients import Registered
 from tests.decisions import CALLBACK, PASSWORD, Request, account_of, allow, register_app
 from tests.person import Person
-from tests.process import ToPort, environment, free_port, serving
-from tests.world import Actor, Clock, World, observation
+from tests.process import two_processes
+from tests.world import Actor, World, observation
 
 
 @dataclass
@@ -35,15 +33,8 @@ class Two:
 
 @pytest.fixture(scope="module")
 async def two(mongo_url: str) -> AsyncIterator[Two]:
-    ports = free_port(), free_port()
-    env = environment(mongo_url, GATEWAY_BASE_URL=f"http://127.0.0.1:{ports[0]}/fhir", GATEWAY_LOG_LEVEL="error")
-    with serving(env, ports[0]), serving(env, ports[1]):
-        async with (
-            attached(read_settings(env)) as gateway,
-            httpx.AsyncClient(transport=ToPort(ports[0]), timeout=60) as first,
-            httpx.AsyncClient(transport=ToPort(ports[1]), timeout=60) as second,
-        ):
-            yield Two(await World(gateway, first, Clock()).start(), (first, second))
+    async with two_processes(mongo_url) as (world, second):
+        yield Two(world, (world.http, second))
 
 
 async def code_of(two: Two, owner: Actor, app: Registered) -> dict[str, str]:
