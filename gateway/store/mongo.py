@@ -144,27 +144,34 @@ class Mongo:
             return int(await self._collection(collection).count_documents(where, session=session))
 
     async def aggregate(
-        self, collection: str, pipeline: list[Document], *, seconds: float | None = None, session: Session = None
+        self,
+        collection: str,
+        pipeline: list[Document],
+        *,
+        hint: str | None = None,
+        seconds: float | None = None,
+        session: Session = None,
     ) -> list[Document]:
         """The result of a pipeline. `seconds`: refuse as too costly what takes longer."""
+        options: Document = {"hint": hint} if hint else {}
         with self._reading(seconds):
             if self._is_motor and seconds is None and session is None:
                 # In one thread by the client that it wraps: Motor takes several turns of the loop for it.
-                find = self._database.delegate[collection].aggregate
-                return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: list(find(pipeline)))
-            cursor = self._collection(collection).aggregate(pipeline, session=session)
+                find = self._collection(collection).delegate.aggregate
+                return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: list(find(pipeline, **options)))
+            cursor = self._collection(collection).aggregate(pipeline, session=session, **options)
             if not self._is_motor:
                 cursor = await cursor
             found: list[Document] = await cursor.to_list(None)
             return found
 
     async def find_all(self, parts: list[Part]) -> list[Document]:
-        """The documents of several collections in one call, in any order."""
+        """The documents of several collections in one call, in any order. Of those with a hint, one is heeded."""
         if not parts:
             return []
-        first, *others = parts
+        first, *others = sorted(parts, key=lambda part: part.hint is None)  # only what comes first can be given an index
         pipeline = first.stages() + [{"$unionWith": {"coll": p.collection, "pipeline": p.stages()}} for p in others]
-        return await self.aggregate(first.collection, pipeline)
+        return await self.aggregate(first.collection, pipeline, hint=first.hint)
 
     async def explain(self, collection: str, where: Document, **options: Any) -> Document:
         """The winning plan of a find, for tests and `gateway check`."""
@@ -191,7 +198,7 @@ class Mongo:
     async def write(self, step: Step, session: Session) -> None:
         """Carry out a step of a transaction. Raises Stale where a unique key is taken, Unmatched where something is gone."""
         with instead(step.otherwise, step.contended), self._writing():
-            matched = _matched(await _send(self._collection(step.collection), step, session))
+            matched = _matched(await _send(self._database, step, session))
         step.require_all(matched)
 
     async def delete(self, collection: str, where: Document) -> int:
@@ -290,7 +297,7 @@ class Mongo:
             session.start_transaction(read_concern=_SNAPSHOT, write_concern=_WRITE)  # aborted by the end of its session
             for step in steps:
                 with instead(step.otherwise, step.contended), self._writing():
-                    matched = _matched(_send(database[step.collection], step, session))
+                    matched = _matched(_send(database, step, session))
                 step.require_all(matched)
             while True:
                 self.calls += 1
@@ -359,12 +366,12 @@ def _requests(step: Step) -> list[Any]:
     return [*changes, *map(pymongo.DeleteMany, step.deletes), *map(pymongo.InsertOne, step.inserts)]
 
 
-def _send(collection: Any, step: Step, session: Session) -> Any:
-    """Send a step by a collection of the driver; returns its answer or, of an asynchronous driver, what is awaited for it."""
+def _send(database: Any, step: Step, session: Session) -> Any:
+    """Send a step by a database of the driver; returns its answer or, of an asynchronous driver, what is awaited for it."""
     command = step.command()
     if command is not None:
-        return collection.database.command(command, session=session)
-    return collection.bulk_write(_requests(step), ordered=step.is_mixed, session=session)
+        return database.command(command, session=session)
+    return database[step.collection].bulk_write(_requests(step), ordered=step.is_mixed, session=session)
 
 
 def _matched(answer: Any) -> int:

@@ -227,7 +227,7 @@ def _known_parts(abouts: list[About]) -> list[Part]:
     ranges: dict[str, list[Document]] = {}
     for collection, bucket, first in {key for about in abouts for key in about.keys}:
         ranges.setdefault(collection, []).append({"bucket": bucket, "key": of_any_sender(first)})
-    return [Part(name, {"$or": found}, "known", {"body": 0}) for name, found in ranges.items()]
+    return [Part(name, {"$or": found}, "known", {"body": 0}, hint="key") for name, found in ranges.items()]
 
 
 def _resource_parts(abouts: list[About]) -> list[Part]:

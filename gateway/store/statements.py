@@ -17,12 +17,16 @@ _SMALL = 4_000_000  # bytes; the driver makes commands of at most 16 million
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What to find in one collection; each document found says `of` what it is. `fields`: as in a projection."""
+    """What to find in one collection; each document found says `of` what it is. `fields`: as in a projection.
+
+    `hint`: the index to take. (Without it the server tries out each that begins alike, for each branch of an `$or`.)
+    """
 
     collection: str
     where: Document
     of: str
     fields: Mapping[str, Any] | None = None
+    hint: str | None = None
 
     def stages(self) -> list[Document]:
         """The part as stages of a pipeline."""

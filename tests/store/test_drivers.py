@@ -264,6 +264,18 @@ async def test_the_smaller_calls(mongo: Mongo) -> None:
     assert (await mongo.command({"hello": 1}))["isWritablePrimary"] is True
 
 
+async def test_the_index_that_one_part_names_is_taken_wherever_the_part_stands(mongo: Mongo) -> None:
+    name, other = unique("scratch"), unique("scratch")
+    await mongo.create_collection(name)
+    await mongo.insert(name, [{"_id": n, "n": n} for n in range(3)])
+    await mongo.insert(other, [{"_id": "x"}])
+    await mongo.create_index(name, [("n", 1)], "n")
+    found = await mongo.find_all([Part(other, {}, "b"), Part(name, {"n": {"$lte": 1}}, "a", {"n": 1}, hint="n")])
+    assert sorted((d["of"], d["_id"]) for d in found) == [("a", 0), ("a", 1), ("b", "x")]
+    with pytest.raises(Problem):
+        await mongo.find_all([Part(other, {}, "b"), Part(name, {"n": 1}, "a", hint="no such index")])
+
+
 async def test_a_taken_key_is_told_as_such_beside_a_change_in_the_same_step(driver_world: World) -> None:
     mongo, there = driver_world.gateway.mongo, {"_id": unique("number")}
     await mongo.insert("signing_keys", [there])
