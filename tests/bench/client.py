@@ -65,7 +65,10 @@ class Measured:
     @property
     def rate(self) -> float:
         """Operations per second."""
-        return len(self.latencies) / self.seconds
+        return len(self.latencies) / self.seconds if self.seconds else 0.0
+
+    def __add__(self, other: "Measured") -> "Measured":
+        return Measured(self.seconds + other.seconds, self.latencies + other.latencies)
 
     def quantile(self, q: float) -> float:
         """Latency in milliseconds below which the part `q` of all operations stayed."""

@@ -12,13 +12,14 @@ import secrets
 import threading
 from base64 import b64encode
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pymongo import MongoClient
 
 from gateway.store.ids import Ids
 from tests.bench.client import Connection, Measured, drive, request
-from tests.bench.jobs import Row
+from tests.bench.jobs import Row, measure
 from tests.bench.world import SECRET, World
 
 SIZE, LARGE = 150_000, 200_000
@@ -180,14 +181,13 @@ def run_documents(world: World, seconds: float, clients: int, documents: int) ->
     small, large = _Papers(SIZE), _Papers(LARGE)
     mine = [world.patients[n::clients] for n in range(clients)]
 
-    def measure(
-        job: str, what: str, count: int, worker: Callable[[int], Callable[[], None]], raw_rate: float | None, times: int = 1
+    def add(
+        row: tuple[str, str],
+        count: int,
+        worker: Callable[[int], Callable[[], None]],
+        raw_job: Callable[[float], Measured] | None = None,
     ) -> None:
-        before = raw.requests()
-        measured = drive(count, seconds, worker)
-        calls = (raw.requests() - before) / max(1, len(measured.latencies)) / times
-        rows.append(Row(job, what, count, measured, 1, raw_rate, calls))
-        print(f"  {job}: {rows[-1].rate:.0f}/s", flush=True)
+        rows.append(measure(row, count, seconds, worker, raw.requests, raw=raw_job))
 
     def depositing(n: int) -> Callable[[], None]:
         connection, turn = Connection(world.port), itertools.cycle(mine[n])
@@ -232,12 +232,12 @@ def run_documents(world: World, seconds: float, clients: int, documents: int) ->
 
     _fill_own(world, clients)
     raw.prepare()
-    measure("W4", "deposits of 150 kB, a transaction", clients, depositing, raw.deposits(clients, seconds).rate)
-    measure("W5", "newest document and its content", clients, fetching, raw.fetches(world, clients, seconds).rate)
-    measure("W6", "20 Binaries of 200 kB in a batch", 1, batching, None)
+    add(("W4", "deposits of 150 kB, a transaction"), clients, depositing, partial(raw.deposits, clients))
+    add(("W5", "newest document and its content"), clients, fetching, partial(raw.fetches, world, clients))
+    add(("W6", "20 Binaries of 200 kB in a batch"), 1, batching)
     raw.fill(documents)
-    measure("W7", f"pages of {IN_BATCH} documents", clients, paging, raw.pages(world, clients, seconds).rate)
-    measure("W7/1", "the same, one client", 1, paging, raw.pages(world, 1, seconds).rate)
+    add(("W7", f"pages of {IN_BATCH} documents"), clients, paging, partial(raw.pages, world, clients))
+    add(("W7/1", "the same, one client"), 1, paging, partial(raw.pages, world, 1))
     return rows
 
 

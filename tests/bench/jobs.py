@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from tests.bench.client import Connection, Measured, drive, request
 from tests.bench.raw import Raw
@@ -12,6 +13,7 @@ from tests.bench.world import EPOCH, World, bundle
 
 READINGS = 288
 LATER = 1_000  # days after the epoch
+_TURNS = 4
 
 
 @dataclass(slots=True)
@@ -32,6 +34,34 @@ class Row:
         return self.measured.rate * self.unit
 
 
+def measure(
+    row: tuple[str, str],
+    clients: int,
+    seconds: float,
+    worker: Callable[[int], Callable[[], None]],
+    requests: Callable[[], int],
+    *,
+    raw: Callable[[float], Measured] | None = None,
+    unit: int = 1,
+) -> Row:
+    """A job (its name and what it is) and, by turns, its raw counterpart: what the machine does besides, it does to both.
+
+    `seconds`: of each in all; `requests`: how many the server has had; `unit`: what one operation counts for.
+    """
+    mine, others, calls = Measured(0.0), Measured(0.0), 0
+    for _ in range(_TURNS):
+        if raw is not None:
+            others += raw(seconds / _TURNS)
+        before = requests()
+        mine += drive(clients, seconds / _TURNS, worker)
+        calls += requests() - before
+    job, what = row
+    raw_rate = others.rate * unit if raw is not None else None
+    found = Row(job, what, clients, mine, unit, raw_rate, calls / max(1, len(mine.latencies)))
+    print(f"  {job}: {found.rate:.0f}/s", flush=True)
+    return found
+
+
 def _ask(connection: Connection, message: bytes, expected: tuple[int, ...]) -> bytes:
     status, body = connection.ask(message)
     if status not in expected:
@@ -43,23 +73,25 @@ def run_jobs(world: World, raw: Raw, seconds: float, clients: int, wanted: set[s
     """Measure the wanted jobs, each beside its raw counterpart."""
     rows: list[Row] = []
 
-    def measure(
-        job: str, what: str, unit: int, count: int, worker: Callable[[int], Callable[[], None]], raw_rate: float | None
+    def add(
+        row: tuple[str, str],
+        count: int,
+        worker: Callable[[int], Callable[[], None]],
+        raw_job: Callable[[float], Measured] | None,
+        unit: int = 1,
     ) -> None:
-        before = raw.server_status()["network"]["numRequests"]
-        measured = drive(count, seconds, worker)
-        calls = (raw.server_status()["network"]["numRequests"] - before) / max(1, len(measured.latencies))
-        rows.append(Row(job, what, count, measured, unit, raw_rate, calls))
-        print(f"  {job}: {rows[-1].rate:.0f}/s", flush=True)
+        rows.append(measure(row, count, seconds, worker, raw.requests, raw=raw_job, unit=unit))
 
     mine = [world.patients[n::clients] for n in range(clients)]
 
+    # Far on, so that what is prepared and not pushed leaves no gap in what is filled up.
+    days = [itertools.count(LATER) for _ in range(clients)]
+
     def pushing(n: int) -> Callable[[], None]:
         turn = itertools.cycle(mine[n])
-        days = itertools.count(LATER)  # so that what is prepared and not pushed leaves no gap in what is filled up
         messages = [
-            request("POST", "/fhir", world.app_tokens[p], bundle(p, world.sensors[p], next(days)))
-            for p in itertools.islice(turn, int(200 * seconds / clients) + 40)
+            request("POST", "/fhir", world.app_tokens[p], bundle(p, world.sensors[p], next(days[n])))
+            for p in itertools.islice(turn, int(200 * seconds / _TURNS / clients) + 40)
         ]
         ready, connection = iter(messages), Connection(world.port)
         return lambda: [None, _ask(connection, next(ready), (200,))][0]
@@ -82,7 +114,7 @@ def run_jobs(world: World, raw: Raw, seconds: float, clients: int, wanted: set[s
             template["device"]["reference"] = f"Device/{world.sensors[patient]}"
             return request("POST", "/fhir/Observation", world.app_tokens[patient], json.dumps(template).encode())
 
-        ready = iter([create(p) for p in itertools.islice(turn, int(3_000 * seconds / clients) + 40)])
+        ready = iter([create(p) for p in itertools.islice(turn, int(3_000 * seconds / _TURNS / clients) + 40)])
         connection = Connection(world.port)
         return lambda: [None, _ask(connection, next(ready), (201,))][0]
 
@@ -105,25 +137,24 @@ def run_jobs(world: World, raw: Raw, seconds: float, clients: int, wanted: set[s
         return read
 
     if "W1" in wanted:
-        raw_rate = raw.insert_days(clients, seconds).rate * READINGS
-        measure("W1", "readings, a day in a transaction", READINGS, clients, pushing, raw_rate)
+        add(("W1", "readings, a day in a transaction"), clients, pushing, partial(raw.insert_days, clients), READINGS)
     if "W1b" in wanted:
         before = raw.server_status()["opcounters"]["insert"]
-        measure("W1b", "readings, the same day again", READINGS, clients, resending, rows[-1].rate if rows else None)
+        add(("W1b", "readings, the same day again"), clients, resending, None, READINGS)
         inserted = raw.server_status()["opcounters"]["insert"] - before
+        rows[-1].raw = rows[-2].rate if len(rows) > 1 else None
         print(f"  W1b: {inserted / len(rows[-1].measured.latencies):.2f} inserts a Bundle (audit)", flush=True)
     if "W2" in wanted:
-        measure("W2", "single creates", 1, clients, creating, raw.insert_one(clients, seconds).rate)
+        add(("W2", "single creates"), clients, creating, partial(raw.insert_one, clients))
     if "W3" in wanted:
         fill(world, many, clients)
-        raw_rate = raw.find_pages(world, clients, seconds).rate
-        measure("W3", "pages of 100, newest first", 1, clients, paging, raw_rate)
-        measure("W3/1", "the same, one client", 1, 1, paging, raw.find_pages(world, 1, seconds).rate)
+        add(("W3", "pages of 100, newest first"), clients, paging, partial(raw.find_pages, world, clients))
+        add(("W3/1", "the same, one client"), 1, paging, partial(raw.find_pages, world, 1))
     if "R1" in wanted:
         ids = raw.ids(4_000)
-        raw_rate = raw.find_one(ids, clients, seconds).rate
-        measure("R1", "reads by id", 1, clients, reading, raw_rate)
-        measure("R1/xml", "the same, in XML", 1, clients, lambda n: reading(n, "?_format=xml"), raw_rate)
+        add(("R1", "reads by id"), clients, reading, partial(raw.find_one, ids, clients))
+        in_xml = partial(reading, query="?_format=xml")
+        add(("R1/xml", "the same, in XML"), clients, in_xml, partial(raw.find_one, ids, clients))
     return rows
 
 

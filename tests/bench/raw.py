@@ -84,6 +84,10 @@ class Raw:
         """The server's own counters."""
         return dict(self._client.admin.command("serverStatus"))
 
+    def requests(self) -> int:
+        """How many requests the server has had."""
+        return int(self.server_status()["network"]["numRequests"])
+
     def sizes(self) -> dict[str, float]:
         """Bytes on disk per reading: data and index entries."""
         self._client.admin.command("fsync")
