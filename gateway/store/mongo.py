@@ -5,12 +5,14 @@ Must not know: resources, who is asking.
 """
 
 import asyncio
+import contextvars
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC
+from functools import partial
 from typing import Any, TypeVar
 
 import pymongo
@@ -120,11 +122,8 @@ class Mongo:
         with self._reading(seconds):
             # One batch of all that is asked for, and no cursor stays open. (Asking for a *single* batch, by a negative limit,
             # gives the first 101 documents, or the first 16 MB of them, and leaves out the rest.)
-            cursor = self._collection(collection).find(
-                where, fields, sort=sort, limit=limit, skip=skip, batch_size=limit, hint=hint, session=session
-            )
-            found: list[Document] = await cursor.to_list(None)
-            return found
+            options = {"sort": sort, "limit": limit, "skip": skip, "batch_size": limit, "hint": hint}
+            return await self._list(collection, "find", where, fields, session=session, **options)
 
     async def walk(
         self, collection: str, where: Document, fields: Mapping[str, Any] | None = None, *, sort: str, batch: int = 1_000
@@ -144,26 +143,23 @@ class Mongo:
             return int(await self._collection(collection).count_documents(where, session=session))
 
     async def aggregate(
-        self,
-        collection: str,
-        pipeline: list[Document],
-        *,
-        hint: str | None = None,
-        seconds: float | None = None,
-        session: Session = None,
+        self, collection: str, pipeline: list[Document], *, seconds: float | None = None, session: Session = None
     ) -> list[Document]:
         """The result of a pipeline. `seconds`: refuse as too costly what takes longer."""
-        options: Document = {"hint": hint} if hint else {}
         with self._reading(seconds):
-            if self._is_motor and seconds is None and session is None:
-                # In one thread by the client that it wraps: Motor takes several turns of the loop for it.
-                find = self._collection(collection).delegate.aggregate
-                return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: list(find(pipeline, **options)))
-            cursor = self._collection(collection).aggregate(pipeline, session=session, **options)
-            if not self._is_motor:
-                cursor = await cursor
-            found: list[Document] = await cursor.to_list(None)
-            return found
+            return await self._list(collection, "aggregate", pipeline, session=session)
+
+    async def _list(self, collection: str, method: str, *asked: Any, session: Session = None, **options: Any) -> list[Document]:
+        """All that a cursor gives."""
+        if self._is_motor:
+            # In one thread by the client that it wraps: Motor takes several turns of the loop for it.
+            ask = partial(getattr(self._collection(collection).delegate, method), *asked, **options)
+            of = session.delegate if session is not None else None
+            in_context = contextvars.copy_context().run  # it says how long this may take
+            return await asyncio.get_running_loop().run_in_executor(self._threads, in_context, lambda: list(ask(session=of)))
+        cursor = getattr(self._collection(collection), method)(*asked, session=session, **options)
+        found: list[Document] = await (await cursor if method == "aggregate" else cursor).to_list(None)
+        return found
 
     async def find_all(self, parts: list[Part]) -> list[Document]:
         """The documents of several collections in one call, in any order. Of those with a hint, one is heeded."""
@@ -171,7 +167,9 @@ class Mongo:
             return []
         first, *others = sorted(parts, key=lambda part: part.hint is None)  # only what comes first can be given an index
         pipeline = first.stages() + [{"$unionWith": {"coll": p.collection, "pipeline": p.stages()}} for p in others]
-        return await self.aggregate(first.collection, pipeline, hint=first.hint)
+        options: Document = {"hint": first.hint} if first.hint else {}
+        with self._reading(None):
+            return await self._list(first.collection, "aggregate", pipeline, **options)
 
     async def explain(self, collection: str, where: Document, **options: Any) -> Document:
         """The winning plan of a find, for tests and `gateway check`."""
