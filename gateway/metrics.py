@@ -33,7 +33,9 @@ class _Metric(NamedTuple):
 _METRICS: Mapping[str, _Metric] = {
     "gateway_requests_total": _Metric("counter", "Requests answered, by route, method and status."),
     "gateway_request_seconds": _Metric("histogram", "How long they took, by route."),
-    "gateway_refusals_total": _Metric("counter", "FHIR requests refused or failed, by issue type and status."),
+    "gateway_refusals_total": _Metric(
+        "counter", "FHIR requests, and entries that stand for themselves, refused or failed, by issue type and status."
+    ),
     "gateway_events_total": _Metric("counter", "Events by name, as the log has them, whatever level it is set to."),
     "gateway_mongo_calls_total": _Metric("counter", "Calls to MongoDB."),
     "gateway_mongo_connections_in_use": _Metric("gauge", "Connections to MongoDB at work; each process has up to 100."),
@@ -72,7 +74,7 @@ class Metrics:
         taken[-1] += seconds
 
     def refused(self, code: str, status: int) -> None:
-        """Count a refusal by its FHIR issue type."""
+        """Count a refusal, of a request or of an entry that stands for itself, by its FHIR issue type."""
         self._refusals[code, status] += 1
 
     def counts(self) -> dict[str, float]:

@@ -140,10 +140,10 @@ class ToPort(httpx.AsyncHTTPTransport):
 
 
 @asynccontextmanager
-async def process_world(mongo_url: str) -> AsyncIterator[World]:
-    """People around a gateway process; its address is in `world.gateway.settings.base_url`."""
+async def process_world(mongo_url: str, **changes: str) -> AsyncIterator[World]:
+    """People around a gateway process; its address is in `world.gateway.settings.base_url`. `changes`: of its environment."""
     port = free_port()
-    env = environment(mongo_url, GATEWAY_BASE_URL=f"http://127.0.0.1:{port}/fhir", GATEWAY_LOG_LEVEL="error")
+    env = environment(mongo_url, GATEWAY_BASE_URL=f"http://127.0.0.1:{port}/fhir", GATEWAY_LOG_LEVEL="error") | changes
     with serving(env, port):
         async with attached(read_settings(env)) as gateway, httpx.AsyncClient(transport=ToPort(port)) as http:
             yield await World(gateway, http, Clock()).start()

@@ -31,7 +31,10 @@ _HEADERS = [
 
 
 class Edge:
-    """ASGI middleware around everything. Puts `request_id` into the request's state."""
+    """ASGI middleware around everything. Puts `request_id` into the request's state.
+
+    Finds `refusals` there, issue type and status, where parts of a request were refused and the rest was answered.
+    """
 
     def __init__(
         self,
@@ -79,6 +82,9 @@ class Edge:
                 log("request.failed", level=logging.ERROR, error=error, request_id=request_id)
             if seen["status"] is None:
                 await respond_problem(problem)(scope, receive, send_on)
+        else:
+            for code, status in scope["state"].get("refusals", ()):
+                self._metrics.refused(code, status)
         route, seconds = self._route_of(scope), time.perf_counter() - started
         self._metrics.answered(scope["method"], route, seen["status"], seconds)
         log(

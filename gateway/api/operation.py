@@ -41,6 +41,7 @@ async def operation(request: Request) -> Response:
     once = read_once(request, body) if found.entries else None
     media_type = choose_table(request) if found.gives else None
     answer = await perform(gateway, access, call, once)
+    request.state.refusals = answer.refusals  # `Edge` counts them
     if media_type is not None:
         return await respond_table(request, answer.content, media_type)
     response = respond(gateway.settings.base_url, answer)

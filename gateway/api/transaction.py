@@ -29,4 +29,5 @@ async def transaction(request: Request) -> Response:
         lenient=is_lenient,
         once=read_once(request, body),
     )
+    request.state.refusals = answer.refusals  # `Edge` counts them
     return respond(gateway.settings.base_url, answer)

@@ -52,7 +52,7 @@ async def process_bundle(
     `once`: what its client wants done once, a transaction as a whole and a batch entry by entry; reads are done again.
     Raises Problem for a Bundle that cannot be read and for a transaction that cannot be carried out as a whole.
     """
-    submitted = False
+    submitted, refusals = False, list[tuple[str, int]]()
     try:
         if sent == "xml":
             body = gateway.xml.read(body)
@@ -61,7 +61,7 @@ async def process_bundle(
             submitted = claims_submission(gateway, bundle)
             if bundle.type == "batch":
                 refuse_batch(gateway, bundle)
-                answers, replayed = await _batch(gateway, access, bundle.entry or [], ways, once)
+                answers, replayed = await _batch(gateway, access, bundle.entry or [], ways, once, refusals)
             else:
                 asked = [read_entry_request(gateway, e, n, ways) async for n, e in paced(enumerate(bundle.entry or ()))]
                 answers, replayed = await _transaction(gateway, access, hold_submission(gateway, bundle, asked), once)
@@ -70,7 +70,8 @@ async def process_bundle(
         problem = as_problem(error, origin.request_id)
         await gateway.audit.record(refused(access, call, problem), access.now)
         raise
-    return Answer(200, build_bundle(f"{bundle.type}-response", answers), replayed=replayed)
+    told = build_bundle(f"{bundle.type}-response", answers)
+    return Answer(200, told, replayed=replayed, refusals=tuple(refusals))
 
 
 async def _read_bundle(gateway: Gateway, body: bytes, ways: Ways) -> tuple[Any, Ways]:
@@ -138,11 +139,11 @@ class _Held:
 
 
 async def _batch(
-    gateway: Gateway, access: Access, entries: list[Any], ways: Ways, once: Once | None
+    gateway: Gateway, access: Access, entries: list[Any], ways: Ways, once: Once | None, refusals: list[tuple[str, int]]
 ) -> tuple[list[dict[str, Any]], bool]:
     """Each entry stands for itself: neither rights nor refusals of one concern the records of another.
 
-    The responses, and whether any of them is that of an earlier request.
+    The responses, and whether any of them is that of an earlier request. `refusals`: gets those of entries.
     """
     if once is not None:
         await gateway.receipts.find(access, once)  # refuses a key that came with something else
@@ -175,6 +176,7 @@ async def _batch(
             if problem.code == "exception":
                 log("request.failed", level=logging.ERROR, error=error, request_id=ways.origin.request_id)
             events.extend(refused(widened, call, problem))
+            refusals.append((problem.code, problem.status))
             return build_failure(placed(problem, call))
         events.extend(seen)
         return build_response(gateway, call, answer)

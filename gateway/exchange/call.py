@@ -89,7 +89,8 @@ class Answer(msgspec.Struct, frozen=True):
 
     `located`: whether its client is told where the resource is; `replayed`: whether it was done by an earlier request;
     `receipt`: what became of something that may have been sent before (created, known, corrected);
-    `content`: in place of a body, a content to be read; `warnings`: what of a write has no consequences here.
+    `content`: in place of a body, a content to be read; `warnings`: what of a write has no consequences here; `refusals`: of
+    a Bundle whose entries stand each for itself, issue type and status of those that were refused.
     """
 
     status: int
@@ -103,6 +104,7 @@ class Answer(msgspec.Struct, frozen=True):
     receipt: str | None = None
     content: Any = None
     warnings: tuple[Issue, ...] = ()
+    refusals: tuple[tuple[str, int], ...] = ()
 
     @property
     def etag(self) -> str | None:

@@ -1,5 +1,6 @@
 """What operators get to see in numbers: sums over processes that never fall, labels that nobody outside can choose."""
 
+import asyncio
 import re
 import time
 from pathlib import Path
@@ -8,8 +9,8 @@ import httpx
 import pytest
 
 from gateway.metrics import Metrics, Numbers, read_numbers, render
-from tests.process import environment, free_port, refused, run_apart, serving
-from tests.world import observation
+from tests.process import environment, free_port, process_world, refused, run_apart, serving
+from tests.world import bundle, entry, observation
 
 LINE = re.compile(r'(?:# (?:HELP|TYPE) gateway_\w+ .+|gateway_\w+(?:\{\w+="[^"\n]*"(?:,\w+="[^"\n]*")*\})? [0-9.e+-]+)')
 
@@ -90,6 +91,34 @@ def test_a_service_tells_the_numbers_of_all_its_processes_where_only_operators_a
         assert [line for line in text.splitlines() if not LINE.fullmatch(line)] == []
         assert httpx.get(f"http://127.0.0.1:{apart}/fhir/metadata").status_code == 404
         assert httpx.get(f"http://127.0.0.1:{port}/metrics").status_code == 404
+
+
+async def test_each_refused_entry_counts_and_a_whole_refusal_counts_once(mongo_url: str) -> None:
+    apart = f"127.0.0.1:{free_port()}"
+    async with process_world(mongo_url, GATEWAY_METRICS=apart) as world, httpx.AsyncClient() as outside:
+
+        async def refusals() -> dict[str, float]:
+            lines = (await outside.get(f"http://{apart}/metrics")).text.splitlines()
+            return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line.startswith("gateway_ref")}
+
+        camille = await world.patient("patient/Observation.cruds patient/Device.cruds")
+        unknown = entry("GET", "Observation/8ba-canary")
+        wrong = entry("POST", "Observation", {"resourceType": "Observation", "status": "canary"})
+        right = entry("POST", "Observation", observation(camille.patient))
+        answer = await camille.post("", bundle("batch", unknown, wrong, right, unknown))
+        assert [e["response"]["status"][:3] for e in answer.json()["entry"]] == ["404", "422", "201", "404"]
+        assert (await camille.post("", bundle("transaction", right, unknown))).status_code == 404
+        assert (await camille.post("", bundle("batch", {"canary": 1}, unknown))).status_code == 400
+        submitted = bundle("transaction", wrong, right) | {"timestamp": "2026-11-25T12:00:00Z"}
+        answer = await camille.post("$submit-cgm-bundle", submitted)
+        assert [e["response"]["status"][:3] for e in answer.json()["entry"]] == ["422", "200"]
+        expected = {("not-found", 404): 3, ("required", 422): 2, ("structure", 400): 1}
+        wanted = {f'gateway_refusals_total{{code="{code}",status="{status}"}}': n for (code, status), n in expected.items()}
+        for _ in range(100):
+            if (found := await refusals()) == wanted:
+                break
+            await asyncio.sleep(0.2)
+        assert found == wanted
 
 
 def test_an_address_that_cannot_be_had_is_named(mongo_url: str) -> None:

@@ -43,7 +43,8 @@ async def submit(gateway: Gateway, access: Access, call: Call, operation: Operat
     known = Call("create", "", call.origin, prefer=call.prefer)
     responses = [_response(gateway, one, outcome, known) async for one, outcome in paced(zip(asked, outcomes, strict=True))]
     replayed = any(isinstance(outcome, Answer) and outcome.replayed for outcome in outcomes)
-    answer = Answer(200, build_bundle("transaction-response", responses), replayed=replayed)
+    refusals = tuple((outcome.code, outcome.status) for outcome in outcomes if isinstance(outcome, Problem))
+    answer = Answer(200, build_bundle("transaction-response", responses), replayed=replayed, refusals=refusals)
     return answer, [*resent.events, *events, *_refusals(access, call, asked, outcomes)]
 
 
