@@ -4,7 +4,6 @@ Knows: how scopes, base policy and live consents combine: `All(scopes, Any(base,
 Must not know: HTTP, MongoDB, how a token was checked. An Access lives for one request; nothing of it is kept.
 """
 
-from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -29,7 +28,6 @@ from gateway.fhir.clause import (
     negate,
     parameters_of,
     some,
-    without_version,
 )
 from gateway.fhir.clause import Any as AnyOf
 from gateway.fhir.registry import Registry, ResourceType
@@ -205,15 +203,19 @@ class Access:
     def told(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
         """A stored event of the audit without what it names that is hidden from the caller."""
         record = self.records.get(event.get("patient") or "")
-        hidden = self._rights.hidden_now(record) if record is not None else frozenset[str]()
-        if not hidden:
-            return event
-        said = dict(event["event"])
-        said["entities"] = [one for one in said.get("entities", ()) if without_version(one) not in hidden]
-        query = b64decode(said.get("query", "")).decode(errors="replace")
-        if any(one.partition("/")[2] in query for one in hidden):
-            del said["query"]
-        return {**event, "event": said}
+        return self._rights.told(record, event) if record is not None else event
+
+    def hiding(self, kind: ResourceType) -> dict[str, Clause]:
+        """What is to be looked up before this log is read, by type: what labels hide from the caller without an end."""
+        records = self.records.values() if kind.name == "AuditEvent" else ()
+        mine = [r for r in records if self._rights.is_unknown(r) and self._of_record(r, kind, "read") != NOTHING]
+        kinds = [one for one in self._registry.resource_types.values() if mine and one.bears_labels]
+        return {k.name: some(*(self._rights.hidden_for_good(r, k, self._persons()) for r in mine)) for k in kinds}
+
+    def hide(self, kind: ResourceType, documents: Iterable[Mapping[str, Any]]) -> None:
+        """Take note of what was found of that, which the log does not name."""
+        self._rights.hide(documents)
+        self._cache = {key: clause for key, clause in self._cache.items() if key[0] != kind.name}
 
     def ends_of_labels(self, record: Record) -> list[datetime]:
         """When something in this record ceases to be hidden from the caller by a label that hides for a time."""

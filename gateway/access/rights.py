@@ -4,27 +4,30 @@ Knows: how a relation of care, the tables of the policy and the patient's Consen
 Must not know: scopes, other records.
 """
 
-from collections.abc import Iterator, Sequence
+from base64 import b64decode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from gateway.access.consent import Consent, Situation, consent_clauses
 from gateway.access.policy import RELATION_KINDS, Policy
 from gateway.access.record import Caller, Record
 from gateway.access.relation import Relation
-from gateway.access.visibility import NOTHING_HIDDEN, Hidden
-from gateway.fhir.clause import EVERYTHING, NOTHING, Clause, Test, every, negate, some
+from gateway.access.visibility import NOTHING_HIDDEN, Hidden, LabelRule
+from gateway.fhir.clause import EVERYTHING, NOTHING, Clause, Test, every, negate, some, without_version
 from gateway.fhir.registry import Registry, ResourceType
 
 
 class Rights:
     """The rights of one caller at one moment."""
 
-    __slots__ = ("_caller", "_hiding", "_mine", "_now", "_policy", "_registry")
+    __slots__ = ("_caller", "_for_good", "_hiding", "_mine", "_now", "_policy", "_registry")
 
     def __init__(self, caller: Caller, registry: Registry, policy: Policy, now: datetime) -> None:
         self._caller, self._registry, self._policy, self._now = caller, registry, policy, now
         self._mine: Clause | None = None
         self._hiding: dict[tuple[str, bool], Hidden] = {}
+        self._for_good: frozenset[str] | None = None  # what labels hide without an end, once that was looked up
 
     def kind_of_actor(self, record: Record) -> str:
         """The caller's kind towards this record: for a professional, that of the strongest relation of care that is running."""
@@ -98,20 +101,53 @@ class Rights:
             permits.append(self.deposited_by_me())
         return every(own, some(*permits), negate(some(hidden.closed, *denies)))
 
-    def hidden_now(self, record: Record) -> frozenset[str]:
-        """What labels hide from the caller in this record for a time that is running: references, with what it attaches."""
-        if not record.ends or not any(
-            rule.longest is not None for rule in self._policy.labels.rules_for(self.kind_of_actor(record))
-        ):
-            return frozenset()
-        running = [(identifier, one) for identifier, one in record.ends.items() if one["end"] > self._now]
+    def told(self, record: Record, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A stored event of this record's log without what it names that is hidden from the caller."""
+        hidden = self._hidden_now(record)
+        if not hidden:
+            return event
+        said = dict(event["event"])
+        said["entities"] = [one for one in said.get("entities", ()) if without_version(one) not in hidden]
+        query = b64decode(said.get("query", "")).decode(errors="replace")
+        if any(one.partition("/")[2] in query for one in hidden):
+            del said["query"]
+        return {**event, "event": said}
+
+    def is_unknown(self, record: Record) -> bool:
+        """Whether labels could hide something in this record from the caller without an end, and nobody has looked what."""
+        return self._for_good is None and any(rule.longest is None for rule in self._rules_of_labels(record))
+
+    def hidden_for_good(self, record: Record, kind: ResourceType, persons: Sequence[str]) -> Clause:
+        """What labels hide from the caller in this record without an end. (What a Consent opens is not hidden.)"""
+        bears = some(*(rule.bears for rule in self._rules_of_labels(record) if rule.longest is None))
+        return every(Test(kind.owner, "is", record.patient), bears, negate(self.of_record(record, kind, "read", persons)))
+
+    def hide(self, documents: Iterable[Mapping[str, Any]]) -> None:
+        """Take note of what is hidden without an end: of each its `type`, `_id`, and what it attaches."""
+        self._for_good = self._named((one["_id"], one) for one in documents)
+
+    def _hidden_now(self, record: Record) -> frozenset[str]:
+        """What labels hide from the caller in this record, for a time that is running or for good, with what it attaches."""
+        found = self._for_good or frozenset()
+        if not record.ends or not any(rule.longest is not None for rule in self._rules_of_labels(record)):
+            return found
+        return found | self._named((identifier, one) for identifier, one in record.ends.items() if one["end"] > self._now)
+
+    def _rules_of_labels(self, record: Record) -> tuple[LabelRule, ...]:
+        return self._policy.labels.rules_for(self.kind_of_actor(record))
+
+    def _named(self, hidden: Iterable[tuple[str, Mapping[str, Any]]]) -> frozenset[str]:
+        """References to these, and to what they attach."""
         raw_types = [kind.name for kind in self._registry.resource_types.values() if kind.is_raw]
-        contents = (f"{name}/{one}" for _, kept in running for one in kept.get("attached", ()) for name in raw_types)
-        return frozenset((*(f"{one['type']}/{identifier}" for identifier, one in running), *contents))
+        there = [*hidden]
+        contents = (f"{name}/{one}" for _, kept in there for one in kept.get("attached", ()) for name in raw_types)
+        return frozenset((*(f"{one['type']}/{identifier}" for identifier, one in there), *contents))
 
     def _beyond_hidden(self, record: Record) -> Clause:
         """The events that name something else than what is hidden from the caller, or nothing."""
-        hidden = self.hidden_now(record)
+        if self.is_unknown(record):
+            return Test("_entity", "missing", True)
+        hidden = self._hidden_now(record)
         return Test("_entity", "beyond", hidden) if hidden else EVERYTHING
 
     def seen_of(self, record: Record, kind: ResourceType) -> Clause:

@@ -166,8 +166,10 @@ def matches(clause: Clause, values: Values) -> bool:
 
 
 def _test(test: Test, values: Values) -> bool:
-    if test.op == "beyond":
+    if test.parameter == "_entity":
         named = values.get("event", {}).get("entities", ())
+        if test.op == "missing":
+            return (not named) is test.value
         return not named or any(without_version(one) not in test.value for one in named)
     found = _values_of(test.parameter, values)
     if test.op == "missing":

@@ -103,6 +103,11 @@ class ResourceType:
         return self.is_patient or bool(self.patient)
 
     @property
+    def bears_labels(self) -> bool:
+        """Whether labels hide single ones of a patient's. (Content is hidden by what attaches it, events by what they name.)"""
+        return bool(self.patient) and not self.is_raw and self.group != "audit"
+
+    @property
     def owner(self) -> str:
         """The parameter that says whose a resource is. A Patient is their own, and is found by id like all."""
         return "_id" if self.is_patient else "patient"

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import pymongo
+from bson.regex import Regex
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, ReturnDocument
 from pymongo.errors import BulkWriteError, ConfigurationError, NetworkTimeout, PyMongoError
@@ -30,7 +31,7 @@ from gateway.store.statements import Document, Part, Step
 T = TypeVar("T")
 Session = Any
 
-__all__ = ["Document", "Mongo", "Part", "Session", "Stale", "Step", "Unmatched"]
+__all__ = ["Document", "Mongo", "Part", "Regex", "Session", "Stale", "Step", "Unmatched"]
 
 # An acknowledged write is on disk on a majority; a read sees only what cannot be rolled back.
 _OPTIONS: Mapping[str, Any] = {
@@ -161,14 +162,15 @@ class Mongo:
         found: list[Document] = await (await cursor if method == "aggregate" else cursor).to_list(None)
         return found
 
-    async def find_all(self, parts: list[Part]) -> list[Document]:
+    async def find_all(self, parts: list[Part], *, seconds: float | None = None, limit: int = 0) -> list[Document]:
         """The documents of several collections in one call, in any order. Of those with a hint, one is heeded."""
         if not parts:
             return []
         first, *others = sorted(parts, key=lambda part: part.hint is None)  # only what comes first can be given an index
         pipeline = first.stages() + [{"$unionWith": {"coll": p.collection, "pipeline": p.stages()}} for p in others]
+        pipeline += [{"$limit": limit}] if limit else []
         options: Document = {"hint": first.hint} if first.hint else {}
-        with self._reading(None):
+        with self._reading(seconds):
             return await self._list(first.collection, "aggregate", pipeline, **options)
 
     async def explain(self, collection: str, where: Document, **options: Any) -> Document:

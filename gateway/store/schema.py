@@ -150,6 +150,10 @@ def _type_indexes(kind: ResourceType) -> Iterator[Index]:
     if kind.attachments:
         has_some = {"partialFilterExpression": {"attached": {"$exists": True}}}
         yield Index(kind.name, "attached", (("bucket", 1), ("attached", 1)), has_some)
+    if kind.bears_labels:
+        # What a label hides is looked up before a log is told. (What bears none is not in it, which is nearly all.)
+        keys = (("bucket", 1), ("patient", 1), ("labels", 1))
+        yield Index(kind.name, "labels", keys, {"partialFilterExpression": {"labels": {"$exists": True}}})
     if kind.unique or kind.is_raw:
         keys = (("bucket", 1), ("key", 1))
         yield Index(kind.name, "key", keys, {"unique": True, "partialFilterExpression": {"key": {"$exists": True}}})

@@ -13,6 +13,7 @@ from gateway.fhir.clause import Any as AnyOf
 from gateway.fhir.clause import Test as Compare
 from gateway.fhir.dates import EARLIEST, LATEST, Span
 from gateway.fhir.values import COMMON_SPAN, hull
+from gateway.store import filter as filter_reader
 from gateway.store.filter import to_filter
 from gateway.store.mongo import Document
 from tests.world import World, unique
@@ -126,7 +127,19 @@ tests = st.one_of(
     st.builds(
         Compare,
         st.sampled_from(
-            ["code", "date", "count", "quantity", "pair", "patient", "_security", "_depositor", "_hiddenUntil", "unheard-of"]
+            [
+                "code",
+                "date",
+                "count",
+                "quantity",
+                "pair",
+                "patient",
+                "_security",
+                "_depositor",
+                "_hiddenUntil",
+                "_entity",
+                "unheard-of",
+            ]
         ),
         st.just("missing"),
         st.booleans(),
@@ -199,6 +212,15 @@ async def test_they_agree_where_all_dates_cover_a_common_span_at_most(
     session_world: World, found: list[Document], asked: list[Clause]
 ) -> None:
     await check(session_world, found, asked, common=True)
+
+
+async def test_they_agree_where_more_is_named_than_one_pattern_holds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filter_reader, "_PATTERN", 1)
+    named = [f"{one}{version}" for one in REFERENCES for version in ("", "/_history/2")]
+    pairs = [[one, other] for one in named for other in named]
+    found = [{"updated": START, "source": "s", "search": {}, "event": {"entities": pair}} for pair in pairs]
+    asked = [Compare("_entity", "beyond", frozenset(REFERENCES[:n])) for n in range(1, len(REFERENCES) + 1)]
+    await check(world, found, asked, common=False)
 
 
 @pytest.mark.slow
