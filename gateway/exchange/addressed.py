@@ -5,7 +5,8 @@ the type. Whether there is such a patient or resource makes no difference, neith
 Must not know: HTTP, MongoDB.
 """
 
-from collections.abc import Iterable
+import time
+from collections.abc import AsyncIterator, Iterable
 
 from gateway.access.access import Access
 from gateway.exchange.gateway import Gateway
@@ -16,9 +17,10 @@ from gateway.fhir.clause import Any as AnyOf
 from gateway.fhir.registry import ResourceType
 from gateway.fhir.search import find_parameter, patient_identifiers, split_name
 from gateway.problem import Problem
-from gateway.store.owners import find_holders, find_owners, find_patient
+from gateway.store.owners import find_holding, find_owners, find_patient
 
-_MOST_HOLDERS = 1_000  # resources of one identifier that are looked at, whosever they are
+_AT_ONCE = 1_000  # resources of one identifier that are looked at in a step, whosever they are
+_now = time.monotonic
 
 
 async def find_addressed(gateway: Gateway, token: str) -> str:
@@ -41,13 +43,8 @@ async def reach(
     refuse_many(gateway, asked)
     named = await _patients_named(gateway, kind, clause)
     if not asked and kind.requires and access.caller.patient is None:
-        holders = await _holders(gateway, access, kind, clause)
-        access = await extend_to(gateway, access, holders)
-        # Only records that may be seen are too many: how many others there are is nobody's to know. (Not all of those learn of
-        # it that it was asked.)
-        open_to = [patient for patient in holders if access.reaches(kind, "search-type", patient)]
-        refuse_many(gateway, len(open_to))
-        named = [*open_to, *(patient for patient in holders if patient not in open_to)][: gateway.limits.or_values]
+        access, holders = await _reach_holders(gateway, access, kind, clause)
+        named = holders[: gateway.limits.or_values]
     if not named:
         _require_patient(gateway, access, kind, asked)
     return await extend_to(gateway, access, named), named
@@ -77,15 +74,55 @@ async def _patients_named(gateway: Gateway, kind: ResourceType, clause: Clause) 
     return list(dict.fromkeys(named))
 
 
-async def _holders(gateway: Gateway, access: Access, kind: ResourceType, clause: Clause) -> list[str]:
-    """Whose records hold what is searched for by its own id or identifier alone."""
+async def _reach_holders(gateway: Gateway, access: Access, kind: ResourceType, clause: Clause) -> tuple[Access, list[str]]:
+    """The access over the records that hold what is searched for by its own id or identifier alone, and their patients: first
+    those whose records may be seen.
+
+    However many records others have filled with the same identifier, those that may be seen are among them.
+    """
     ids, tokens = _values_fixed(clause, "_id"), _values_fixed(clause, "identifier")
     if not (ids or tokens) or is_confined(access):
-        return []
-    found = await find_owners(gateway.mongo, kind.name, ids) if ids else set[str]()
-    if not ids:
-        found = await find_holders(gateway.mongo, kind.name, tokens, limit=_MOST_HOLDERS)
-    return sorted(found) or [_nobody(gateway, (ids or tokens)[0])]
+        return access, []
+    known, open_to = dict[str, None](), list[str]()
+    async for own, found in _holders(gateway, access, kind, ids, tokens):
+        step = sorted(found - known.keys()) or ([] if known else [_nobody(gateway, (ids or tokens)[0])])
+        wider = await extend_to(gateway, access, {*step, *own})
+        # Only records that may be seen are too many: how many others there are is nobody's to know. (Not all of those learn of
+        # it that it was asked.)
+        opened = [one for one in step if one in wider.records and wider.reaches(kind, "search-type", one)]
+        open_to += opened
+        refuse_many(gateway, len(open_to))
+        # In the others nothing can be found, and a search through a thousand records would take long.
+        kept = {*opened, *own, *step[: gateway.limits.or_values]}
+        there = {one for patient in kept for one in wider.ids_of(patient)} & wider.records.keys()
+        access = access.over((wider.records[one] for one in there), absent=wider.absent)
+        known |= dict.fromkeys(step)
+    return access, list(dict.fromkeys([*open_to, *known]))
+
+
+async def _holders(
+    gateway: Gateway, access: Access, kind: ResourceType, ids: list[str], tokens: list[str]
+) -> AsyncIterator[tuple[set[str], set[str]]]:
+    """In whose records the caller deposited it, and in whose it is at all, step by step.
+
+    Raises Problem where there is no end to it in the time of a search.
+    """
+    if ids:
+        yield set(), await find_owners(gateway.mongo, kind.name, ids)
+        return
+    seconds = gateway.limits.search_seconds
+    ends, after = _now() + seconds, ""
+    while True:
+        found = await find_holding(gateway.mongo, kind.name, tokens, after=after, limit=_AT_ONCE, seconds=seconds)
+        held = [one for one in found if one.get("patient") is not None]
+        mine = (one for one in held if one["source"] == access.caller.source or access.is_depositor(one))
+        yield {one["patient"] for one in mine}, {one["patient"] for one in held}
+        if len(found) < _AT_ONCE:
+            return
+        if _now() > ends:
+            text = "what has this identifier takes too long to look through: say whose it is as well, by patient"
+            raise Problem("too-costly", text, "identifier")
+        after = found[-1]["_id"]
 
 
 def _patients_asked(kind: ResourceType, criteria: Pairs) -> int:

@@ -30,11 +30,17 @@ async def find_owners(mongo: Mongo, type_name: str, identifiers: Sequence[str]) 
     return {document["patient"] for document in found if document.get("patient") is not None}
 
 
-async def find_holders(mongo: Mongo, type_name: str, tokens: Sequence[str], *, limit: int) -> set[str]:
-    """In whose records there is a resource with one of these identifiers. Never told to a caller."""
+async def find_holding(
+    mongo: Mongo, type_name: str, tokens: Sequence[str], *, after: str, limit: int, seconds: float
+) -> list[Document]:
+    """Resources with one of these identifiers, by id, so many behind this one: in whose record each is, and who deposited it.
+    Never told to a caller.
+    """
     where: Document = {"search.identifier": {"$in": list(tokens)}, **LIVE}
-    found = await mongo.find(type_name, where, {"patient": 1}, limit=limit, hint=index_name(("identifier",)))
-    return {document["patient"] for document in found if document.get("patient") is not None}
+    if after:
+        where["_id"] = {"$gt": after}
+    fields, hint = {"patient": 1, "source": 1, "depositor": 1}, index_name(("identifier",))
+    return await mongo.find(type_name, where, fields, sort=[("_id", 1)], limit=limit, hint=hint, seconds=seconds)
 
 
 async def find_patient(mongo: Mongo, token: str) -> str | None:

@@ -1,12 +1,17 @@
 """Documents, and the lots they came in, are found by every parameter of IHE MHD (ITI-66, ITI-67) and PDSm."""
 
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
 
+from gateway.exchange import addressed
+from gateway.store.schema import HEADS
 from tests.documents.papers import PDF, deposited, pdf, sha1
-from tests.world import Actor, World, concept, expression, organization, practitioner, unique
+from tests.world import Actor, World, concept, expression, issues, organization, practitioner, unique
 
 IHE = "https://profiles.ihe.net/ITI/MHD/StructureDefinition"
 ARCHIVED = "https://interop.esante.gouv.fr/ig/fhir/pdsm/StructureDefinition/pdsm-ext-is-archived"
@@ -253,6 +258,69 @@ async def test_a_document_named_alone_is_hidden_like_one_that_is_not_there(world
         for value in (there, missing)
     ]
     assert calls[0] == calls[1]
+
+
+@asynccontextmanager
+async def crowded(world: World, model: dict[str, Any], count: int, records: int) -> AsyncIterator[None]:
+    """As many documents with the same identifiers in so many records of others, found before this one."""
+    mongo, others = world.gateway.mongo, [f"000-crowd{n}" for n in range(records)]
+    [lying] = await mongo.find("DocumentReference", {"_id": model["id"]})
+    [head] = await mongo.find(HEADS, {"_id": lying["patient"]})
+    copied = {name: value for name, value in lying.items() if name not in ("key", "digest")}
+    copied |= {"bucket": "000", "source": "crowd", "depositor": "Practitioner/crowd"}
+    await mongo.insert(HEADS, [head | {"_id": other} for other in others])
+    papers = [copied | {"_id": f"000-{n:05}", "patient": others[n % records]} for n in range(count)]
+    papers[500]["patient"] = lying["patient"]  # (where nobody looks for it: its record is met twice)
+    await mongo.insert("DocumentReference", papers)
+    try:
+        yield
+    finally:
+        await mongo._database[HEADS].delete_many({"_id": {"$in": others}})
+        await mongo._database["DocumentReference"].delete_many({"_id": {"$in": [one["_id"] for one in papers]}})
+
+
+@pytest.mark.requirement("DOC-13", "SRCH-11")
+@pytest.mark.parametrize("records", [1, 2_500])
+async def test_a_document_is_found_however_many_of_others_have_its_identifier(world: World, records: int) -> None:
+    owner, doctor, stranger = await world.patient(), await world.professional(), await world.professional()
+    await world.consent(owner, doctor)
+    stored = await owner.create(paper(owner, unique("urn:made")))
+    for name in ("masterIdentifier", "identifier"):
+        value = quote((stored[name] if name == "masterIdentifier" else stored[name][0])["value"])
+        async with crowded(world, stored, 2_500, records):
+            for tokens in (value, f"{value},{unique('urn:none')}", f"urn:logical|{value},urn:ietf:rfc:3986|{value}"):
+                assert [one["id"] for one in await doctor.search(f"DocumentReference?identifier={tokens}")] == [stored["id"]]
+                assert await stranger.search(f"DocumentReference?identifier={tokens}") == []
+
+
+async def test_what_one_deposited_is_found_however_many_of_others_have_its_identifier(world: World) -> None:
+    owner, doctor = await world.patient(), await world.professional()
+    given = await world.consent(owner, doctor)
+    sent = await world.consent(owner, doctor, "collect")
+    stored = await doctor.create(paper(owner, unique("urn:made")))
+    for one in (given, sent):
+        await world.revoke(owner, one)
+    search = f"DocumentReference?identifier={quote(stored['masterIdentifier']['value'])}"
+    found = [one["id"] for one in await doctor.search(search)]
+    async with crowded(world, stored, 2_500, 2_500):
+        assert [one["id"] for one in await doctor.search(search)] == found == [stored["id"]]
+
+
+async def test_an_identifier_that_takes_too_long_to_look_through_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, doctor = await world.patient(), await world.professional()
+    await world.consent(owner, doctor)
+    stored = await owner.create(paper(owner, unique("urn:made")))
+    value = quote(stored["masterIdentifier"]["value"])
+    moments = itertools.count(step=world.gateway.limits.search_seconds + 1)
+    async with crowded(world, stored, 1_500, 1_500):
+        monkeypatch.setattr(addressed, "_now", lambda: float(next(moments)))
+        answer = await doctor.get(f"DocumentReference?identifier={value}")
+        assert (answer.status_code, issues(answer)[0]["code"], expression(answer)) == (422, "too-costly", "identifier")
+        assert "by patient" in issues(answer)[0]["diagnostics"]
+        found = await doctor.search(f"DocumentReference?identifier={value}&patient={owner.patient}")
+        assert [one["id"] for one in found] == [stored["id"]]
 
 
 @pytest.mark.requirement("DOC-14")
