@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,8 @@ from pathlib import Path
 
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
+
+from gateway.sandbox.folders import passing_folder
 
 _START_SECONDS = 30
 _STOP_SECONDS = 20
@@ -114,8 +115,8 @@ def _folder(data: Path | None) -> Iterator[Path]:
             raise MongodError(f"no data can be kept in {data}: {error.strerror}") from None
         yield folder
         return
-    with tempfile.TemporaryDirectory(prefix="gateway-", ignore_cleanup_errors=True) as name:
-        yield Path(name)
+    with passing_folder() as folder:
+        yield folder
 
 
 def _free_port() -> int:
