@@ -13,8 +13,7 @@ from typing import Any
 from gateway.access.access import Access, Caller
 from gateway.exchange.accounts import KINDS, PORTAL, Session
 from gateway.exchange.gateway import Gateway
-from gateway.exchange.standing import read_record, whole
-from gateway.fhir.dates import is_running
+from gateway.exchange.standing import is_acting, read_record, whole
 from gateway.store.accounts import find_bodies
 from gateway.store.mongo import Document
 
@@ -81,7 +80,7 @@ def _role(
         return None
     if type_name == "RelatedPerson":
         named = patients.get(f"Patient/{patient}")
-        if named is None or not is_running(resource.period, now):
+        if named is None or not is_acting(resource, now):
             return None
         resource = gateway.codec.load("Patient", bytes(named["body"]))
         if resource.active is False:

@@ -20,6 +20,7 @@ from gateway.exchange.gateway import Gateway
 from gateway.exchange.tokens import CHALLENGE, unknown_token
 from gateway.fhir.clause import without_version
 from gateway.fhir.codec import Codec
+from gateway.fhir.dates import is_running
 from gateway.fhir.merging import merging_links
 from gateway.fhir.registry import Registry
 from gateway.problem import Problem
@@ -45,7 +46,7 @@ async def authenticate(gateway: Gateway, token: str | None, about: About, certif
         found = await gateway.standings.find_foreign(await read_foreign_token(gateway, issuer, token, now), about)
     else:
         found = await gateway.standings.find(token, about, now) if len(token) <= _LONGEST_TOKEN else None
-    if found is None or not _is_shown(found.token, certificate):
+    if found is None or not _is_shown(found.token, certificate) or not _still_acts(gateway, found, now):
         raise unknown_token()
     access = await whole(gateway, _access(gateway, found, now), by_right=True)
     # Without a patient in the token's context, the record found is the one the request is about.
@@ -56,7 +57,9 @@ async def examine(gateway: Gateway, token: str) -> tuple[Document, Access] | Non
     """A token of ours as it is stored, with the access that it gives now; None where it does not hold."""
     now = gateway.clock()
     found = await gateway.standings.find(token, About(), now) if len(token) <= _LONGEST_TOKEN else None
-    return None if found is None else (found.token, await whole(gateway, _access(gateway, found, now), by_right=True))
+    if found is None or not _still_acts(gateway, found, now):
+        return None
+    return found.token, await whole(gateway, _access(gateway, found, now), by_right=True)
 
 
 def is_confined(access: Access) -> bool:
@@ -151,6 +154,22 @@ def _access(gateway: Gateway, found: Standing, now: datetime) -> Access:
     caller = _caller(gateway, found.token)
     records = [read_record(gateway, caller, found.record)] if found.record else []
     return Access(caller, gateway.registry, gateway.policy, now, records, found.prefetched)
+
+
+def is_acting(person: Any, now: datetime) -> bool:
+    """Whether a RelatedPerson acts for their patient at this moment."""
+    return person.active is not False and is_running(person.period, now)
+
+
+def _still_acts(gateway: Gateway, found: Standing, now: datetime) -> bool:
+    """Whether whoever a token names as acting for its patient still does: it outlasts none of them."""
+    patient = found.token.get("patient")
+    return all(
+        one is not None
+        and one.get("patient") == patient
+        and is_acting(gateway.codec.load("RelatedPerson", bytes(one["body"])), now)
+        for one in found.acting
+    )
 
 
 def _is_shown(token: Document, certificate: str | None) -> bool:

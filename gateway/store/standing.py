@@ -12,13 +12,14 @@ from hashlib import sha256
 from gateway.access.record import Held, Prefetched
 from gateway.fhir.identity import IDENTIFIER_BYTES, of_any_sender
 from gateway.fhir.registry import Registry
-from gateway.store.filter import among
+from gateway.store.filter import LIVE, among
 from gateway.store.gather import Gather
 from gateway.store.mongo import Document, Mongo, Part, Session
 from gateway.store.schema import HEADS, PATIENT_KEYS, TOKENS
 
 _PATIENCE = 0.02  # seconds
 _HOLDER = "holds:"  # before the type of what attaches the content that is asked for
+_ACTS = "RelatedPerson"  # the type of who acts for a patient
 _CONSENT = {"patient": 1, "body": 1, "version": 1, "deleted": 1, "updated": 1, "actors": "$search.actor"}
 
 
@@ -49,12 +50,14 @@ class _Question:
 class Standing:
     """What the store found: the token, the record in question (None: nobody's, or unknown), and what the request names.
 
-    The prefetched documents have passed no door yet.
+    `acting`: whom the token names as acting for its patient, None for who is not there. The prefetched documents have passed
+    no door yet.
     """
 
     token: Document
     record: "StoredRecord | None"
     prefetched: Prefetched
+    acting: tuple[Document | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,8 @@ class Standings:
         return {name: found.resources.get(name) for name in ("/".join(one.resource or ()) for one in abouts)}
 
     async def _find(self, asked: list[_Question]) -> list[Standing | None]:
-        """One call for everything that the requests name; a second one for records that only tokens or resources name."""
+        """One call for everything that the requests name; a second one for records and proxies that only tokens, or
+        resources, name."""
         abouts = [question.about for question in asked]
         keys = [question.key for question in asked]
         foreign = {question.key: question.token for question in asked if question.token is not None}
@@ -122,8 +126,10 @@ class Standings:
             for key, about in zip(keys, abouts, strict=True)
             if key in found.tokens and about.resource and about.resource[0] in self._raw
         }
-        if missing or owners:
-            found.add(await self._mongo.find_all([*_record_parts(missing), *key_parts(owners)]))
+        acting = {one for token in found.tokens.values() for one in acting_by(token)}
+        if missing or owners or acting:
+            proxies = [Part(_ACTS, among(acting) | LIVE, "acting", {"body": 1, "patient": 1})] if acting else []
+            found.add(await self._mongo.find_all([*_record_parts(missing), *key_parts(owners), *proxies]))
             found.is_whole = bool(owners)
         return [found.standing(*one) for one in zip(keys, abouts, wanted, strict=True)]
 
@@ -144,6 +150,7 @@ class _Found:
         self.resources: dict[str, Document] = {}
         self.holders: list[Document] = []
         self.keys: dict[str, Document] = {}
+        self.acting: dict[str, Document] = {}
         self.is_whole = False  # whether what belongs to contents was looked up
         self.add(documents)
 
@@ -160,6 +167,8 @@ class _Found:
                     self.known.setdefault(document["key"][:IDENTIFIER_BYTES], []).append(document)
                 case "key":
                     self.keys[document["_id"]] = document
+                case "acting":
+                    self.acting[document["_id"]] = document
                 case name if name.startswith(_HOLDER):
                     self.holders.append(document | {"of": name.removeprefix(_HOLDER)})
                 case type_name:
@@ -205,7 +214,14 @@ class _Found:
                 known={first: tuple(self.known.get(first, ())) for _, _, first in about.keys},
                 held=self.held(about),
             ),
+            acting=tuple(self.acting.get(one) for one in acting_by(self.tokens[key])),
         )
+
+
+def acting_by(token: Document) -> list[str]:
+    """The ids of those whom a token names as acting for its patient."""
+    found = (reference.partition("/") for reference in token["actors"])
+    return [identifier for type_name, _, identifier in found if type_name == _ACTS]
 
 
 def key_parts(patients: Iterable[str]) -> list[Part]:
