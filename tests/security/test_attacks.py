@@ -266,7 +266,7 @@ async def test_nothing_of_anybody_in_the_log(world: World, lines: list[str], mon
         raise RuntimeError(f"{CANARY} {stored['id']}")
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(world.gateway.mongo), "aggregate", broken)
+        patched.setattr(type(world.gateway.mongo), "find_all", broken)
         answer = await someone.send("DELETE", f"Observation/{stored['id']}", X_Request_Id="request-of-this-test")
     assert answer.status_code == 500
     assert issues(answer) == [
