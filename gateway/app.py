@@ -82,6 +82,7 @@ from gateway.store.schema import (
     find_problems,
     find_topology_problems,
     prepare,
+    what_to_do,
 )
 from gateway.store.standing import Standings
 from gateway.telemetry import EVENTS, log, set_up_logging
@@ -259,7 +260,9 @@ async def check_system(
         problems = await find_topology_problems(gateway.mongo)
         if not problems and create_indexes:
             lines += [f"created index {name}" for name in await create_missing_indexes(gateway.mongo, registry)]
-        problems += [] if problems else await find_problems(gateway.mongo, registry)
+        if not problems:
+            problems = await find_problems(gateway.mongo, registry)
+            problems += what_to_do(problems)
     return [*lines, *(problems or ["topology and indexes: sound"])], is_sound and not problems
 
 

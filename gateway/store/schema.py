@@ -5,7 +5,7 @@ Knows: which collections and indexes there must be. Must not know: resources' co
 
 import asyncio
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -68,8 +68,12 @@ _RECEIPT_SECONDS = 48 * 3_600  # a client that was cut off on a Friday evening h
 _TELLING = ("partialFilterExpression", "expireAfterSeconds", "sparse", "hidden", "collation")
 
 
+_DIFFERS = "is not the one required"
+_BUILD = "gateway check --create-indexes"
+
+
 class StoreError(Exception):
-    """The database is not as it must be: the message names collection and index."""
+    """The database is not as it must be: the message names collection and index, and what puts it right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +196,7 @@ async def prepare(mongo: Mongo, registry: Registry, secret: str) -> None:
     await _check_secret(mongo, secret)
     problems = await find_problems(mongo, registry)
     if problems:
-        raise StoreError("; ".join(problems))
+        raise StoreError("; ".join([*problems, *what_to_do(problems)]))
     if new:
         await mongo.change(META, {"_id": "collections"}, {"$addToSet": {"made": {"$each": new}}}, upsert=True)
 
@@ -212,8 +216,17 @@ async def find_problems(mongo: Mongo, registry: Registry) -> list[str]:
         if found is None:
             problems.append(f"index '{index.name}' of collection '{index.collection}' is missing")
         elif index.differs_from(found):
-            problems.append(f"index '{index.name}' of collection '{index.collection}' is not the one required")
+            problems.append(f"index '{index.name}' of collection '{index.collection}' {_DIFFERS}")
     return problems
+
+
+def what_to_do(problems: Sequence[str]) -> list[str]:
+    """What an operator does about these, a line or none: a collection that is gone comes back with a backup alone."""
+    if not all(problem.startswith("index ") for problem in problems):
+        return []
+    if any(problem.endswith(_DIFFERS) for problem in problems):
+        return [f"drop what {_DIFFERS}, then build what is missing: {_BUILD}"]
+    return [f"build what is missing: {_BUILD}"] if problems else []
 
 
 async def create_missing_indexes(mongo: Mongo, registry: Registry) -> list[str]:

@@ -115,7 +115,9 @@ async def test_an_index_that_is_missing_or_different_stops_the_start_with_its_na
         elif keys is not None:
             await database.create_index(keys, name=index, **options)
         what = "is missing" if keys is None else "is not the one required"
-        with pytest.raises(StoreError, match=f"^index '{index}' of collection '{collection}' {what}$"):
+        todo = "build what is missing: gateway check --create-indexes"
+        todo = todo if keys is None else f"drop what {what}, then {todo}"
+        with pytest.raises(StoreError, match=f"^index '{index}' of collection '{collection}' {what}; {todo}$"):
             await prepare(mongo, registry, SECRET)
         assert await create_missing_indexes(mongo, registry) == ([f"{collection}.{index}"] if keys is None else [])
     finally:

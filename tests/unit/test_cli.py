@@ -48,10 +48,12 @@ def test_check_names_what_is_missing_and_builds_it_when_asked(prepared: dict[str
         client[prepared["GATEWAY_MONGO_DATABASE"]]["Consent"].drop_index("patient,-date")
     ended = run("check", env=prepared)
     assert ended.returncode == 1
-    assert "index 'patient,-date' of collection 'Consent' is missing" in ended.stdout
-    assert refused(run_apart("serve", "--port", str(free_port()), env=prepared)) == (
-        "index 'patient,-date' of collection 'Consent' is missing"
-    )
+    lines = [
+        "index 'patient,-date' of collection 'Consent' is missing",
+        "build what is missing: gateway check --create-indexes",
+    ]
+    assert ended.stdout.splitlines()[-2:] == lines
+    assert refused(run_apart("serve", "--port", str(free_port()), env=prepared)) == "; ".join(lines)
     ended = run("check", "--create-indexes", env=prepared)
     assert ended.returncode == 0
     assert "created index Consent.patient,-date" in ended.stdout
@@ -62,6 +64,7 @@ def test_check_of_an_empty_database_names_its_collections(mongo_url: str) -> Non
     ended = run("check", env=environment(mongo_url))
     assert ended.returncode == 1
     assert "collection 'Observation' is missing" in ended.stdout
+    assert "--create-indexes" not in ended.stdout
 
 
 @pytest.mark.parametrize(
