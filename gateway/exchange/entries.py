@@ -15,6 +15,7 @@ from gateway.exchange.call import Call, methods_beside
 from gateway.exchange.contents import Deposit
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.patch import Patch, apply_patch, make_version, read_patch
+from gateway.exchange.withheld import NOTHING, Withheld, leave_out
 from gateway.fhir.identity import digest_of
 from gateway.fhir.registry import ResourceType
 from gateway.problem import Issue, Problem
@@ -32,9 +33,9 @@ class Entry:
     `id`, new or known; `existing`, the stored resource that answers in place of a new one (`matched`: found by
     `If-None-Exist`); `condition`, what must not be found when it is committed; `twin`, an earlier entry of the Bundle that
     says the same; `former`, the version to be replaced; `change`, what is to be written; `refusal`, why not, where
-    each entry stands for itself. Of content `deposit`;
-    `has_names`: whether names were put into it that stand for others; `came_along`: whether nobody asked for it as such;
-    `publishes`: whether it is a document that came alone; `warnings`: what of it has no consequences here.
+    each entry stands for itself; `withheld`, the links of the former version that its writer is not shown. Of content
+    `deposit`; `has_names`: whether names were put into it that stand for others; `came_along`: whether nobody asked for it as
+    such; `publishes`: whether it is a document that came alone; `warnings`: what of it has no consequences here.
     """
 
     call: Call
@@ -52,6 +53,7 @@ class Entry:
     condition: Condition | None = None
     twin: "Entry | None" = None
     former: Document | None = None
+    withheld: Withheld = NOTHING
     change: Change | None = None
     refusal: Problem | None = None
     deposit: Deposit | None = None
@@ -144,10 +146,10 @@ def decode_entry(gateway: Gateway, entry: Entry) -> None:
 
 
 def patch_entry(gateway: Gateway, entry: Entry) -> None:
-    """Make the new version of an entry that patches, from its former one; from then on it is like an update."""
+    """Make the new version of an entry that patches, from what its writer is shown; from then on it is like an update."""
     if entry.patch is None or entry.former is None:
         return
-    former = bytes(entry.former["body"])
+    former = leave_out(gateway, entry.kind, bytes(entry.former["body"]), entry.withheld)
     try:
         tree = apply_patch(entry.patch, former)
     except Problem as problem:

@@ -10,6 +10,7 @@ from gateway.exchange.draft import Draft
 from gateway.exchange.entries import Entry, patch_entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.standing import extend_to, is_confined, whole
+from gateway.exchange.withheld import find_withheld
 from gateway.problem import Problem
 from gateway.store import resources as store
 from gateway.store.change import require_write
@@ -40,6 +41,8 @@ async def find_formers(gateway: Gateway, draft: Draft, entries: Iterable[Entry])
                 require_write(draft.access, kind, entry.call.interaction, entry.former, entry.call.place)
             _check_former(entry)
             entry.patient = entry.former.get("patient") if entry.former else None
+            if kind.withheld and entry.former is not None:
+                entry.withheld = await find_withheld(gateway, draft.access, [(kind, entry.former)])
             patch_entry(gateway, entry)
 
 

@@ -20,6 +20,7 @@ from gateway.exchange.entries import not_offered
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.parameters import PRESENTATION, Pairs, format_asked
 from gateway.exchange.read import Result, body_of, not_found
+from gateway.exchange.withheld import Withheld, find_withheld
 from gateway.fhir.balp import DONE
 from gateway.fhir.bundle import build_bundle
 from gateway.fhir.dates import read_span, write_instant
@@ -49,7 +50,9 @@ async def history_instance(gateway: Gateway, access: Access, call: Call, session
     links = [_link(gateway, "self", path, asked | ({"_count": limit} if "_count" in asked else {}), kept)]
     if go_on is not None:
         links.append(_link(gateway, "next", path, {"_count": limit, "_before": go_on}, kept))
-    body = build_bundle("history", [version_entry(gateway, kind, call.id or "", document) for document in found], link=links)
+    withheld = await find_withheld(gateway, access, [(kind, document) for document in found], session)
+    entries = [version_entry(gateway, kind, call.id or "", document, withheld) for document in found]
+    body = build_bundle("history", entries, link=links)
     owner = found[0].get("patient") if found else None
     return Answer(200, body), happened(access, call, [(owner, f"{call.type}/{call.id}")])
 
@@ -93,7 +96,8 @@ async def _history(gateway: Gateway, access: Access, call: Call, kinds: Sequence
         mark = page[-1][1].mark
         cursor = gateway.cursors.seal(path, Cursor(tuple(applied.items()), (mark.updated,), mark.id))
         links.append(_link(gateway, "next", path, {"_cursor": cursor}, kept))
-    body = build_bundle("history", [version_entry(gateway, *one) for one in shown], link=links)
+    withheld = await find_withheld(gateway, access, [(kind, document) for kind, _, document in shown], session)
+    body = build_bundle("history", [version_entry(gateway, *one, withheld) for one in shown], link=links)
     touched = [(d.get("patient"), f"{kind.name}/{i}/_history/{d['version']}") for kind, i, d in shown]
     return Answer(200, body), happened(access, call, touched) or [event(access, call, None, DONE)]
 
@@ -114,7 +118,9 @@ def _link(gateway: Gateway, relation: str, path: str, values: Mapping[str, Any],
     return {"relation": relation, "url": f"{base}?{urlencode(pairs)}" if pairs else base}
 
 
-def version_entry(gateway: Gateway, kind: ResourceType, identifier: str, document: Document) -> dict[str, Any]:
+def version_entry(
+    gateway: Gateway, kind: ResourceType, identifier: str, document: Document, withheld: Withheld
+) -> dict[str, Any]:
     """A version, or a deletion, as an entry of a history (https://hl7.org/fhir/R4/http.html#history)."""
     version = int(document["version"])
     deleted = bool(document.get("deleted"))
@@ -122,7 +128,7 @@ def version_entry(gateway: Gateway, kind: ResourceType, identifier: str, documen
     url = kind.name if version == 1 else f"{kind.name}/{identifier}"
     entry: dict[str, Any] = {"fullUrl": f"{gateway.settings.base_url}/{kind.name}/{identifier}"}
     if not deleted:
-        entry["resource"] = msgspec.Raw(body_of(gateway, document))
+        entry["resource"] = msgspec.Raw(body_of(gateway, kind, document, withheld))
     entry["request"] = {"method": method, "url": url}
     entry["response"] = {
         "status": "204" if deleted else "201" if version == 1 else "200",

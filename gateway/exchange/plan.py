@@ -28,6 +28,7 @@ from gateway.exchange.rules import rule_issues
 from gateway.exchange.sought import check_sought, resolve_sought
 from gateway.exchange.submission import is_publication, label_sets, make_sets, warnings_of
 from gateway.exchange.versions import change_of, deletion_of
+from gateway.exchange.withheld import put_back
 from gateway.fhir.dates import read_span
 from gateway.pace import paced
 from gateway.problem import Problem
@@ -72,6 +73,9 @@ async def _make(gateway: Gateway, draft: Draft) -> Plan:
     fresh += make_sets(gateway, draft, fresh)
     label_sets(gateway, draft, fresh)
     targets = await resolve_references(gateway, draft, fresh)
+    for entry in fresh:
+        if entry.withheld and entry.former is not None:
+            put_back(gateway, entry.kind, entry.resource, bytes(entry.former["body"]), entry.withheld)
     fresh += await supersede(gateway, draft, fresh)
     async for entry in paced(fresh):
         if entry.refusal is None:

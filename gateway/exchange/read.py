@@ -21,9 +21,11 @@ from gateway.exchange.call import Answer, Call, names_version
 from gateway.exchange.contents import Content, damage, open_content
 from gateway.exchange.control import read_subset
 from gateway.exchange.gateway import Gateway
+from gateway.exchange.withheld import NOTHING, Withheld, find_withheld, leave_out
 from gateway.fhir.balp import BROKEN, Event, render_event
 from gateway.fhir.cda import Embedded, EmbeddedReader
 from gateway.fhir.media import plain_type
+from gateway.fhir.registry import ResourceType
 from gateway.fhir.subset import Subset
 from gateway.problem import Problem
 from gateway.store import resources as store
@@ -53,7 +55,8 @@ async def read(gateway: Gateway, access: Access, call: Call, session: Session = 
         if found is not None:
             return _answer_version(gateway, access, msgspec.structs.replace(call, id=survivor), found, subset)
     found = await store.read(access, gateway.mongo, kind, call.id or "", session)
-    return _answer_version(gateway, access, call, found, subset)
+    withheld = await find_withheld(gateway, access, [(kind, found)], session) if kind.withheld and found else NOTHING
+    return _answer_version(gateway, access, call, found, subset, withheld)
 
 
 async def vread(gateway: Gateway, access: Access, call: Call, session: Session = None) -> Result:
@@ -64,7 +67,8 @@ async def vread(gateway: Gateway, access: Access, call: Call, session: Session =
     subset = read_subset(gateway, kind, call.parameters)
     version = int(call.version) if call.version and _POSITIVE.match(call.version) else 0
     found = await store.read_version(access, gateway.mongo, kind, call.id or "", version, session)
-    return _answer_version(gateway, access, call, found, subset)
+    withheld = await find_withheld(gateway, access, [(kind, found)], session) if kind.withheld and found else NOTHING
+    return _answer_version(gateway, access, call, found, subset, withheld)
 
 
 async def read_content(gateway: Gateway, access: Access, call: Call, session: Session = None) -> Result:
@@ -127,11 +131,15 @@ def with_data(body: bytes, plain: bytes) -> bytes:
     return body[:-1] + b',"data":"' + b64encode(plain) + b'"}'
 
 
-def body_of(gateway: Gateway, document: Document) -> bytes:
-    """The JSON of a stored resource. Audit events are stored compact and become AuditEvents here."""
+def body_of(gateway: Gateway, kind: ResourceType, document: Document, withheld: Withheld) -> bytes:
+    """The JSON of a stored resource, without what is `withheld` (`find_withheld`) from whom it is for.
+
+    Audit events are stored compact and become AuditEvents here.
+    """
     if "event" in document:
         return msgspec.json.encode(render_event(document, gateway.settings.base_url))
-    return shown(gateway, document["body"])
+    body = shown(gateway, document["body"])
+    return leave_out(gateway, kind, body, withheld) if withheld else body
 
 
 def shown(gateway: Gateway, body: bytes) -> bytes:
@@ -147,7 +155,9 @@ def not_found(call: Call) -> Problem:
     return Problem("not-found", f"there is no such {call.type} here")
 
 
-def _answer_version(gateway: Gateway, access: Access, call: Call, found: Document | None, subset: Subset | None) -> Result:
+def _answer_version(
+    gateway: Gateway, access: Access, call: Call, found: Document | None, subset: Subset | None, withheld: Withheld = NOTHING
+) -> Result:
     if found is None:
         raise not_found(call)
     if found.get("deleted"):
@@ -157,7 +167,7 @@ def _answer_version(gateway: Gateway, access: Access, call: Call, found: Documen
     facts: dict[str, Any] = {"type": call.type, "id": call.id, "version": version, "updated": updated}
     if _is_unchanged(call, version, updated):
         return Answer(304, **facts), events
-    body = body_of(gateway, found)
+    body = body_of(gateway, gateway.registry[call.type], found, withheld)
     return Answer(200, body if subset is None else subset(body), **facts), events
 
 

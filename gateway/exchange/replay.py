@@ -15,9 +15,10 @@ from gateway.exchange.call import Answer, Call
 from gateway.exchange.entries import Entry, require_kind
 from gateway.exchange.formers import missing_former
 from gateway.exchange.gateway import Gateway
-from gateway.exchange.read import shown
+from gateway.exchange.read import body_of
 from gateway.exchange.search import record_named
 from gateway.exchange.standing import extend_to, whole
+from gateway.exchange.withheld import Withheld, find_withheld
 from gateway.fhir.balp import Event
 from gateway.problem import Problem
 from gateway.store.mongo import Document
@@ -49,7 +50,9 @@ async def replay(
             left |= await _look_up(gateway, access, alike)
         except Problem as problem:
             raise problem.about(existing(access, access.records)) from None
-    answers = [_answer(gateway, access, entry, one, left.get(one.id or "", {})) for entry, one in repeats]
+    found = [(entry.kind, left[one.id]) for entry, one in repeats if one.id in left]
+    withheld = await find_withheld(gateway, access, found)
+    answers = [_answer(gateway, access, entry, one, left.get(one.id or "", {}), withheld) for entry, one in repeats]
     return answers, written(access, (entry for entry, _ in repeats), {}), access
 
 
@@ -78,7 +81,7 @@ async def _look_up(gateway: Gateway, access: Access, repeats: list[Repeat]) -> d
     return {identifier: left for identifier, (_, left) in found.items()}
 
 
-def _answer(gateway: Gateway, access: Access, entry: Entry, done: Done, left: Document) -> Answer:
+def _answer(gateway: Gateway, access: Access, entry: Entry, done: Done, left: Document, withheld: Withheld) -> Answer:
     is_located = entry.is_create or entry.call.renews
     receipt = done.receipt if entry.call.renews else None
     answer = Answer(done.status, type=done.type, id=done.id, version=done.version, replayed=True, receipt=receipt)
@@ -87,7 +90,7 @@ def _answer(gateway: Gateway, access: Access, entry: Entry, done: Done, left: Do
     # One that was there already is shown as a read would show it, and only to whom prefers that.
     is_new = done.status == 201 or not entry.is_create
     is_shown = is_new or (entry.call.prefer == "representation" and _may_read(access, entry, left))
-    body = shown(gateway, left["body"]) if is_shown and "body" in left else None
+    body = body_of(gateway, entry.kind, left, withheld) if is_shown and "body" in left else None
     return msgspec.structs.replace(answer, body=body, updated=left["updated"], located=is_located)
 
 

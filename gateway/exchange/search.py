@@ -24,6 +24,7 @@ from gateway.exchange.include import Found, find_included, needed_values, read_a
 from gateway.exchange.parameters import PRESENTATION, Pairs, format_asked
 from gateway.exchange.read import Result, body_of
 from gateway.exchange.watermark import Find, asks_since, find_with_tide, watermark
+from gateway.exchange.withheld import Withheld, find_withheld
 from gateway.fhir.bundle import Piece, build_searchset
 from gateway.fhir.chain import is_chain
 from gateway.fhir.clause import Clause, every
@@ -109,8 +110,9 @@ async def _search(gateway: Gateway, access: Access, call: Call, asked: _Asked, s
     elif asked.after is None and len(found) <= control.count:
         total = len(found)  # everything is on this page: the number costs nothing
     cursor = None if len(found) <= control.count else _cursor(gateway, asked, control.order, page[-1])
-    matches = [_piece(gateway, one, controls[one[0].name].subset) for one in page]
-    coming = [_piece(gateway, one, None) for one in included]
+    withheld = await find_withheld(gateway, access, (*page, *included), session)
+    matches = [_piece(gateway, one, controls[one[0].name].subset, withheld) for one in page]
+    coming = [_piece(gateway, one, None, withheld) for one in included]
     links = _links(gateway, asked, control, cursor, format_asked(call.parameters))
     updated, outcome = told
     body = build_searchset(
@@ -203,9 +205,10 @@ async def _read_search(
     return access, parts, [*about]
 
 
-def _piece(gateway: Gateway, found: Found, subset: Subset | None) -> Piece:
+def _piece(gateway: Gateway, found: Found, subset: Subset | None, withheld: Withheld) -> Piece:
     kind, document = found
-    body = body_of(gateway, document) if kind.attachments or "body" not in document else document["body"]
+    is_plain = "body" in document and not kind.attachments and not kind.withheld
+    body = document["body"] if is_plain else body_of(gateway, kind, document, withheld)
     return kind.name, document["_id"], body if subset is None else subset(body)
 
 

@@ -16,8 +16,9 @@ from gateway.exchange.deposits import keep_contents
 from gateway.exchange.entries import Entry, read_entry
 from gateway.exchange.gateway import Gateway
 from gateway.exchange.plan import make_plan
-from gateway.exchange.read import shown
+from gateway.exchange.read import body_of
 from gateway.exchange.replay import replay
+from gateway.exchange.withheld import find_withheld
 from gateway.fhir.balp import Event
 from gateway.pace import paced
 from gateway.problem import Problem
@@ -150,11 +151,12 @@ async def _answer(gateway: Gateway, access: Access, entry: Entry, done: Done, st
     document = stored.get(done.id or "") or (entry.former if entry.patch is not None else None)
     body = None
     if document is not None:
-        body = bytes(document["body"])
+        is_plain = not entry.kind.attachments and not entry.kind.withheld
+        body = bytes(document["body"]) if is_plain else body_of(gateway, entry.kind, document, entry.withheld)
     elif entry.call.prefer == "representation":
         found = await store.read(access, gateway.mongo, entry.kind, done.id or "")
-        body = bytes(found["body"]) if found is not None and "body" in found else None
-    if body is not None and entry.kind.attachments:
-        body = shown(gateway, body)
+        if found is not None and "body" in found:
+            withheld = await find_withheld(gateway, access, [(entry.kind, found)])
+            body = body_of(gateway, entry.kind, found, withheld)
     updated = (document or entry.existing or {}).get("updated")
     return msgspec.structs.replace(answer, body=body, updated=updated, warnings=entry.warnings)

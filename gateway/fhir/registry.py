@@ -61,7 +61,8 @@ class ResourceType:
     `patient`: the branches to the element that says whose data this is, and its path. `keys`: where the identifiers of `unique`
     stand, and how they are read; `described`: its own identifiers of its patient; `natural`: the elements by which what has
     no identifier of its sender is known again. `attachments`: the branches to what may lie here as content; `is_raw`: whether
-    it is such content, whose bytes are kept apart and read through what attaches it. `aliases`: other names of its
+    it is such content, whose bytes are kept apart and read through what attaches it. `withheld`: the ways to
+    links that are shown to those alone who may read what they lead to. `aliases`: other names of its
     parameters; `requires`, `matched_by`: those one of which a search names, and alone a condition; `equivalents`: equal codes;
     `instantiates`: the statements of others that this service keeps with it.
     """
@@ -87,6 +88,7 @@ class ResourceType:
     attachments: tuple[Branch, ...] = ()
     attachment_paths: tuple[str, ...] = ()
     is_raw: bool = False
+    withheld: tuple[tuple[str, ...], ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     requires: tuple[str, ...] = ()
     instantiates: tuple[str, ...] = ()

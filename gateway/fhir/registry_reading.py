@@ -112,6 +112,7 @@ class _ReadType:
             attachments=self._attachments(),
             attachment_paths=tuple(raw.attachments),
             is_raw=raw.raw,
+            withheld=self._withheld(),
             aliases=aliases,
             requires=tuple(raw.requires),
             matched_by=frozenset(raw.matched_by),
@@ -129,6 +130,13 @@ class _ReadType:
         if branches and (self.raw.patient in ("id", "none") or not self.raw.patient_required):
             raise self._error("attachments", "content belongs to a patient, and so must what attaches it")
         return branches
+
+    def _withheld(self) -> tuple[tuple[str, ...], ...]:
+        for text in self.raw.withheld:
+            plain = text.replace(".", "").isalpha()  # (it is followed element by element, and choices have none)
+            if not plain or any(branch.type != "Reference" for branch in self._branches("withheld", text)):
+                raise self._error("withheld", f"'{text}' is no plain path to References")
+        return tuple(tuple(text.split(".")) for text in self.raw.withheld)
 
     def _error(self, key: str, text: str) -> SchemaError:
         return SchemaError(self.file, key, text)

@@ -80,7 +80,8 @@ class TypeFile(msgspec.Struct, forbid_unknown_fields=True):
     identifiers of its patient that it has of its own, which must not be those of somebody else.
 
     `attachments`: paths of Attachments whose content may lie here; `raw`: whether it is such content itself, whose bytes are
-    kept apart and read through what attaches it; `requires`: the parameters one of which a search must name; `matched_by`:
+    kept apart and read through what attaches it; `withheld`: paths of References that are shown to those alone who may read
+    what they lead to; `requires`: the parameters one of which a search must name; `matched_by`:
     those by which alone a condition, or a reference by search, may find one.
     """
 
@@ -97,6 +98,7 @@ class TypeFile(msgspec.Struct, forbid_unknown_fields=True):
     labels: list[str] = msgspec.field(default_factory=list)
     attachments: list[str] = msgspec.field(default_factory=list)
     raw: bool = False
+    withheld: list[str] = msgspec.field(default_factory=list)
     scope_parameters: list[str] = msgspec.field(default_factory=list)
     instantiates: list[str] = msgspec.field(default_factory=list)
     matched_by: list[str] = msgspec.field(default_factory=list)

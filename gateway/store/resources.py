@@ -18,7 +18,7 @@ from gateway.fhir.registry import ResourceType
 from gateway.store.cost import require_bounded
 from gateway.store.filter import LIVE, stored_field, to_filter
 from gateway.store.ids import bucket_of
-from gateway.store.mongo import Document, Mongo, Session
+from gateway.store.mongo import Document, Mongo, Part, Session
 from gateway.store.order import BY_ID, Order, Place, behind_place, choose_index, fixed_parameters
 from gateway.store.schema import history_of
 from gateway.store.search_filter import search_filter
@@ -167,6 +167,23 @@ async def find_referred(
     named = AnyOf(tuple(Test("_id", "is", identifier) for identifier in ids))
     where = to_filter(every(named, access.clause(kind, "read"))) | LIVE
     return await mongo.find(kind.name, where, _shown(values), session=session)
+
+
+async def find_referable(
+    access: Access, mongo: Mongo, wanted: Sequence[tuple[ResourceType, Sequence[str]]], session: Session = None
+) -> set[str]:
+    """Which of these resources, as `Type/id`, the caller may point at, deleted ones too: one call, whatever their types."""
+    parts: list[Part] = []
+    for kind, ids in wanted:
+        named = AnyOf(tuple(Test("_id", "is", identifier) for identifier in ids))
+        parts.append(Part(kind.name, to_filter(every(named, access.referable(kind))), kind.name, {"_id": 1}))
+    if session is None and len(parts) > 1:
+        return {f"{document['of']}/{document['_id']}" for document in await mongo.find_all(parts)}
+    found: set[str] = set()  # (no transaction reads several collections in one call)
+    for part in parts:
+        documents = await mongo.find(part.collection, part.where, {"_id": 1}, session=session)
+        found |= {f"{part.of}/{document['_id']}" for document in documents}
+    return found
 
 
 async def find_referring(

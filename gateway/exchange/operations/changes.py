@@ -22,6 +22,7 @@ from gateway.exchange.operations.lastn import of_somebody
 from gateway.exchange.parameters import Pairs, read_number
 from gateway.exchange.read import Result
 from gateway.exchange.search import read_clause, record_named
+from gateway.exchange.withheld import find_withheld
 from gateway.fhir.bundle import build_bundle
 from gateway.fhir.clause import All, Clause, Not, Test
 from gateway.fhir.clause import Any as AnyOf
@@ -69,9 +70,9 @@ async def changes(gateway: Gateway, access: Access, call: Call, session: Session
     found = await _find(gateway, access, kind, clause, ids, place, count, session)
     for document in found:
         place.marks[document["patient"]] = (document["updated"], document["_id"])
-    body = build_bundle(
-        "history", [version_entry(gateway, kind, one["_id"], one) for one in found], link=_links(gateway, path, place, sealed)
-    )
+    withheld = await find_withheld(gateway, access, [(kind, document) for document in found], session)
+    entries = [version_entry(gateway, kind, one["_id"], one, withheld) for one in found]
+    body = build_bundle("history", entries, link=_links(gateway, path, place, sealed))
     seen = shown_of(gateway, ((kind, document) for document in found))
     return Answer(200, body), searched(access, call, [kind], about, [document["patient"] for document in found], seen)
 

@@ -19,6 +19,7 @@ from gateway.exchange.operations.arguments import read_day
 from gateway.exchange.parameters import Pairs, read_number
 from gateway.exchange.read import Result, body_of
 from gateway.exchange.standing import extend_to
+from gateway.exchange.withheld import find_withheld
 from gateway.fhir.bundle import Piece, build_searchset
 from gateway.fhir.clause import Clause, Test, every, some
 from gateway.fhir.registry import ResourceType
@@ -59,7 +60,8 @@ async def everything(gateway: Gateway, access: Access, call: Call, session: Sess
         kind, last = page[-1]
         cursor = Cursor((*pairs, ("_in", kind.name)), (last["updated"],), last["_id"])
         links.append(("next", f"{base}?{urlencode([('_cursor', gateway.cursors.seal(path, cursor))])}"))
-    pieces: list[Piece] = [(kind.name, document["_id"], body_of(gateway, document)) for kind, document in page]
+    withheld = await find_withheld(gateway, access, page, session)
+    pieces: list[Piece] = [(kind.name, document["_id"], body_of(gateway, kind, document, withheld)) for kind, document in page]
     total = len(found) if start.place is None and len(found) <= count else None
     body = build_searchset(gateway.settings.base_url, pieces, links, total=total)
     owners = [document["patient"] for _, document in page if document.get("patient")]

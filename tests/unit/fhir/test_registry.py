@@ -200,6 +200,8 @@ MISTAKES = [
     ('path = "identifier"', 'path = "identifier"\naliases = ["a b"]', "search.identifier.aliases", "or none"),
     ('path = "effective"', 'path = "effective"\nabsent = "2026"', "search.date.absent", "a token alone"),
     ('patient = "subject"', 'patient = "subject"\nrequires = ["colour"]', "requires", "'colour' is not a parameter"),
+    ('patient = "subject"', 'patient = "subject"\nwithheld = ["code"]', "withheld", "'code' is no plain path to References"),
+    ('patient = "subject"', 'patient = "subject"\nwithheld = ["derivedFrom.first()"]', "withheld", "no plain path"),
     ("[search.code]", "[search.code", "", "TOML|Expected|Unclosed|at line"),
 ]
 
