@@ -260,6 +260,8 @@ async def test_the_words_of_the_database_are_not_passed_on(
     world: World, camille: Actor, monkeypatch: pytest.MonkeyPatch, heard: Heard, error: Exception, status: int, text: str
 ) -> None:
     class Broken:
+        delegate = property(lambda self: self)  # what Motor wraps
+
         def find(self, *_: object, **__: object) -> Any:
             raise error
 
