@@ -3,6 +3,7 @@
 import functools
 import os
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -51,6 +52,9 @@ def _is_here(host: str, *, looked_up: bool) -> bool:
 
 
 sys.addaudithook(_watch)
+
+# What a script starts in its background ignores Ctrl-C, and so does whatever that starts: some tests end processes by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
