@@ -209,7 +209,7 @@ class Access:
         """What is to be looked up before this log is read, by type: what labels hide from the caller without an end."""
         records = self.records.values() if kind.name == "AuditEvent" else ()
         mine = [r for r in records if self._rights.is_unknown(r) and self._of_record(r, kind, "read") != NOTHING]
-        kinds = [one for one in self._registry.resource_types.values() if mine and one.bears_labels]
+        kinds = [one for one in self._registry.resource_types.values() if one.bears_labels] if mine else []
         return {k.name: some(*(self._rights.hidden_for_good(r, k, self._persons()) for r in mine)) for k in kinds}
 
     def hide(self, kind: ResourceType, documents: Iterable[Mapping[str, Any]]) -> None:

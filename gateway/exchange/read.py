@@ -53,10 +53,9 @@ async def read(gateway: Gateway, access: Access, call: Call, session: Session = 
     if survivor is not None and access.reaches(kind, "read", survivor):
         found = await store.read(access, gateway.mongo, kind, survivor, session)
         if found is not None:
-            return _answer_version(gateway, access, msgspec.structs.replace(call, id=survivor), found, subset)
+            return await _answer_version(gateway, access, msgspec.structs.replace(call, id=survivor), found, subset, session)
     found = await store.read(access, gateway.mongo, kind, call.id or "", session)
-    withheld = await find_withheld(gateway, access, [(kind, found)], session) if kind.withheld and found else NOTHING
-    return _answer_version(gateway, access, call, found, subset, withheld)
+    return await _answer_version(gateway, access, call, found, subset, session)
 
 
 async def vread(gateway: Gateway, access: Access, call: Call, session: Session = None) -> Result:
@@ -67,8 +66,7 @@ async def vread(gateway: Gateway, access: Access, call: Call, session: Session =
     subset = read_subset(gateway, kind, call.parameters)
     version = int(call.version) if call.version and _POSITIVE.match(call.version) else 0
     found = await store.read_version(access, gateway.mongo, kind, call.id or "", version, session)
-    withheld = await find_withheld(gateway, access, [(kind, found)], session) if kind.withheld and found else NOTHING
-    return _answer_version(gateway, access, call, found, subset, withheld)
+    return await _answer_version(gateway, access, call, found, subset, session)
 
 
 async def read_content(gateway: Gateway, access: Access, call: Call, session: Session = None) -> Result:
@@ -80,7 +78,7 @@ async def read_content(gateway: Gateway, access: Access, call: Call, session: Se
         raise not_found(call)
     if found.is_void:
         raise Problem("deleted", "this content is of a document that was a mistake, or has been deleted")
-    answer, events = _answer_version(gateway, access, call, found.resource, subset)
+    answer, events = await _answer_version(gateway, access, call, found.resource, subset, session)
     if answer.status == 304:
         return answer, events
     content = await open_content(gateway, found, partial(_raise_alarm, gateway, access, call, found.resource["patient"]))
@@ -155,8 +153,8 @@ def not_found(call: Call) -> Problem:
     return Problem("not-found", f"there is no such {call.type} here")
 
 
-def _answer_version(
-    gateway: Gateway, access: Access, call: Call, found: Document | None, subset: Subset | None, withheld: Withheld = NOTHING
+async def _answer_version(
+    gateway: Gateway, access: Access, call: Call, found: Document | None, subset: Subset | None, session: Session
 ) -> Result:
     if found is None:
         raise not_found(call)
@@ -167,7 +165,9 @@ def _answer_version(
     facts: dict[str, Any] = {"type": call.type, "id": call.id, "version": version, "updated": updated}
     if _is_unchanged(call, version, updated):
         return Answer(304, **facts), events
-    body = body_of(gateway, gateway.registry[call.type], found, withheld)
+    kind = gateway.registry[call.type]
+    withheld = await find_withheld(gateway, access, [(kind, found)], session) if kind.withheld else NOTHING
+    body = body_of(gateway, kind, found, withheld)
     return Answer(200, body if subset is None else subset(body), **facts), events
 
 

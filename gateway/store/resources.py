@@ -177,7 +177,7 @@ async def find_referable(
     for kind, ids in wanted:
         named = AnyOf(tuple(Test("_id", "is", identifier) for identifier in ids))
         parts.append(Part(kind.name, to_filter(every(named, access.referable(kind))), kind.name, {"_id": 1}))
-    if session is None and len(parts) > 1:
+    if session is None:
         return {f"{document['of']}/{document['_id']}" for document in await mongo.find_all(parts)}
     found: set[str] = set()  # (no transaction reads several collections in one call)
     for part in parts:

@@ -19,7 +19,7 @@ from gateway.store.schema import HEADS, PATIENT_KEYS, TOKENS
 
 _PATIENCE = 0.02  # seconds
 _HOLDER = "holds:"  # before the type of what attaches the content that is asked for
-_ACTS = "RelatedPerson"  # the type of who acts for a patient
+_PROXY = "RelatedPerson"  # the type of who acts for a patient
 _CONSENT = {"patient": 1, "body": 1, "version": 1, "deleted": 1, "updated": 1, "actors": "$search.actor"}
 
 
@@ -128,7 +128,7 @@ class Standings:
         }
         acting = {one for token in found.tokens.values() for one in acting_by(token)}
         if missing or owners or acting:
-            proxies = [Part(_ACTS, among(acting) | LIVE, "acting", {"body": 1, "patient": 1})] if acting else []
+            proxies = [Part(_PROXY, among(acting) | LIVE, "acting", {"body": 1, "patient": 1})] if acting else []
             found.add(await self._mongo.find_all([*_record_parts(missing), *key_parts(owners), *proxies]))
             found.is_whole = bool(owners)
         return [found.standing(*one) for one in zip(keys, abouts, wanted, strict=True)]
@@ -220,8 +220,7 @@ class _Found:
 
 def acting_by(token: Document) -> list[str]:
     """The ids of those whom a token names as acting for its patient."""
-    found = (reference.partition("/") for reference in token["actors"])
-    return [identifier for type_name, _, identifier in found if type_name == _ACTS]
+    return [reference.partition("/")[2] for reference in token["actors"] if reference.startswith(f"{_PROXY}/")]
 
 
 def key_parts(patients: Iterable[str]) -> list[Part]:

@@ -65,7 +65,7 @@ class Measured:
     @property
     def rate(self) -> float:
         """Operations per second."""
-        return len(self.latencies) / self.seconds if self.seconds else 0.0
+        return len(self.latencies) / self.seconds
 
     def __add__(self, other: "Measured") -> "Measured":
         return Measured(self.seconds + other.seconds, self.latencies + other.latencies)

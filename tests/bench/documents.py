@@ -20,6 +20,7 @@ from pymongo import MongoClient
 from gateway.store.ids import Ids
 from tests.bench.client import Connection, Measured, drive, request
 from tests.bench.jobs import Row, measure
+from tests.bench.raw import requests_to
 from tests.bench.world import SECRET, World
 
 SIZE, LARGE = 150_000, 200_000
@@ -104,7 +105,7 @@ class _Raw:
 
     def requests(self) -> int:
         """How many requests the server has had."""
-        return int(self._client.admin.command("serverStatus")["network"]["numRequests"])
+        return requests_to(self._client)
 
     def deposits(self, clients: int, seconds: float) -> Measured:
         """A content, its Binary and its DocumentReference, inserted in one transaction."""

@@ -15,6 +15,11 @@ from tests.bench.world import SECRET, World
 _OPTIONS = "&w=majority&journal=true&readConcernLevel=majority&timeoutMS=10000"
 
 
+def requests_to(client: MongoClient[dict[str, Any]]) -> int:
+    """How many requests the server has had."""
+    return int(client.admin.command("serverStatus")["network"]["numRequests"])
+
+
 class Raw:
     """A copy of the Observation collection with the same indexes, and clients for it."""
 
@@ -86,7 +91,7 @@ class Raw:
 
     def requests(self) -> int:
         """How many requests the server has had."""
-        return int(self.server_status()["network"]["numRequests"])
+        return requests_to(self._client)
 
     def sizes(self) -> dict[str, float]:
         """Bytes on disk per reading: data and index entries."""
